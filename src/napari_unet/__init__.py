@@ -1,0 +1,1 @@
+"""Interactive cell segmentation with a U-Net."""

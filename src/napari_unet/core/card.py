@@ -1,0 +1,133 @@
+"""The card of a model: what it is, what it expects, what it was trained on. Needs no torch."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import zipfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from .errors import ModelError, SettingsError
+from .settings import NetworkSettings, with_values
+
+CARD_NAME = "model.json"
+FORMAT = 1
+BUNDLED = "bundled"
+"""The name that stands for the model in the package."""
+
+
+@dataclass(frozen=True)
+class Card:
+    """Everything about a model but its weights.
+
+    Attributes
+    ----------
+    name : str
+        What the user calls it.
+    network : NetworkSettings
+        Architecture.
+    channels : int
+        Input channels.
+    classes : tuple of str
+        Names of the softmax classes; the first is the background.
+    mode : str
+        ``"instances"`` or ``"classes"``.
+    diameter : float
+        Typical object diameter in pixels that the network was trained at; 0 when unknown.
+    scale : float
+        Image size at training over its own size, for the images that it was last trained on.
+    prediction : dict
+        Prediction settings that were chosen on the validation part.
+    ledger : tuple of dict
+        One entry per training: date, images, cells, settings, seconds, steps.
+    metrics : dict
+        Scores on the validation part of the last training.
+    hashes : dict
+        SHA-256 of the files beside the card.
+    """
+
+    name: str
+    network: NetworkSettings = field(default_factory=NetworkSettings)
+    channels: int = 1
+    classes: tuple[str, ...] = ("background", "cell")
+    mode: str = "instances"
+    diameter: float = 0.0
+    scale: float = 1.0
+    prediction: dict[str, Any] = field(default_factory=dict)
+    ledger: tuple[dict[str, Any], ...] = ()
+    metrics: dict[str, float] = field(default_factory=dict)
+    hashes: dict[str, str] = field(default_factory=dict)
+    description: str = ""
+
+    def to_json(self) -> str:
+        """Return the card as JSON text."""
+        return json.dumps({"napari_unet_format": FORMAT, **dataclasses.asdict(self)}, indent=2)
+
+    @classmethod
+    def from_json(cls, text: str | bytes, where: str = "") -> Card:
+        """Return the card that the text describes.
+
+        Raises
+        ------
+        ModelError
+            When the text is no card, or one of a later version.
+        """
+        at = f" in {where}" if where else ""
+        try:
+            plain = json.loads(text)
+            version = plain.pop("napari_unet_format")
+        except (ValueError, AttributeError, KeyError, TypeError) as error:
+            raise ModelError(f"{CARD_NAME}{at} is no model card of napari-unet: {error}.") from error
+        if version != FORMAT:
+            raise ModelError(f"The model{at} has format {version}, but this version reads {FORMAT}; update napari-unet.")
+        try:
+            network = with_values(NetworkSettings(), plain.pop("network"))
+            plain["classes"], plain["ledger"] = tuple(plain["classes"]), tuple(plain["ledger"])
+            return cls(network=network, **plain)
+        except (KeyError, TypeError, AttributeError, SettingsError) as error:
+            raise ModelError(f"{CARD_NAME}{at} is damaged: {error}") from error
+
+
+def bundled_folder() -> Path:
+    """Return the folder of the model that comes with the package."""
+    return Path(__file__).parent.parent / "weights"
+
+
+def model_path(model: str | Path) -> Path:
+    """Return where a model lies; ``"bundled"`` stands for the one in the package."""
+    return bundled_folder() if str(model) == BUNDLED else Path(model)
+
+
+def read_file(path: Path, name: str) -> bytes:
+    """Return one file of a model folder or zip.
+
+    Raises
+    ------
+    ModelError
+        When the model or the file in it is missing or unreadable.
+    """
+    try:
+        if path.is_dir():
+            return (path / name).read_bytes()
+        with zipfile.ZipFile(path) as archive:
+            return archive.read(name)
+    except FileNotFoundError as error:
+        raise ModelError(f"There is no model at {path}: {error.filename or name} is missing.") from error
+    except KeyError as error:
+        raise ModelError(f"{path} is no model of napari-unet: {name} is missing in it.") from error
+    except (OSError, zipfile.BadZipFile) as error:
+        raise ModelError(f"The model {path} cannot be read: {error}. A model is a folder or a .zip of one.") from error
+
+
+def read_card(model: str | Path) -> Card:
+    """Return the card of a model folder, zip, or ``"bundled"``.
+
+    Raises
+    ------
+    ModelError
+        When there is no readable model.
+    """
+    path = model_path(model)
+    return Card.from_json(read_file(path, CARD_NAME), str(path))
