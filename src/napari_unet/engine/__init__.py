@@ -1,0 +1,10 @@
+"""The child process that runs core generators for the viewer and streams their events.
+
+The viewer's process imports :class:`EngineClient` only, which needs no torch; the child runs
+:mod:`napari_unet.engine.server`, which loads torch with :mod:`napari_unet.engine.jobs`.
+"""
+
+from .client import EngineClient
+from .wire import JobDone, JobFailed, PlaneLost, PlaneResult
+
+__all__ = ["EngineClient", "JobDone", "JobFailed", "PlaneLost", "PlaneResult"]

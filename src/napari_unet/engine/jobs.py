@@ -1,0 +1,86 @@
+"""The jobs of the child: core generators, fed from messages. Importing this module imports torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .. import runs
+from ..core import plan, prediction, training
+from ..core.arrays import Normalisation, Planes
+from ..core.events import Event, PlaneDone, PreviewRequest
+from ..core.instances import labels_from_outputs
+from ..core.package import Model, load_model
+from ..core.settings import PredictionSettings, with_values
+from .kept import KeptModels, KeptOutputs, PlaneBuffer
+from .server import Job
+from .wire import PlaneLost, PlaneResult
+
+_MODELS: KeptModels[Model] = KeptModels(load_model)
+_OUTPUTS = KeptOutputs()
+_DTYPES = {"instances": np.int32, "classes": np.uint8, "probabilities": np.float32}
+
+
+def train(job: Job) -> Iterator[Event]:
+    """Train from the run folder ``payload["folder"]``, and record the events in it."""
+    folder = Path(job.payload["folder"])
+    run = runs.load_run(folder)
+    # Training changes the weights, so the start is not taken from the kept models.
+    start = None if run.start == runs.SCRATCH else load_model(run.start)
+    work = plan.resolve(run.images, run.settings, start=start, network=run.network, name=run.name, folder=folder)
+    for event in training.train(work, stop=job.stop, preview=lambda: _preview(job)):
+        runs.append_event(folder, event)
+        yield event
+
+
+def _preview(job: Job) -> PreviewRequest | None:
+    """Return the newest request for a preview, if there is one."""
+    asked = job.latest("preview")
+    if asked is None:
+        return None
+    scale = asked["normalisation"]
+    normalisation = Normalisation(tuple(scale["low"]), tuple(scale["high"])) if scale else None
+    return PreviewRequest(asked["token"], asked["image"], normalisation)
+
+
+def segment(job: Job) -> Iterator[Event]:
+    """Segment planes of the viewer's arrays, and keep the network's outputs for :func:`relabel`."""
+    settings = with_values(PredictionSettings(), job.payload["settings"])
+    model = _MODELS.get(job.payload["model"])
+    image = _planes(job, model)
+    output = PlaneBuffer(image.shape, _DTYPES[settings.what])
+    planes = job.payload["planes"]
+    for event in prediction.predict(
+        model, image, output, settings=settings, stop=job.stop,
+        planes=None if planes is None else [tuple(plane) for plane in planes],
+        keep=lambda plane, outputs: _OUTPUTS.keep(job.number, plane, outputs),
+    ):  # fmt: skip
+        if isinstance(event, PlaneDone):
+            yield PlaneResult(event.plane, output.take(event.plane))
+        yield event
+
+
+def _planes(job: Job, model: Model) -> Planes:
+    """Return the viewer's image; red, green and blue as grey when the model has one channel for them."""
+    about: dict[str, Any] = job.payload["image"]
+    arrays = [job.array(index, array) for index, array in enumerate(about["arrays"])]
+    planes = Planes(arrays, about["axes"], rgb=about["rgb"], grey=about["grey"])
+    if planes.rgb and planes.channels != model.card.channels == planes.as_grey().channels:
+        return planes.as_grey()
+    return planes
+
+
+def relabel(job: Job) -> Iterator[Event]:
+    """Label planes of an earlier job again, from its kept outputs and without the network."""
+    settings = with_values(PredictionSettings(), job.payload["settings"])
+    for plane in map(tuple, job.payload["planes"]):
+        if job.stop():
+            return
+        outputs = _OUTPUTS.get(job.payload["source"], plane)
+        yield PlaneLost(plane) if outputs is None else PlaneResult(plane, labels_from_outputs(outputs, settings))
+
+
+KINDS: dict[str, Callable[[Job], Iterator[Event]]] = {"train": train, "segment": segment, "relabel": relabel}

@@ -1,0 +1,241 @@
+"""The viewer's side of one child process: its pipe, its threads, and how it ended.
+
+A :class:`Link` lives as long as its child. Three threads of the viewer's process belong to it:
+
+- the *sender* starts the child, then writes everything that is put into the outbox;
+- the *receiver* (execnet's) takes what the child says, and never waits;
+- the *reader* answers the child's questions for parts of images, from numpy, dask or zarr.
+
+So the main thread never touches the pipe.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import logging
+import os
+import queue
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from .outbox import Outbox
+from .wire import PROTOCOL, Assembler, read_block, split
+
+_logger = logging.getLogger(__name__)
+
+LOCAL = "local"
+
+_BOOTSTRAP = """
+import sys
+config = channel.receive()
+# The user's working directory is no place to import modules from.
+sys.path[:] = [folder for folder in sys.path if folder] + [p for p in config["path"] if p not in sys.path]
+from napari_unet.engine.server import serve
+serve(channel, config)
+"""
+
+
+class Link:
+    """One child process and the connection to it.
+
+    Parameters
+    ----------
+    address : str
+        ``"local"``, or an execnet specification such as ``"ssh=user@machine//python=python3"``.
+    config : dict
+        Plain data for :class:`~napari_unet.engine.server.Server`.
+    on_message : callable
+        Called on the receiver thread with each message (dict) of the child.
+    read : callable
+        ``read(job, array)`` returns the array-like that the child asks for; called on the reader thread.
+    on_end : callable
+        Called once, on some thread, with the reason when the child is gone.
+    """
+
+    def __init__(
+        self,
+        address: str,
+        config: dict[str, Any],
+        on_message: Callable[[dict[str, Any]], None],
+        read: Callable[[int, int], Any],
+        on_end: Callable[[str], None],
+    ) -> None:
+        self._address, self._config = address, config
+        self._on_message, self._read, self._on_end = on_message, read, on_end
+        self.pid: int | None = None
+        self.log = ""
+        self._outbox = Outbox()
+        self._reads: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
+        self._assembler = Assembler()
+        self._numbers = itertools.count()
+        self._gateway: Any = None
+        self._reason = ""
+        self._ended = threading.Lock()
+        self._gone = threading.Event()
+
+    def open(self) -> None:
+        """Start the child; returns at once."""
+        threading.Thread(target=self._run_sender, name="unet-sender", daemon=True).start()
+        threading.Thread(target=self._run_reader, name="unet-reader", daemon=True).start()
+
+    def post(self, message: dict[str, Any], key: str | None = None) -> None:
+        """Send a message when its turn comes; see :class:`Outbox` for the key."""
+        self._outbox.put(message, key)
+
+    def close(self, timeout: float = 0.0) -> None:
+        """End the child; wait up to ``timeout`` seconds for it to be gone."""
+        self._finish("closed")
+        self._gone.wait(timeout)
+
+    # ---- threads ----------------------------------------------------------------------------------
+
+    def _run_sender(self) -> None:
+        """Start the child, then write the outbox to the pipe."""
+        try:
+            channel = self._start_child()
+        except Exception as error:
+            # No interpreter, no machine, no memory: whatever it is, the dock has to say it.
+            _logger.warning("the computing process cannot be started", exc_info=True)
+            self._finish(f"The computing process cannot be started: {type(error).__name__}: {error}")
+            return
+        try:
+            self._pump(channel)
+        except OSError:
+            self._finish()  # a broken pipe: the child is gone
+        except Exception as error:
+            _logger.exception("a message could not be sent")
+            self._finish(f"A message could not be sent to the computing process: {type(error).__name__}: {error}")
+
+    def _pump(self, channel: Any) -> None:
+        """Send messages until the outbox is closed."""
+        while not self._outbox.closed:
+            message = self._outbox.get(timeout=1.0)
+            for raw in split(message, next(self._numbers)) if message else ():
+                channel.send(raw)
+            # A dead child whose pipe another process holds open is noticed here.
+            if self._process is not None and self._process.poll() is not None:
+                self._finish()
+
+    def _start_child(self) -> Any:
+        """Start the child and return the channel to it."""
+        import execnet
+
+        if self._address == LOCAL and not sys.executable:
+            raise OSError("this program names no Python interpreter (sys.executable is empty)")
+        # A group of its own: it ends the child also when the interpreter exits without `close`.
+        group = execnet.Group()
+        self._gateway = group.makegateway("popen" if self._address == LOCAL else self._address)
+        channel = self._gateway.remote_exec(_BOOTSTRAP)
+        channel.send(self._config)
+        channel.setcallback(self._receive, endmarker=None)
+        return channel
+
+    def _receive(self, raw: dict[str, Any] | None) -> None:
+        """Take one message of the child; None when the pipe is closed."""
+        if raw is None:
+            threading.Thread(target=self._finish, name="unet-end", daemon=True).start()
+            return
+        try:
+            message = self._assembler.accept(raw)
+            if message is not None:
+                self._dispatch(message)
+        except Exception:
+            # Raising here would make execnet close the channel; one bad message is no reason for that.
+            _logger.exception("a message of the computing process could not be handled")
+
+    def _dispatch(self, message: dict[str, Any]) -> None:
+        """Handle what concerns the connection, and pass the rest on."""
+        if message["type"] == "read":
+            self._reads.put(message)
+            return
+        if message["type"] == "hello":
+            self.pid, self.log = message["pid"], message["log"]
+            if message["protocol"] != PROTOCOL:
+                reason = "The computing process is of another version of napari-unet; install the same on both."
+                threading.Thread(target=self._finish, args=(reason,), name="unet-end", daemon=True).start()
+                return
+        if message["type"] == "fatal":
+            self._reason = f"The computing process cannot start: {message['message']}"
+        self._on_message(message)
+
+    def _run_reader(self) -> None:
+        """Answer the child's questions for parts of images."""
+        while (message := self._reads.get()) is not None:
+            answer = {"type": "block", "request": message["request"]}
+            try:
+                block = read_block(self._read(message["job"], message["array"]), message["key"])
+                self.post({**answer, "data": block})
+            except Exception as error:
+                # Whatever a lazy array raises is the job's failure, never this thread's.
+                _logger.warning("a part of the image could not be read", exc_info=True)
+                self.post({**answer, "error": f"The image cannot be read: {type(error).__name__}: {error}"})
+
+    # ---- the end ----------------------------------------------------------------------------------
+
+    @property
+    def _process(self) -> subprocess.Popen[bytes] | None:
+        """The local process: the child itself, or the ssh client that leads to it."""
+        return getattr(getattr(self._gateway, "_io", None), "popen", None)
+
+    def _finish(self, reason: str = "") -> None:
+        """Release everything once, and say why it ended."""
+        if not self._ended.acquire(blocking=False):
+            return
+        self._outbox.close()
+        self._reads.put(None)
+        if reason == "closed":
+            threading.Thread(target=self._release, args=(3.0,), name="unet-end", daemon=True).start()
+            self._on_end("")
+            return
+        code = self._release(1.0)
+        self._on_end(reason or self._reason or describe_end(code, self.log))
+
+    def _release(self, patience: float) -> int | None:
+        """Close the gateway, end the process if it does not end by itself, and return its exit code."""
+        process = self._process
+        if self._gateway is not None:
+            # In a thread, because it waits for a write that a hanging child may never take.
+            threading.Thread(target=self._gateway.exit, name="unet-exit", daemon=True).start()
+        code = None
+        if process is not None:
+            try:
+                code = process.wait(patience)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                code = process.wait()
+        self._gone.set()
+        return code
+
+
+def describe_end(code: int | None, log: str) -> str:
+    """Return a sentence on how a process ended, from its exit code (negative: signal)."""
+    details = f" Details are in {log}." if log and log != os.devnull else ""
+    again = " Nothing in the viewer is lost; the next click starts it anew."
+    if code is None:
+        return f"The connection to the computing process was lost.{details}{again}"
+    if code >= 0:
+        last = _last_line(log)
+        said = f" with: {last}" if last else ""
+        return f"The computing process ended unexpectedly with exit code {code}{said}.{details}{again}"
+    name = str(-code)
+    with contextlib.suppress(ValueError):
+        name = f"{-code} ({signal.Signals(-code).name})"
+    cause = ""
+    if code == -getattr(signal, "SIGKILL", 9):
+        cause = ", most likely because the memory was full, or by hand"
+    return f"The computing process was ended by signal {name}{cause}.{details}{again}"
+
+
+def _last_line(log: str) -> str:
+    """Return the last line of a log file, such as the end of a traceback."""
+    try:
+        lines = Path(log).read_text(encoding="utf-8", errors="replace").strip().splitlines()
+    except OSError:
+        return ""
+    return lines[-1].strip() if lines else ""
