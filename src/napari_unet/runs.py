@@ -1,0 +1,305 @@
+"""Where work lives on disk: one run, one folder.
+
+::
+
+    <home>/runs/20250131-140502-nuclei/
+      job.json         what was asked for, and the same as one command line
+      images/          the pictures it learns from, as TIFF
+      labels/          what was painted on them, under the same names
+      events.jsonl     everything the training said, arrays left out
+      checkpoints/     written by the training
+      model/           the trained model
+
+So painted annotations are on disk at every click on Train. Needs no torch.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import re
+import shlex
+import shutil
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .core import events, settings
+from .core.annotation import AnnotatedImage
+from .core.card import BUNDLED, CARD_NAME
+from .core.errors import SettingsError, StoreError
+from .core.settings import NetworkSettings, TrainingSettings
+
+HOME_VARIABLE = "NAPARI_UNET_HOME"
+"""Environment variable that names another folder than the user's data folder."""
+
+SCRATCH = "scratch"
+"""The start that means a new network."""
+
+JOB_NAME = "job.json"
+EVENTS_NAME = "events.jsonl"
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a training was asked to do.
+
+    Attributes
+    ----------
+    images : tuple of AnnotatedImage
+        What to learn from.
+    settings, network
+        How; the network's settings count only when it starts from scratch.
+    start : str
+        ``"bundled"``, ``"scratch"`` or the path of a model.
+    name : str
+        What the model will be called.
+    folder : Path
+        Where the run lies.
+    """
+
+    images: tuple[AnnotatedImage, ...]
+    settings: TrainingSettings
+    network: NetworkSettings
+    start: str
+    name: str
+    folder: Path
+
+
+def home() -> Path:
+    """Return the folder of all runs and logs; :data:`HOME_VARIABLE` overrides the user's data folder."""
+    chosen = os.environ.get(HOME_VARIABLE)
+    if chosen:
+        return Path(chosen).expanduser()
+    import platformdirs
+
+    return Path(platformdirs.user_data_dir("napari-unet", appauthor=False))
+
+
+def runs_folder() -> Path:
+    """Return the folder that holds one folder per run."""
+    return home() / "runs"
+
+
+def create_run(
+    images: Sequence[AnnotatedImage],
+    settings: TrainingSettings,
+    network: NetworkSettings,
+    start: str = BUNDLED,
+    name: str = "model",
+) -> Path:
+    """Write a new run folder and return it.
+
+    ``job.json`` is written last: a folder with it is complete, and a failed one is removed.
+
+    Raises
+    ------
+    StoreError
+        When the folder cannot be written, for example because the disk is full.
+    """
+    if start not in (BUNDLED, SCRATCH):
+        start = str(Path(start).expanduser().absolute())
+    folder = None
+    try:
+        folder = _new_folder(name)
+        stems = [f"{index:03d}_{_safe(image.name)}" for index, image in enumerate(images)]
+        for stem, image in zip(stems, images, strict=True):
+            _write_image(folder / "images" / f"{stem}.tif", np.asarray(image.image))
+            _write_labels(folder / "labels" / f"{stem}.tif", np.asarray(image.labels))
+        _write_job(folder, stems, images, settings, network, start, name)
+    except OSError as error:
+        if folder is not None:
+            shutil.rmtree(folder, ignore_errors=True)
+        where = folder or runs_folder()
+        raise StoreError(
+            f"The training cannot be written to {where}: {error.strerror or error}. Free some space or make the "
+            f"folder writable, or name another one in the environment variable {HOME_VARIABLE}."
+        ) from error
+    return folder
+
+
+def _safe(name: str) -> str:
+    """Return a name that every file system takes."""
+    return re.sub(r"[^\w.-]+", "_", name).strip("._")[:60] or "unnamed"
+
+
+def _new_folder(name: str) -> Path:
+    """Make a folder that did not exist, named by time and model."""
+    stem = f"{datetime.now():%Y%m%d-%H%M%S}-{_safe(name)}"
+    number = 1
+    while True:
+        folder = runs_folder() / (stem if number == 1 else f"{stem}-{number}")
+        try:
+            folder.mkdir(parents=True)
+        except FileExistsError:
+            if not folder.parent.is_dir():
+                raise
+            number += 1
+            continue
+        for part in ("images", "labels"):
+            (folder / part).mkdir()
+        return folder
+
+
+def _write_image(path: Path, image: NDArray[Any]) -> None:
+    """Write a (Y, X) or (C, Y, X) image with its number type."""
+    import tifffile
+
+    image = image.astype(np.uint8) if image.dtype == bool else image
+    image = image.astype(np.float32) if image.dtype == np.float16 else image
+    axes = "YX" if image.ndim == 2 else "CYX"
+    tifffile.imwrite(path, image, photometric="minisblack", metadata={"axes": axes})
+
+
+def _write_labels(path: Path, labels: NDArray[Any]) -> None:
+    """Write (Y, X) labels with their number type; paint is sparse and compresses well."""
+    import tifffile
+
+    labels = labels.astype(np.uint8) if labels.dtype == bool else labels
+    tifffile.imwrite(path, labels, photometric="minisblack", compression="zlib", metadata={"axes": "YX"})
+
+
+def _write_job(
+    folder: Path,
+    stems: Sequence[str],
+    images: Sequence[AnnotatedImage],
+    training: TrainingSettings,
+    network: NetworkSettings,
+    start: str,
+    name: str,
+) -> None:
+    """Write ``job.json``."""
+    job = {
+        "napari_unet_run": FORMAT,
+        "created": datetime.now().astimezone().isoformat(timespec="seconds"),
+        "command": command_line(folder, training, network, start),
+        "name": name,
+        "start": start,
+        "settings": settings.to_dict(training),
+        "network": settings.to_dict(network),
+        "images": [
+            {"stem": stem, "name": image.name, "regions": [list(map(int, box)) for box in image.regions]}
+            for stem, image in zip(stems, images, strict=True)
+        ],
+    }
+    temporary = folder / (JOB_NAME + ".part")
+    temporary.write_text(json.dumps(job, indent=2), encoding="utf-8")
+    temporary.replace(folder / JOB_NAME)
+
+
+def command_line(folder: Path, training: TrainingSettings, network: NetworkSettings, start: str) -> str:
+    """Return the command that trains the same from a terminal; complete regions have no option there."""
+    words = ["napari-unet", "train", "--images", folder / "images", "--labels", folder / "labels"]
+    words += ["--output", folder / "model", "--start", start]
+    named = {"seconds", "steps", "unpainted", "background_label", "seed"}
+    changed = {**_changed(training), **(_changed(network) if start == SCRATCH else {})}
+    for option, value in changed.items():
+        words += [f"--{option.replace('_', '-')}", value] if option in named else ["--set", f"{option}={value}"]
+    return shlex.join(map(str, words))
+
+
+def _changed(values: Any) -> dict[str, Any]:
+    """Return the settings that differ from their defaults."""
+    return {f.name: getattr(values, f.name) for f in dataclasses.fields(values) if getattr(values, f.name) != f.default}
+
+
+def load_run(folder: Path | str) -> Run:
+    """Read a run folder back.
+
+    Raises
+    ------
+    StoreError
+        When the folder holds no complete run.
+    """
+    import tifffile
+
+    folder = Path(folder)
+    job = read_job(folder)
+    try:
+        images = tuple(
+            AnnotatedImage(
+                tifffile.imread(folder / "images" / f"{entry['stem']}.tif"),
+                tifffile.imread(folder / "labels" / f"{entry['stem']}.tif"),
+                tuple(tuple(box) for box in entry["regions"]),
+                entry["name"],
+            )
+            for entry in job["images"]
+        )
+        training = settings.with_values(TrainingSettings(), job["settings"])
+        network = settings.with_values(NetworkSettings(), job["network"])
+        return Run(images, training, network, job["start"], job["name"], folder)
+    except (OSError, KeyError, TypeError, ValueError, SettingsError, tifffile.TiffFileError) as error:
+        raise StoreError(f"The run {folder} is damaged: {error}") from error
+
+
+def read_job(folder: Path) -> dict[str, Any]:
+    """Return the contents of ``job.json``.
+
+    Raises
+    ------
+    StoreError
+        When it is missing, damaged, or of another version.
+    """
+    try:
+        job = json.loads((folder / JOB_NAME).read_text(encoding="utf-8"))
+        version = job["napari_unet_run"]
+    except FileNotFoundError as error:
+        raise StoreError(f"{folder} is no run of napari-unet: {JOB_NAME} is missing.") from error
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise StoreError(f"{JOB_NAME} in {folder} cannot be read: {error}") from error
+    if version != FORMAT:
+        raise StoreError(f"The run {folder} has format {version}, but this version reads {FORMAT}; update napari-unet.")
+    return dict(job)
+
+
+def list_runs() -> list[Path]:
+    """Return the folders of all complete runs, newest first."""
+    found = [path.parent for path in runs_folder().glob(f"*/{JOB_NAME}")]
+    return sorted(found, key=lambda folder: ((folder / JOB_NAME).stat().st_mtime_ns, folder.name), reverse=True)
+
+
+def finished_model(folder: Path | str) -> Path | None:
+    """Return where a run's trained model lies, or None when there is none (yet)."""
+    model = Path(folder) / "model"
+    return model if (model / CARD_NAME).is_file() else None
+
+
+def append_event(folder: Path | str, event: events.Event) -> None:
+    """Append an event to ``events.jsonl``, with the time and without its arrays.
+
+    Raises
+    ------
+    StoreError
+        When it cannot be written.
+    """
+    plain = {key: value for key, value in events.to_dict(event).items() if not isinstance(value, np.ndarray)}
+    path = Path(folder) / EVENTS_NAME
+    try:
+        with path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"time": round(time.time(), 3), **plain}, default=_plain) + "\n")
+    except OSError as error:
+        raise StoreError(f"{path} cannot be written: {error.strerror or error}.") from error
+
+
+def _plain(value: Any) -> Any:
+    """Return what json cannot write: numpy scalars as Python's, paths as text."""
+    return value.item() if isinstance(value, np.generic) else str(value)
+
+
+def read_events(folder: Path | str) -> Iterator[dict[str, Any]]:
+    """Yield the recorded events of a run; a last line that a crash cut off is left out."""
+    path = Path(folder) / EVENTS_NAME
+    if not path.exists():
+        return
+    with path.open(encoding="utf-8") as file:
+        for line in file:
+            if line.endswith("\n"):
+                yield json.loads(line)
