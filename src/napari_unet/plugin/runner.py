@@ -1,0 +1,335 @@
+"""Engine events to Qt signals: what the docks talk to.
+
+Everything is delivered in the main thread. The client's threads only append to a queue and wake the
+main thread, which then delivers for a few milliseconds at a time, so that a burst of events never
+makes the viewer stall. Imports neither torch nor napari.
+"""
+
+from __future__ import annotations
+
+import atexit
+import dataclasses
+import logging
+import threading
+import time
+import traceback
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+from qtpy.QtCore import QCoreApplication, QObject, Qt, Signal
+
+from .. import runs
+from ..core.annotation import AnnotatedImage
+from ..core.arrays import Normalisation, Planes
+from ..core.card import BUNDLED
+from ..core.errors import UNetError
+from ..core.events import Event, Stopped
+from ..core.settings import NetworkSettings, PredictionSettings, TrainingSettings, to_dict
+from ..engine import EngineClient, JobDone, JobFailed, PlaneLost, PlaneResult
+
+__all__ = ["Engine", "Job", "PlaneLost", "PlaneResult", "SegmentRequest", "TrainRequest"]
+
+_logger = logging.getLogger(__name__)
+
+SLICE = 0.008
+"""Seconds for which events are delivered before Qt may paint and take input again."""
+
+
+@dataclass(frozen=True)
+class TrainRequest:
+    """What to train.
+
+    Attributes
+    ----------
+    images : tuple of AnnotatedImage
+        Pictures and what was painted on them.
+    settings, network
+        How to train; the network's settings count only from scratch.
+    start : str
+        ``"bundled"``, ``"scratch"`` or the path of a model.
+    name : str
+        Name of the new model.
+    """
+
+    images: tuple[AnnotatedImage, ...]
+    settings: TrainingSettings = dataclasses.field(default_factory=TrainingSettings)
+    network: NetworkSettings = dataclasses.field(default_factory=NetworkSettings)
+    start: str = BUNDLED
+    name: str = "model"
+
+
+@dataclass(frozen=True)
+class SegmentRequest:
+    """What to segment.
+
+    Attributes
+    ----------
+    image : Planes
+        Image of any size; its arrays are read lazily, from a thread.
+    model : str
+        ``"bundled"`` or the path of a model.
+    settings : PredictionSettings
+        How.
+    planes : tuple of tuple of int, optional
+        Indices into the leading axes, in the order to be computed; None means all.
+    """
+
+    image: Planes
+    model: str = BUNDLED
+    settings: PredictionSettings = dataclasses.field(default_factory=PredictionSettings)
+    planes: tuple[tuple[int, ...], ...] | None = None
+
+
+class Job(QObject):
+    """One training, segmentation or re-labelling under way.
+
+    Attributes
+    ----------
+    event : Signal(object)
+        Each event of :mod:`napari_unet.core.events`; for labels also :class:`PlaneResult`, and
+        :class:`PlaneLost` where outputs are no longer kept.
+    failed : Signal(str)
+        A readable message; at most once.
+    done : Signal()
+        Exactly once, always last.
+    id : int
+        Number of the job; the ``job_id`` of :meth:`Engine.relabel`. 0 until it was sent.
+    running : bool
+        Whether ``done`` is still to come.
+    folder : Path or None
+        The run folder of a training, once it is written.
+    """
+
+    event = Signal(object)
+    failed = Signal(str)
+    done = Signal()
+
+    def __init__(self, client: EngineClient) -> None:
+        super().__init__()
+        self.id = 0
+        self.running = True
+        self.folder: Path | None = None
+        self._client = client
+        self._lock = threading.Lock()
+        self._stop = False
+
+    def stop(self) -> None:
+        """Ask the job to stop; it ends within one step or tile and keeps what it reached."""
+        with self._lock:
+            self._stop = True
+        if self.id:
+            self._client.stop(self.id)
+
+    def request_preview(self, token: int, image: NDArray[Any], normalisation: Normalisation | None = None) -> None:
+        """Ask a training for its present answer on a region, (C, Y, X); only the newest request counts.
+
+        The answer is a :class:`~napari_unet.core.events.Preview` with the same token.
+        """
+        if not self.id or not self.running:
+            return
+        scale = None if normalisation is None else {"low": normalisation.low, "high": normalisation.high}
+        value = {"token": token, "image": np.asarray(image), "normalisation": scale}
+        self._client.tell(self.id, "preview", value)
+
+    def submit(
+        self, kind: str, payload: dict[str, Any], deliver: Callable[[Event], None], arrays: Sequence[Any]
+    ) -> None:
+        """Send the job to the child, unless it was stopped before that; from any thread."""
+        with self._lock:
+            if not self._stop:
+                self.id = self._client.submit(kind, payload, deliver, arrays)
+                return
+        deliver(Stopped("stopped before it began"))
+        deliver(JobDone())
+
+    def deliver(self, event: Event) -> None:
+        """Emit an event as the signal that it belongs to; in the main thread."""
+        if not self.running:
+            return
+        if isinstance(event, JobFailed):
+            self.failed.emit(event.message)
+        elif isinstance(event, JobDone):
+            self.running = False
+            self.done.emit()
+        else:
+            self.event.emit(event)
+
+
+class Engine(QObject):
+    """The child process, as the docks see it. Create and use it in the main thread.
+
+    Attributes
+    ----------
+    state_changed : Signal(str)
+        ``"starting"``, ``"ready"``, ``"dead"`` or ``"stopped"``.
+    reason : str
+        Why it is dead, in a readable sentence.
+
+    Parameters
+    ----------
+    client : EngineClient, optional
+        Another client than the default one.
+    """
+
+    state_changed = Signal(str)
+    _wake = Signal()
+    _one: ClassVar[Engine | None] = None
+
+    def __init__(self, client: EngineClient | None = None) -> None:
+        super().__init__()
+        self._client = client or EngineClient()
+        self._client.on_state = self._on_state
+        self.state = self._client.state
+        self.reason = ""
+        self._jobs: set[Job] = set()
+        self._queue: deque[tuple[Job | None, Any]] = deque()
+        self._woken = threading.Event()
+        self._wake.connect(self._deliver, Qt.ConnectionType.QueuedConnection)
+        application = QCoreApplication.instance()
+        if application is not None:
+            application.aboutToQuit.connect(self.close)
+        atexit.register(self._client.close, 3.0)
+
+    @classmethod
+    def shared(cls) -> Engine:
+        """Return the engine of this process."""
+        if cls._one is None:
+            cls._one = cls()
+        return cls._one
+
+    @property
+    def pid(self) -> int | None:
+        """Process id of the child, once it runs."""
+        return self._client.pid
+
+    def start(self) -> None:
+        """Start the child, also after it died; does nothing when it runs, and never waits."""
+        self._client.start()
+
+    def close(self) -> None:
+        """End the child and its jobs; :meth:`start` or the next job starts another one."""
+        for job in self._jobs:
+            job.stop()
+        self._client.close()
+
+    def train(self, request: TrainRequest) -> Job:
+        """Write the run folder (in a thread), then train from it."""
+        # The user goes on painting: what is written is what there was at the click.
+        painted = tuple(dataclasses.replace(image, labels=_snapshot(image.labels)) for image in request.images)
+
+        def prepare(job: Job) -> tuple[str, dict[str, Any], list[Any]]:
+            job.folder = runs.create_run(painted, request.settings, request.network, request.start, request.name)
+            return "train", {"folder": str(job.folder)}, []
+
+        return self._begin(prepare)
+
+    def segment(self, request: SegmentRequest) -> Job:
+        """Segment planes of an image; each arrives as a :class:`PlaneResult`, before its ``PlaneDone``."""
+
+        def prepare(job: Job) -> tuple[str, dict[str, Any], list[Any]]:
+            return "segment", _segment_payload(request), list(request.image.arrays)
+
+        return self._begin(prepare)
+
+    def relabel(self, job_id: int, settings: PredictionSettings, planes: Sequence[tuple[int, ...]]) -> Job:
+        """Label planes of a segmentation again from its kept outputs; :class:`PlaneLost` where there are none.
+
+        Runs between two tiles or steps of a job that is under way.
+        """
+        payload = {"source": job_id, "settings": to_dict(settings), "planes": [list(plane) for plane in planes]}
+        return self._begin(lambda job: ("relabel", payload, []))
+
+    # ---- other threads to the main thread ---------------------------------------------------------
+
+    def _begin(self, prepare: Callable[[Job], tuple[str, dict[str, Any], list[Any]]]) -> Job:
+        """Return a new job, prepared and sent in a thread."""
+        job = Job(self._client)
+        self._jobs.add(job)
+        self._client.start()
+        threading.Thread(target=self._submit, args=(job, prepare), name="unet-submit", daemon=True).start()
+        return job
+
+    def _submit(self, job: Job, prepare: Callable[[Job], tuple[str, dict[str, Any], list[Any]]]) -> None:
+        """Prepare and send a job; whatever goes wrong is the job's failure."""
+        try:
+            kind, payload, arrays = prepare(job)
+            job.submit(kind, payload, lambda event: self._post(job, event), arrays)
+        except UNetError as error:
+            self._fail(job, str(error))
+        except Exception as error:
+            _logger.exception("a job could not be prepared")
+            self._fail(job, f"internal error: {type(error).__name__}: {error} (details in {_save_traceback()})")
+
+    def _fail(self, job: Job, message: str) -> None:
+        """End a job that was never sent."""
+        self._post(job, JobFailed(message))
+        self._post(job, JobDone())
+
+    def _on_state(self, state: str, reason: str) -> None:
+        """Pass a state on to the main thread."""
+        self._post(None, (state, reason))
+
+    def _post(self, job: Job | None, item: Any) -> None:
+        """Append to the queue, and wake the main thread unless it is on its way already."""
+        self._queue.append((job, item))
+        if not self._woken.is_set():
+            self._woken.set()
+            self._wake.emit()
+
+    def _deliver(self) -> None:
+        """Deliver what is in the queue, for a few milliseconds."""
+        self._woken.clear()
+        until = time.perf_counter() + SLICE
+        while self._queue:
+            if time.perf_counter() > until:
+                self._woken.set()
+                self._wake.emit()
+                return
+            self._hand_over(*self._queue.popleft())
+
+    def _hand_over(self, job: Job | None, item: Any) -> None:
+        """Emit one item as a signal."""
+        if job is None:
+            self.state, self.reason = item
+            self.state_changed.emit(self.state)
+            return
+        job.deliver(item)
+        if not job.running:
+            self._jobs.discard(job)
+
+
+def _snapshot(labels: Any) -> Any:
+    """Return a copy of labels in memory; lazy ones are read later, in a thread."""
+    return labels.copy() if isinstance(labels, np.ndarray) else labels
+
+
+def _segment_payload(request: SegmentRequest) -> dict[str, Any]:
+    """Return a segmentation as plain data."""
+    image = request.image
+    arrays = [
+        {"shape": list(map(int, array.shape)), "dtype": np.dtype(array.dtype).str, "axes": image.axes}
+        for array in image.arrays
+    ]
+    model = request.model if request.model == BUNDLED else str(Path(request.model).expanduser().absolute())
+    planes = None if request.planes is None else [list(map(int, plane)) for plane in request.planes]
+    return {
+        "image": {"arrays": arrays, "axes": image.axes, "rgb": image.rgb, "grey": image.grey},
+        "model": model,
+        "settings": to_dict(request.settings),
+        "planes": planes,
+    }
+
+
+def _save_traceback() -> Path:
+    """Append the traceback of the present exception to the viewer's log, and return the log's path."""
+    path = runs.home() / "logs" / "viewer.log"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a", encoding="utf-8") as file:
+        file.write(f"{datetime.now().isoformat(timespec='seconds')}\n{traceback.format_exc()}\n")
+    return path
