@@ -1,0 +1,107 @@
+"""The annotation layer: grey background label, a colour per cell, keys for the next cell and background."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .layers import OURS, data_shape, empty_array, label_shape, note, placement
+
+if TYPE_CHECKING:
+    from napari.components import ViewerModel
+    from napari.layers import Image, Labels
+
+BACKGROUND = 1
+"""The label that is painted on background."""
+FIRST_CELL = 2
+NEXT_CELL_KEY = "N"
+BACKGROUND_KEY = "G"
+_GREY = (0.62, 0.62, 0.62, 1.0)
+# Colours repeat after so many cells; neighbours in the count stay well apart in hue.
+_COLOURS = 60
+# Labels above share one colour: enough for painting by hand, and the table stays quick to build.
+_COLOURED_LABELS = 3000
+_SEARCHED_BYTES = 64_000_000
+
+
+def new_annotation(viewer: ViewerModel, image: Image, axes: str) -> Labels:
+    """Return a new, selected Labels layer on top of the image, ready to paint the first cell.
+
+    Parameters
+    ----------
+    viewer : ViewerModel
+        Where the layer is added.
+    image : Image
+        The layer to annotate; shape and placement are taken from it.
+    axes : str
+        Axis letters of the image.
+    """
+    layer = viewer.add_labels(
+        empty_array(label_shape(image, axes), np.uint16),
+        name=f"{image.name} annotation",
+        opacity=0.55,
+        metadata={OURS: {"background_label": BACKGROUND}},
+        **placement(image, axes),
+    )
+    layer.colormap = annotation_colours()
+    layer.bind_key(NEXT_CELL_KEY, select_next_cell)
+    layer.bind_key(BACKGROUND_KEY, select_background)
+    layer.brush_size = brush_size(image, axes)
+    layer.selected_label = FIRST_CELL
+    layer.mode = "paint"
+    return layer
+
+
+def annotation_colours() -> Any:
+    """Return napari's colormap with label 1 grey and cells in well separated colours."""
+    from napari.utils.colormaps import DirectLabelColormap
+
+    colours = [(*_hue(i), 1.0) for i in range(_COLOURS)]
+    table: dict[int | None, Any] = {label: colours[label % _COLOURS] for label in range(FIRST_CELL, _COLOURED_LABELS)}
+    return DirectLabelColormap(color_dict={**table, None: (1.0, 0.9, 0.2, 1.0), 0: "transparent", BACKGROUND: _GREY})
+
+
+def _hue(i: int) -> tuple[float, float, float]:
+    """Return the i-th colour: hues a golden angle apart, in three strengths; never grey."""
+    from colorsys import hls_to_rgb
+
+    return hls_to_rgb((0.08 + i * 0.618034) % 1.0, (0.55, 0.65, 0.45)[i % 3], 0.85)
+
+
+def brush_size(image: Image, axes: str) -> int:
+    """Return a brush that fits the picture: about a fiftieth of its shorter side, in pixels."""
+    shape = data_shape(image)
+    return int(np.clip(min(shape[axes.index("y")], shape[axes.index("x")]) // 50, 3, 20))
+
+
+def background_label(layer: Labels | None) -> int:
+    """Return the label that means background in this layer; 0 when the layer has none."""
+    return int(note(layer).get("background_label", 0)) if layer is not None else 0
+
+
+def select_background(layer: Labels) -> None:
+    """Paint background from now on."""
+    if background_label(layer):
+        layer.selected_label = background_label(layer)
+        layer.mode = "paint"
+
+
+def select_next_cell(layer: Labels) -> None:
+    """Paint a new cell from now on, with a label that is not used yet."""
+    layer.selected_label = next_cell(layer)
+    layer.mode = "paint"
+
+
+def next_cell(layer: Labels) -> int:
+    """Return one more than the largest label in use, at least the first cell's.
+
+    A large or lazy stack is not searched: there the labels that were selected before count.
+    """
+    own = layer.metadata.setdefault(OURS, {})
+    if isinstance(layer.data, np.ndarray) and layer.data.nbytes <= _SEARCHED_BYTES:
+        highest = int(layer.data.max(initial=0))
+    else:
+        highest = max(own.get("highest", 0), int(layer.selected_label))
+    own["highest"] = max(highest + 1, FIRST_CELL if background_label(layer) else 1)
+    return own["highest"]

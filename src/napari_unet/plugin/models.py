@@ -1,0 +1,133 @@
+"""The shelf of models: the bundled one, the one just trained, those saved under a name. Needs no torch."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from qtpy.QtCore import QObject, Signal
+
+from ..core.card import BUNDLED, CARD_NAME, Card, read_card
+from ..core.errors import ModelError, StoreError, UNetError
+from ..runs import home
+
+
+def models_folder() -> Path:
+    """Return the folder of the saved models."""
+    return home() / "models"
+
+
+@dataclass(frozen=True)
+class ModelEntry:
+    """One model to choose from: what the user reads, and its path (or ``"bundled"``)."""
+
+    label: str
+    path: str
+
+
+def saved_models() -> list[ModelEntry]:
+    """Return the saved models in alphabetical order."""
+    folder = models_folder()
+    if not folder.is_dir():
+        return []
+    found = [p for p in folder.iterdir() if not p.name.startswith(".")]
+    found = [p for p in found if p.suffix == ".zip" or (p / CARD_NAME).is_file()]
+    return [ModelEntry(p.stem if p.suffix == ".zip" else p.name, str(p)) for p in sorted(found)]
+
+
+def describe(model: str) -> str:
+    """Return one line on a model for a tooltip, or what is wrong with it."""
+    try:
+        card = read_card(model)
+    except UNetError as error:
+        return str(error)
+    channels = "1 channel" if card.channels == 1 else f"{card.channels} channels"
+    size = f", objects about {card.diameter:.0f} px across" if card.diameter else ""
+    cells = sum(int(entry.get("cells", 0) or 0) for entry in card.ledger)
+    taught = f", trained on {cells} cells" if cells else ""
+    return f"{card.name}: {channels}{size}{taught}. {card.description}".strip()
+
+
+def check_channels(card: Card, channels: int, rgb: bool) -> bool:
+    """Return whether a colour picture has to be read as grey for this model.
+
+    Raises
+    ------
+    ModelError
+        When the model needs another number of channels than the image has.
+    """
+    if card.channels == channels:
+        return False
+    if rgb and card.channels == 1:
+        return True
+    have = "1 channel" if channels == 1 else f"{channels} channels"
+    raise ModelError(
+        f"The model {card.name} needs {card.channels} channel{'s' * (card.channels > 1)}, but the image has {have}; "
+        "choose other image layers under Channels, or another model."
+    )
+
+
+class Shelf(QObject):
+    """The models that both docks offer; one per viewer process.
+
+    ``changed`` fires when a model was trained or saved.
+    """
+
+    changed = Signal()
+    _shared: Shelf | None = None
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.just_trained: str = ""
+
+    @classmethod
+    def shared(cls) -> Shelf:
+        """Return the shelf of this process."""
+        if cls._shared is None:
+            cls._shared = cls()
+        return cls._shared
+
+    def entries(self) -> list[ModelEntry]:
+        """Return all models, the one just trained first."""
+        trained = [ModelEntry("Just trained", self.just_trained)] if self.just_trained else []
+        return [*trained, ModelEntry("Bundled (cells and nuclei)", BUNDLED), *saved_models()]
+
+    def set_just_trained(self, path: str) -> None:
+        """Offer a model that a training has just written."""
+        self.just_trained = path
+        self.changed.emit()
+
+    def save(self, model: str, name: str) -> str:
+        """Copy a model into the models folder and return its path there.
+
+        Raises
+        ------
+        ModelError
+            For an empty name, or one that is taken.
+        StoreError
+            When the folder cannot be written.
+        """
+        target = models_folder() / _file_name(name)
+        if target.exists():
+            raise ModelError(f"There is a model named {target.name} already; choose another name.")
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            # Copied beside and renamed, so that a full disk leaves no half model on the shelf.
+            partial = target.with_name(f".{target.name}.part")
+            shutil.rmtree(partial, ignore_errors=True)
+            shutil.copytree(model, partial)
+            partial.rename(target)
+        except OSError as error:
+            raise StoreError(f"The model cannot be saved to {target}: {error.strerror or error}.") from error
+        self.changed.emit()
+        return str(target)
+
+
+def _file_name(name: str) -> str:
+    """Return a name that every file system takes."""
+    clean = re.sub(r'[<>:"/\\|?*\x00-\x1f]+', "_", name).strip(" .")
+    if not clean:
+        raise ModelError("The model has no name yet; type one beside Save.")
+    return clean

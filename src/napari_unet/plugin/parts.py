@@ -1,0 +1,142 @@
+"""Pieces that both docks are put together from: headings, rows, progress, messages to the user."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Sequence
+
+from qtpy.QtCore import Qt
+from qtpy.QtWidgets import (
+    QFrame, QHBoxLayout, QLabel, QProgressBar, QPushButton, QScrollArea, QSizePolicy, QVBoxLayout, QWidget,
+)  # fmt: skip
+
+# Told apart by sign and word as well as by colour; contrast over 4.5 : 1 on napari's backgrounds.
+_COLOURS = {
+    "dark": {"error": "#ffab91", "warning": "#ffd54f", "note": "#f0f1f2", "done": "#80cbc4"},
+    "light": {"error": "#a3260f", "warning": "#6b4e00", "note": "#1e1e21", "done": "#00574b"},
+}
+_SIGNS = {"error": "✖", "warning": "⚠", "note": "•", "done": "✔"}
+
+
+class Messages(QLabel):
+    """Plain words to the user: a headline, and notes below it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.setWordWrap(True)
+        self.setTextFormat(Qt.TextFormat.RichText)
+        self.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
+        self.setAlignment(Qt.AlignmentFlag.AlignTop | Qt.AlignmentFlag.AlignLeft)
+        # A label that wraps has to be told that it may grow, or its last lines are cut off.
+        self.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.MinimumExpanding)
+        self._theme = "dark"
+        self._lines: list[tuple[str, str]] = []
+
+    def set_theme(self, kind: str) -> None:
+        """Fit the colours to a ``"dark"`` or ``"light"`` background."""
+        self._theme = kind if kind in _COLOURS else "dark"
+        self._render()
+
+    def clear_messages(self) -> None:
+        """Show nothing."""
+        self._lines = []
+        self._render()
+
+    def say(self, text: str, kind: str = "note") -> None:
+        """Add a line; kinds are ``"note"``, ``"done"``, ``"warning"`` and ``"error"``. The last four are kept."""
+        if text and (kind, text) not in self._lines:
+            self._lines = [*self._lines, (kind, text)][-4:]
+        self._render()
+
+    def lines(self) -> list[tuple[str, str]]:
+        """Return the shown (kind, text) pairs."""
+        return list(self._lines)
+
+    def _render(self) -> None:
+        colours = _COLOURS[self._theme]
+        rows = [
+            f'<p style="margin:2px 0; color:{colours[kind]}">{_SIGNS[kind]} {html.escape(text)}</p>'
+            for kind, text in self._lines
+        ]
+        self.setText("".join(rows))
+
+
+class Progress(QProgressBar):
+    """A bar that also says how much time is left."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.setRange(0, 1000)
+        self.setTextVisible(True)
+        self.setAlignment(Qt.AlignmentFlag.AlignCenter)
+        self.rest()
+
+    def rest(self, text: str = "") -> None:
+        """Show that nothing runs."""
+        self.setRange(0, 1000)
+        self.setValue(0)
+        self.setFormat(text)
+
+    def wait(self, text: str) -> None:
+        """Show work whose length is not known."""
+        self.setRange(0, 0)
+        self.setFormat(text)
+
+    def advance(self, fraction: float, text: str) -> None:
+        """Show a fraction of the work, 0 to 1."""
+        self.setRange(0, 1000)
+        self.setValue(int(1000 * min(1.0, max(0.0, fraction))))
+        self.setFormat(text)
+
+
+def time_left(seconds: float | None) -> str:
+    """Return "12 s left" or "3 min left"; nothing when unknown."""
+    if seconds is None:
+        return ""
+    return f"{seconds:.0f} s left" if seconds < 100 else f"{seconds / 60:.0f} min left"
+
+
+def heading(text: str) -> QLabel:
+    """Return a section heading."""
+    label = QLabel(f"<b>{text}</b>")
+    label.setContentsMargins(0, 6, 0, 0)
+    return label
+
+
+def scrolled(content: QWidget) -> QScrollArea:
+    """Return a frameless area that scrolls the content up and down only."""
+    area = QScrollArea()
+    area.setWidgetResizable(True)
+    area.setFrameShape(QFrame.Shape.NoFrame)
+    area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+    area.setWidget(content)
+    return area
+
+
+def button(text: str, tooltip: str) -> QPushButton:
+    """Return a push button with a wrapped tooltip."""
+    made = QPushButton(text)
+    made.setToolTip(f"<span>{tooltip}</span>")
+    return made
+
+
+def row(*widgets: QWidget, stretch: Sequence[int] = ()) -> QWidget:
+    """Return widgets side by side."""
+    box = QWidget()
+    layout = QHBoxLayout(box)
+    layout.setContentsMargins(0, 0, 0, 0)
+    layout.setSpacing(4)
+    for i, widget in enumerate(widgets):
+        layout.addWidget(widget, stretch[i] if i < len(stretch) else 0)
+    return box
+
+
+def column(*widgets: QWidget, spacing: int = 4) -> QWidget:
+    """Return widgets below each other."""
+    box = QWidget()
+    layout = QVBoxLayout(box)
+    layout.setContentsMargins(0, 0, 0, 0)
+    layout.setSpacing(spacing)
+    for widget in widgets:
+        layout.addWidget(widget)
+    return box

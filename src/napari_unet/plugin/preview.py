@@ -1,0 +1,167 @@
+"""The live preview: asks the running training for the part on screen, and shows the answer as a layer."""
+
+from __future__ import annotations
+
+import weakref
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from qtpy.QtCore import QObject, QTimer
+
+from ..core.annotation import Box
+from ..core.arrays import Normalisation, Planes, plane_normalisation
+from ..core.events import Preview
+from .background import Background
+from .layers import OURS, current_plane, note, placement, view_box, write_plane
+
+if TYPE_CHECKING:
+    from napari.components import ViewerModel
+    from napari.layers import Image, Layer
+
+    from .runner import Job
+
+PREVIEW_NAME = "U-Net preview"
+LARGEST_SIDE = 640
+"""Pixels of the longest preview side: more would hold up the training for long on a CPU."""
+_AFTER_MOVE_MS = 150
+_BETWEEN_MS = 700
+
+
+def camera_of(viewer: ViewerModel) -> Any:
+    """Return the viewer's camera, which has moved to the scene in napari 0.9."""
+    return viewer.scene.camera if hasattr(viewer, "scene") else viewer.camera
+
+
+class PreviewFeeder(QObject):
+    """Keeps one preview request on its way for as long as a training runs.
+
+    A request follows each answer, and each move of the camera or the sliders. Answers to a view that
+    is no longer on screen are dropped.
+
+    Parameters
+    ----------
+    viewer : ViewerModel
+        Whose view to follow.
+    image : Image
+        The layer that is trained on; held weakly.
+    planes : Planes
+        Its pixels.
+    axes : str
+        Its axis letters.
+    job : Job
+        The running training.
+    """
+
+    def __init__(self, viewer: ViewerModel, image: Image, planes: Planes, axes: str, job: Job) -> None:
+        super().__init__()
+        self._viewer, self._planes, self._axes, self._job = viewer, planes, axes, job
+        self._image = weakref.ref(image)
+        self._background = Background()
+        self._norms: dict[tuple[int, ...], Normalisation] = {}
+        self._token = 0
+        self._asked: tuple[tuple[int, ...], Box] | None = None
+        self._timer = QTimer(self, singleShot=True)
+        self._timer.timeout.connect(self._ask)
+        self._events = [viewer.dims.events.current_step, viewer.dims.events.order, viewer.dims.events.ndisplay]
+        self._events += [camera_of(viewer).events.center, camera_of(viewer).events.zoom]
+        for event in self._events:
+            event.connect(self._on_move)
+        self.on = True
+
+    def start(self) -> None:
+        """Ask for the first preview."""
+        self._timer.start(0)
+
+    def set_on(self, on: bool) -> None:
+        """Pause or go on."""
+        self.on = on
+        if on:
+            self._timer.start(0)
+
+    def _on_move(self, event: Any = None) -> None:
+        if self.on:
+            self._timer.start(_AFTER_MOVE_MS)
+
+    def _ask(self) -> None:
+        image = self._image()
+        if not self.on or image is None or image not in self._viewer.layers or not self._job.running:
+            return
+        plane = current_plane(self._viewer, image, self._axes)
+        box = view_box(self._viewer, image, self._axes, LARGEST_SIDE)
+        self._token += 1
+        self._asked = (plane, box)
+        token = self._token
+        self._background.run(lambda: self._read(plane, box), lambda got: self._send(token, *got))
+
+    def _read(self, plane: tuple[int, ...], box: Box) -> tuple[Any, Normalisation]:
+        """Return the crop and the normalisation of its whole plane; runs in a thread."""
+        y0, y1, x0, x1 = box
+        if plane not in self._norms:
+            self._norms[plane] = plane_normalisation(self._planes, plane)
+        return self._planes.read(plane, slice(y0, y1), slice(x0, x1)), self._norms[plane]
+
+    def _send(self, token: int, crop: Any, normalisation: Normalisation) -> None:
+        if self._job.running:
+            self._job.request_preview(token, crop, normalisation)
+
+    def show(self, answer: Preview) -> bool:
+        """Show an answer, if it is for the present view; ask for the next one. Returns whether it was shown."""
+        image = self._image()
+        if answer.token != self._token or self._asked is None or image is None or image not in self._viewer.layers:
+            return False
+        if self.on:
+            show_preview(self._viewer, image, self._axes, *self._asked, answer.labels)
+            self._timer.start(_BETWEEN_MS)
+        return self.on
+
+    def close(self) -> None:
+        """Ask no more."""
+        self.on = False
+        self._timer.stop()
+        self._background.forget()
+        for event in self._events:
+            event.disconnect(self._on_move)
+
+
+def is_preview(layer: Layer) -> bool:
+    """Return whether the layer is a live preview, which is nobody's annotation."""
+    return bool(note(layer).get("preview"))
+
+
+def show_preview(
+    viewer: ViewerModel, image: Image, axes: str, plane: tuple[int, ...], box: Box, labels: np.ndarray[Any, Any]
+) -> None:
+    """Show labels of a crop in the preview layer; selection and painting mode of other layers stay as they are."""
+    corner = _corner(axes, plane, box)
+    shape = tuple(labels.shape[0] if a == "y" else labels.shape[1] if a == "x" else 1 for a in axes)
+    data = np.zeros(shape, np.int32)
+    write_plane(data, axes, (0,) * len(plane), labels)
+    where = placement(image, axes, corner)
+    layer = next((known for known in viewer.layers if is_preview(known)), None)
+    if layer is not None and layer.ndim != len(shape):
+        viewer.layers.remove(layer)
+        layer = None
+    if layer is None:
+        _insert(viewer, image, data, where)
+        return
+    # Moved first, so that no frame shows the new labels at the old place beyond the image.
+    layer.translate = where["translate"]
+    layer.scale = where["scale"]
+    layer.data = data
+
+
+def _corner(axes: str, plane: tuple[int, ...], box: Box) -> list[int]:
+    """Return where the crop begins, one number per axis of the image."""
+    where = iter(plane)
+    return [{"y": box[0], "x": box[2], "c": 0}[a] if a in "yxc" else next(where) for a in axes]
+
+
+def _insert(viewer: ViewerModel, image: Image, data: np.ndarray[Any, Any], where: dict[str, Any]) -> None:
+    """Add the preview right above the image, below all paint."""
+    from napari.layers import Labels
+
+    layer = Labels(data, name=PREVIEW_NAME, opacity=0.45, metadata={OURS: {"preview": True}}, **where)
+    active, selected = viewer.layers.selection.active, set(viewer.layers.selection)
+    viewer.layers.insert(viewer.layers.index(image) + 1, layer)
+    viewer.layers.selection = selected
+    viewer.layers.selection.active = active

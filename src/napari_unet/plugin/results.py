@@ -1,0 +1,105 @@
+"""The layer that a segmentation fills plane by plane, and what is known of each plane in it."""
+
+from __future__ import annotations
+
+import weakref
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .layers import OURS, current_plane, empty_array, label_index, label_shape, placement, write_plane
+
+if TYPE_CHECKING:
+    from napari.components import ViewerModel
+    from napari.layers import Image, Layer
+
+_DTYPES = {"instances": np.int32, "classes": np.uint8, "probabilities": np.float32}
+_NAMES = {"instances": "cells", "classes": "kinds", "probabilities": "probability"}
+
+Tuning = tuple[Any, ...]
+"""The values of the settings that labels follow from without the network."""
+
+
+@dataclass
+class Result:
+    """A result layer under way or done.
+
+    Attributes
+    ----------
+    image : weak reference to Image
+        What was segmented.
+    axes : str
+        Its axis letters at the time.
+    what, model : str
+        Kind of result, and the model that made it.
+    array : WritableArray
+        The layer's data.
+    job_id : int
+        The job whose network outputs are kept in the engine.
+    tuned : dict
+        By plane: the tuning that its labels were made with.
+    edited : bool
+        Whether the user has painted in it; then it is the user's, and no slider touches it any more.
+    """
+
+    image: weakref.ref[Image]
+    axes: str
+    what: str
+    model: str
+    array: Any
+    job_id: int = 0
+    tuned: dict[tuple[int, ...], Tuning] = field(default_factory=dict)
+    edited: bool = False
+    _layer: weakref.ref[Layer] | None = None
+
+    def layer(self) -> Any:
+        """Return the layer, or None when it was deleted and forgotten."""
+        return self._layer() if self._layer is not None else None
+
+    def is_in(self, viewer: ViewerModel) -> bool:
+        """Return whether the layer is still in the viewer."""
+        layer = self.layer()
+        return layer is not None and layer in viewer.layers
+
+    def has(self, plane: tuple[int, ...]) -> bool:
+        """Return whether a plane holds anything, by computing or painting."""
+        return bool(np.asarray(self.array[label_index(self.axes, plane)]).any())
+
+    def write(self, viewer: ViewerModel, plane: tuple[int, ...], values: NDArray[Any], tuning: Tuning) -> None:
+        """Put a plane's result in place, and redraw when it is on screen."""
+        if not self.is_in(viewer):
+            return
+        write_plane(self.array, self.axes, plane, values)
+        self.tuned[plane] = tuning
+        layer = self.layer()
+        if viewer.dims.ndisplay == 3 or current_plane(viewer, layer, self.axes) == plane:
+            layer.refresh()
+
+    def _on_paint(self, event: Any = None) -> None:
+        self.edited = True
+
+
+def new_result(viewer: ViewerModel, image: Image, axes: str, what: str, model: str) -> Result:
+    """Return a result with an empty layer on top of the image, placed and named after it.
+
+    Raises
+    ------
+    DataError
+        When there is no room for it.
+    """
+    array = empty_array(label_shape(image, axes), _DTYPES[what])
+    result = Result(weakref.ref(image), axes, what, model, array)
+    about = {
+        "name": f"{image.name} {_NAMES[what]}",
+        "metadata": {OURS: {"result": what, "model": model}},
+        **placement(image, axes),
+    }
+    if what == "probabilities":
+        layer = viewer.add_image(array, contrast_limits=(0, 1), colormap="magma", opacity=0.7, **about)
+    else:
+        layer = viewer.add_labels(array, opacity=0.6, **about)
+        layer.events.paint.connect(result._on_paint)
+    result._layer = weakref.ref(layer)
+    return result

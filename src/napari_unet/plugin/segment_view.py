@@ -1,0 +1,200 @@
+"""What the Segment dock looks like: signals out, setters in."""
+
+from __future__ import annotations
+
+from qtpy.QtCore import Qt, Signal
+from qtpy.QtWidgets import (
+    QComboBox, QFileDialog, QFormLayout, QHBoxLayout, QLabel, QSlider, QSpinBox, QVBoxLayout, QWidget,
+)  # fmt: skip
+from superqt import QCollapsible, QLabeledDoubleSlider
+
+from ..core.settings import Option, PredictionSettings, options
+from .choosers import ImageSection, ModelCombo
+from .forms import SettingsForm, advanced_names, get_value, guard_wheel, make_editor, set_value, tooltip_of
+from .parts import Messages, Progress, button, heading, row
+
+CURRENT, WHOLE = "current", "whole"
+_SLIDER_STEPS = 100
+_SLIDER_LARGEST = 5000
+
+
+class SizeSlider(QWidget):
+    """A slider for areas, finer for small ones, with a box that also takes larger areas than it reaches."""
+
+    value_changed = Signal(int)
+
+    def __init__(self, option: Option, default: int) -> None:
+        super().__init__()
+        self.slider = QSlider(Qt.Orientation.Horizontal)
+        self.slider.setRange(0, _SLIDER_STEPS)
+        self.box = make_editor("smallest", option, default)
+        self.box.setButtonSymbols(QSpinBox.ButtonSymbols.NoButtons)
+        layout = QHBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addWidget(self.slider, 1)
+        layout.addWidget(self.box)
+        guard_wheel(self.slider)
+        self.box.valueChanged.connect(self._on_box)
+        self.slider.valueChanged.connect(self._on_slider)
+        self._on_box(default)
+
+    def value(self) -> int:
+        """Return the area in square pixels."""
+        return self.box.value()
+
+    def set_value(self, value: int) -> None:
+        """Show an area in square pixels."""
+        self.box.setValue(value)
+
+    def _on_box(self, value: int) -> None:
+        self.slider.blockSignals(True)
+        self.slider.setValue(round(_SLIDER_STEPS * min(1.0, value / _SLIDER_LARGEST) ** (1 / 3)))
+        self.slider.blockSignals(False)
+        self.value_changed.emit(value)
+
+    def _on_slider(self, position: int) -> None:
+        self.box.setValue(round(_SLIDER_LARGEST * (position / _SLIDER_STEPS) ** 3))
+
+
+class SegmentView(QWidget):
+    """The widgets of the dock, without any knowledge of layers, engine or files."""
+
+    segment = Signal()
+    cancel = Signal()
+    browse = Signal(str)
+    model_changed = Signal(str)
+    setting_changed = Signal(str)
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        known, start = options(PredictionSettings), PredictionSettings()
+        self.images = ImageSection()
+        self.model = ModelCombo("The network to segment with.")
+        self.browse_button = button("Browse ...", "Take a model from a folder or a .zip file.")
+        self.extent = self._make_extent()
+        self.what = make_editor("what", known["what"], start.what)
+        self.threshold = self._make_threshold(known["threshold"], start.threshold)
+        self.smallest = SizeSlider(known["smallest"], start.smallest)
+        self.advanced = SettingsForm(start, advanced_names(PredictionSettings))
+        self.run_button = button("Segment", "Segment with the chosen network. The picture stays usable meanwhile.")
+        self.run_button.setMinimumHeight(30)
+        self.progress = Progress()
+        self.messages = Messages()
+        self._lay_out(known)
+        self._connect()
+        self.set_busy(False)
+
+    def _make_extent(self) -> QComboBox:
+        box = QComboBox()
+        box.addItem("current plane", CURRENT)
+        box.addItem("whole stack", WHOLE)
+        box.setToolTip(
+            "<span>Current plane: only what the sliders below the picture stand at. Whole stack: every plane, beginning "
+            "with the current one.</span>"
+        )
+        guard_wheel(box)
+        return box
+
+    def _make_threshold(self, option: Option, default: float) -> QLabeledDoubleSlider:
+        slider = QLabeledDoubleSlider(Qt.Orientation.Horizontal)
+        slider.setDecimals(2)
+        slider.setRange(option.minimum, option.maximum)
+        slider.setSingleStep(option.step)
+        slider.setValue(default)
+        slider.setToolTip(tooltip_of(option))
+        guard_wheel(slider)
+        return slider
+
+    def _lay_out(self, known: dict[str, Option]) -> None:
+        self.form = QFormLayout()
+        self.form.setContentsMargins(0, 0, 0, 0)
+        self.form.addRow("Planes", self.extent)
+        self.form.addRow("Result", self.what)
+        tuning = QFormLayout()
+        tuning.setContentsMargins(0, 0, 0, 0)
+        tuning.addRow("Threshold", self.threshold)
+        tuning.addRow("Smallest cell", self.smallest)
+        for editor, name in ((self.threshold, "threshold"), (self.smallest, "smallest")):
+            tuning.labelForField(editor).setToolTip(tooltip_of(known[name]))
+        self.fold = QCollapsible("More settings")
+        self.fold.setContent(self.advanced)
+        self.fold.setDuration(0)
+        live = QLabel("These change the result at once, without running the network again.")
+        live.setWordWrap(True)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(8, 2, 8, 8)
+        layout.setSpacing(4)
+        for widget in (heading("1  Image"), self.images, heading("2  Model"),
+                       row(self.model, self.browse_button, stretch=(1, 0)), heading("3  Segment")):  # fmt: skip
+            layout.addWidget(widget)
+        layout.addLayout(self.form)
+        layout.addWidget(self.run_button)
+        layout.addWidget(self.progress)
+        layout.addWidget(heading("4  Adjust"))
+        layout.addWidget(live)
+        layout.addLayout(tuning)
+        layout.addWidget(self.fold)
+        layout.addWidget(self.messages)
+        layout.addStretch(1)
+
+    def _connect(self) -> None:
+        self.run_button.clicked.connect(lambda: (self.cancel if self._busy else self.segment).emit())
+        self.browse_button.clicked.connect(self._ask_for_model)
+        self.model.currentIndexChanged.connect(lambda _: self.model_changed.emit(self.model.currentData() or ""))
+        self.threshold.valueChanged.connect(lambda _: self.setting_changed.emit("threshold"))
+        self.smallest.value_changed.connect(lambda _: self.setting_changed.emit("smallest"))
+        self.what.currentIndexChanged.connect(lambda _: self.setting_changed.emit("what"))
+        self.advanced.changed.connect(self.setting_changed)
+
+    def _ask_for_model(self) -> None:
+        path, _ = QFileDialog.getOpenFileName(self, "Choose a model", "", "Models (model.json *.zip)")
+        if path:
+            self.browse.emit(path)
+
+    # --- setters and getters ------------------------------------------------------------------
+
+    def values(self) -> dict[str, object]:
+        """Return the prediction settings as shown."""
+        return {
+            "what": get_value(self.what),
+            "threshold": round(self.threshold.value(), 4),
+            "smallest": self.smallest.value(),
+            **self.advanced.values(),
+        }
+
+    def show_values(self, values: dict[str, object]) -> None:
+        """Show some prediction settings, without announcing them as the user's."""
+        self.blockSignals(True)
+        self.advanced.show_values(values)
+        if "what" in values:
+            set_value(self.what, values["what"])
+        if "threshold" in values:
+            self.threshold.setValue(values["threshold"])
+        if "smallest" in values:
+            self.smallest.set_value(values["smallest"])
+        self.blockSignals(False)
+
+    def show_extent(self, planes: int) -> None:
+        """Offer the whole stack where there is more than one plane."""
+        self.extent.setVisible(planes > 1)
+        self.form.labelForField(self.extent).setVisible(planes > 1)
+        self.extent.setItemText(1, f"whole stack ({planes} planes)")
+
+    def set_busy(self, busy: bool) -> None:
+        """Show Segment or Cancel."""
+        self._busy = busy
+        self.run_button.setText("Cancel" if busy else "Segment")
+        for widget in (self.images, self.model, self.browse_button, self.extent, self.what):
+            widget.setEnabled(not busy)
+        if not busy:
+            self.progress.rest()
+
+    def show_engine(self, state: str) -> None:
+        """Show that clicking Segment has to wait a moment, or that computing has died."""
+        words = {"starting": "getting ready in the background ...", "dead": "computing has ended; Segment starts it again"}
+        if not self._busy:
+            self.progress.rest(words.get(state, ""))
+
+    def set_theme(self, kind: str) -> None:
+        """Fit the messages to a ``"dark"`` or ``"light"`` background."""
+        self.messages.set_theme(kind)
