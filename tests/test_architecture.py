@@ -25,9 +25,22 @@ PACKAGE = "napari_unet"
 LEVELS: tuple[frozenset[str], ...] = (
     frozenset({"errors", "events", "tiles"}),
     frozenset({"arrays", "contingency", "labels", "settings"}),
-    frozenset({"annotation", "augmentation", "card", "device", "instances", "loss", "metrics", "synthetic", "unet"}),
+    frozenset(
+        {
+            "annotation",
+            "augmentation",
+            "card",
+            "device",
+            "instances",
+            "loss",
+            "metrics",
+            "region_metrics",
+            "synthetic",
+            "unet",
+        }
+    ),
     frozenset({"package", "patches", "plan"}),
-    frozenset({"prediction", "training"}),
+    frozenset({"learner", "prediction", "training", "validation"}),
 )
 """The levels of core, lowest first. A module imports from its own level or below, never in a circle."""
 
@@ -46,7 +59,7 @@ TORCH_FREE = frozenset(
         "settings",
         "synthetic",
         "tiles",
-    }  # fmt: skip
+    }
 )
 """The modules of core that may be loaded in the viewer's process."""
 

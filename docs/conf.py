@@ -1,0 +1,33 @@
+"""Sphinx: ``tox -e docs``. The tables of settings are written from ``core/settings.py`` at each build."""
+
+from __future__ import annotations
+
+import sys
+from importlib.metadata import version as installed_version
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from settings_tables import write_tables
+
+project = "napari-unet"
+author = "napari-unet developers"
+copyright = "2026, napari-unet developers"
+release = version = installed_version("napari-unet")
+
+extensions = ["myst_parser", "sphinx.ext.autodoc", "numpydoc", "sphinx.ext.viewcode"]
+myst_enable_extensions = ["colon_fence", "deflist", "dollarmath"]
+myst_heading_anchors = 3
+exclude_patterns = ["_build", "_generated"]
+
+html_theme = "furo"
+html_title = "napari-unet"
+html_show_sphinx = False
+
+autodoc_member_order = "bysource"
+autodoc_typehints = "signature"
+numpydoc_show_class_members = False
+# Names such as NDArray would otherwise be spelled out to a line and more.
+autodoc_type_aliases = {"NDArray": "NDArray", "ArrayLike": "ArrayLike", "WritableArray": "WritableArray"}
+
+write_tables(Path(__file__).parent / "_generated")

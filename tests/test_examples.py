@@ -1,0 +1,136 @@
+"""Every example of README, docs and docstrings runs, and every name that the docs give exists."""
+
+from __future__ import annotations
+
+import doctest
+import importlib
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+PAGES = [page for page in PAGES if not {"_build", "_generated"} & set(page.parts)]
+LINK = re.compile(r"\[[^\]]*\]\(([^)#\s]+)[^)]*\)")
+IMAGE = re.compile(r"```\{(?:image|figure)\} (\S+)")
+
+
+def name_of(page: Path) -> str:
+    return str(page.relative_to(ROOT))
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    """Return the code blocks of a page in one language."""
+    return re.findall(rf"^```{language}\n(.*?)^```$", page.read_text(encoding="utf-8"), flags=re.M | re.S)
+
+
+def test_blocks_are_found(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("a\n```python\nb = 1\n```\n```\nc\n```\n```python\nd = 2\n```\n")
+    assert blocks(page, "python") == ["b = 1\n", "d = 2\n"]
+    assert blocks(page, "") == ["c\n"]
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if blocks(page, "python")], ids=name_of)
+def test_python_of_a_page_runs(page: Path, tmp_path: Path) -> None:
+    """All blocks of a page in turn, as somebody would who reads it."""
+    script = tmp_path / "example.py"
+    script.write_text("\n".join(blocks(page, "python")), encoding="utf-8")
+    done = subprocess.run([sys.executable, script.name], cwd=tmp_path, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout
+
+
+def test_readme_has_python() -> None:
+    assert blocks(ROOT / "README.md", "python")
+
+
+def modules_with_examples() -> list[str]:
+    """Return the modules of core whose docstrings hold examples."""
+    folder = ROOT / "src" / "napari_unet"
+    files = [path for path in sorted((folder / "core").rglob("*.py")) if ">>> " in path.read_text(encoding="utf-8")]
+    return [".".join(path.relative_to(folder.parent).with_suffix("").parts) for path in files]
+
+
+@pytest.mark.parametrize("module", modules_with_examples())
+def test_examples_in_docstrings(module: str) -> None:
+    found = doctest.testmod(importlib.import_module(module.removesuffix(".__init__")))
+    assert found.attempted > 0
+    assert found.failed == 0
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_links_inside_the_repository_lead_somewhere(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    targets = [t for t in LINK.findall(text) + IMAGE.findall(text) if not t.startswith(("http:", "https:", "mailto:"))]
+    assert [t for t in targets if not (page.parent / t).exists()] == []
+
+
+def named_in_method() -> list[tuple[str, str]]:
+    """Return module and name for each row of the tables of docs/method.md."""
+    text = (ROOT / "docs" / "method.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\|[^|]*\| `(\w+)\.py` \|([^|]*)\|", text, flags=re.M)
+    return [(module, name) for module, names in rows for name in re.findall(r"`(\w+)`", names)]
+
+
+def test_method_names_the_equations() -> None:
+    assert {("loss", "boundary_weight_map"), ("loss", "weighted_cross_entropy"), ("unet", "UNet")} <= set(
+        named_in_method()
+    )
+
+
+@pytest.mark.parametrize(("module", "name"), named_in_method())
+def test_what_method_names_exists(module: str, name: str) -> None:
+    assert hasattr(importlib.import_module(f"napari_unet.core.{module}"), name)
+
+
+def commands(page: Path) -> list[str]:
+    """Return the lines of a page that call the command line."""
+    lines = [line for block in blocks(page, "") for line in block.splitlines()]
+    return [line for line in lines if line.startswith("napari-unet ")]
+
+
+@pytest.fixture(scope="module")
+def folder_with_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with the files that the commands of the docs name."""
+    import tifffile
+
+    from napari_unet.core.synthetic import generate
+
+    folder = tmp_path_factory.mktemp("commands")
+    for seed, stem in enumerate(["one", "two"]):
+        image, labels = generate("nuclei", shape=(96, 96), seed=seed)
+        for name, array in [("images", image), ("new-images", image), ("labels", labels), ("truth", labels)]:
+            (folder / name).mkdir(exist_ok=True)
+            tifffile.imwrite(folder / name / f"{stem}.tif", array)
+    return folder
+
+
+def quick(command: str) -> list[str]:
+    """Return a command of the docs as a call that takes seconds, on a small network and the CPU."""
+    words = [sys.executable, "-m", "napari_unet", *command.split()[1:]]
+    words = [re.sub(r"^width=\d+$", "width=4", word) for word in words]
+    if "--seconds" in words:
+        words[words.index("--seconds") + 1] = "2"
+    elif words[3] == "train":
+        words += ["--seconds", "2"]
+    if "cuda" in words:
+        words[words.index("cuda")] = "auto"
+    return words
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if commands(page)], ids=name_of)
+def test_commands_of_a_page_run(page: Path, folder_with_data: Path) -> None:
+    """In the order of the page; what an earlier page made (a model, results) may be there already."""
+    environment = {**os.environ, "DISPLAY": "", "WAYLAND_DISPLAY": ""}
+    todo = [command for command in commands(page) if not command.startswith("napari-unet demo")]
+    needed = commands(ROOT / "README.md") if page.name != "README.md" else []
+    for command in [*needed, *todo]:
+        done = subprocess.run(
+            quick(command), cwd=folder_with_data, env=environment, capture_output=True, text=True, timeout=240
+        )
+        assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
