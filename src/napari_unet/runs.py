@@ -219,15 +219,13 @@ def load_run(folder: Path | str) -> Run:
     StoreError
         When the folder holds no complete run.
     """
-    import tifffile
-
     folder = Path(folder)
     job = read_job(folder)
     try:
         images = tuple(
             AnnotatedImage(
-                tifffile.imread(folder / "images" / f"{entry['stem']}.tif"),
-                tifffile.imread(folder / "labels" / f"{entry['stem']}.tif"),
+                _read_tiff(folder / "images" / f"{entry['stem']}.tif"),
+                _read_tiff(folder / "labels" / f"{entry['stem']}.tif"),
                 tuple(tuple(box) for box in entry["regions"]),
                 entry["name"],
             )
@@ -236,8 +234,18 @@ def load_run(folder: Path | str) -> Run:
         training = settings.with_values(TrainingSettings(), job["settings"])
         network = settings.with_values(NetworkSettings(), job["network"])
         return Run(images, training, network, job["start"], job["name"], folder)
-    except (OSError, KeyError, TypeError, ValueError, SettingsError, tifffile.TiffFileError) as error:
+    except (KeyError, TypeError, ValueError, SettingsError) as error:
         raise StoreError(f"The run {folder} is damaged: {error}") from error
+
+
+def _read_tiff(path: Path) -> NDArray[Any]:
+    """Return a picture; a damaged file makes tifffile raise nearly anything."""
+    import tifffile
+
+    try:
+        return np.asarray(tifffile.imread(path))
+    except Exception as error:
+        raise StoreError(f"{path} cannot be read: {type(error).__name__}: {error}") from error
 
 
 def read_job(folder: Path) -> dict[str, Any]:
