@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .arrays import Normalisation
+
 
 @dataclass(frozen=True)
 class Event:
@@ -142,6 +144,18 @@ class Finished(Event):
     message: str = ""
     model: Any = None
     """The trained :class:`~napari_unet.core.package.Model`; does not cross processes."""
+
+
+@dataclass(frozen=True)
+class PreviewRequest:
+    """A region of which the user wants to see the network's present answer."""
+
+    token: int
+    """Comes back with the :class:`Preview`."""
+    image: NDArray[Any]
+    """Grey values of the region with some context, (C, Y, X)."""
+    normalisation: Normalisation | None = None
+    """Of the whole plane; None measures the region itself."""
 
 
 TrainingEvent = Started | StepDone | Validated | Preview | CheckpointSaved | Adapted | Stopped | Finished

@@ -116,7 +116,14 @@ class TrainingSettings:
         1, "Width of the background gap that is cut between touching cells before learning.", unit="px",
         minimum=0, maximum=10, step=1,
     )  # fmt: skip
-    balance: bool = option(True, "Let rare classes count more, so that each class has equal say.")
+    balance: float = option(
+        0.5, "How much rare classes count more: 0 gives each pixel, 1 each class the same say.",
+        minimum=0.0, maximum=1.0, step=0.1,
+    )  # fmt: skip
+    rim: int = option(
+        2, "Width of the background rim around each painted cell where the rest is unknown; it shows the network "
+        "where cells end. 0 is off.", unit="px", minimum=0, maximum=20, step=1,
+    )  # fmt: skip
     distance_weight: float = option(
         1.0, "How much the distance output counts beside the classes.", minimum=0.0, maximum=100.0, step=0.1,
     )  # fmt: skip

@@ -1,0 +1,221 @@
+"""Pretrain the bundled model: seeded, resumable, on the processor or a GPU.
+
+Learns from the licence-clear sets of ``../shared/data`` (all but the held-out images listed by
+``held_out``) and from synthetic microscopy, each image brought towards a common object diameter.
+
+    python benchmarks/pretrain.py --hours 2 --output pretraining          # goes on where it stopped
+    python benchmarks/pretrain.py --export pretraining                    # into src/napari_unet/weights
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+from skimage.io import imread
+
+from napari_unet.core.arrays import Planes, ScaledPlanes, plane_normalisation
+from napari_unet.core.annotation import AnnotatedImage, interpret
+from napari_unet.core.card import Card, bundled_folder
+from napari_unet.core.device import choose
+from napari_unet.core.labels import median_diameter
+from napari_unet.core.learner import Learner
+from napari_unet.core.loss import class_weights
+from napari_unet.core.package import Model, load_model, new_model, save_model
+from napari_unet.core.patches import Patch, PatchSampler, Sample, Split, make_sample
+from napari_unet.core.plan import DIAMETER, TrainingPlan, _resized
+from napari_unet.core.prediction import Predictor
+from napari_unet.core.settings import NetworkSettings, TrainingSettings
+from napari_unet.core.synthetic import KINDS, generate
+from napari_unet.core.validation import score
+
+DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+SHARES = {"fluorescence": 0.34, "stained": 0.12, "usiigaci": 0.14, "ecoli": 0.07, "em": 0.03, "synthetic": 0.30}
+"""How often each kind of picture is drawn."""
+SETTINGS = TrainingSettings(
+    seconds=0, unpainted="background", batch=2, patch=256, learning_rate=1e-3, average=0.998, resize=0.5, grey=0.25,
+    noise=0.08, validation=0.0,
+)  # fmt: skip
+NORMALISED = 0.6
+"""Power by which images are brought to the common diameter: 0 leaves them, 1 makes all equal."""
+
+
+def held_out(names: Iterable[str]) -> set[str]:
+    """Return the names never trained on: every fourth in alphabetical order."""
+    return set(sorted(names)[::4])
+
+
+def sources() -> Iterator[tuple[str, Path, Path, bool]]:
+    """Yield kind, image, mask and whether it may be trained on, of every annotated real picture."""
+    split = json.loads((DATA / "dsb2018" / "split.json").read_text())
+    train, validation = set(split["stardist_train"]), set(split["stardist_val"])
+    others = [n for n in split["kind"] if n not in train | validation]
+    spared = held_out(others) | validation
+    for name, kind in sorted(split["kind"].items()):
+        mask = DATA / "dsb2018" / "masks" / f"{name}.png"
+        if mask.exists():
+            group = "fluorescence" if kind == "fluorescence" else "stained"
+            yield group, DATA / "dsb2018" / "images" / f"{name}.png", mask, name not in spared
+    for folder, kind, images in (
+        ("usiigaci", "usiigaci", "images"), ("ecoli", "ecoli", "images_brightfield"),
+        ("ecoli", "ecoli", "images_fluorescence"), ("em_chloroplast", "em", "images"),
+    ):  # fmt: skip
+        paths = sorted((DATA / folder / images).iterdir())
+        spared = held_out(p.stem for p in paths)
+        for path in paths:
+            mask = next(iter((DATA / folder / "masks").glob(f"{path.stem}.*")), None)
+            if mask is not None:
+                yield kind, path, mask, path.stem not in spared
+
+
+def read_grey(path: Path) -> np.ndarray:
+    """Return a picture as (Y, X) grey values."""
+    image = imread(path)
+    return image[..., :3] @ np.array([0.299, 0.587, 0.114]) if image.ndim == 3 else image
+
+
+def to_sample(image: np.ndarray, labels: np.ndarray, name: str, power: float = NORMALISED) -> Sample | None:
+    """Return a sample whose objects are brought towards the common diameter; None without objects."""
+    diameter = median_diameter(labels)
+    if not diameter:
+        return None
+    scale = float(np.clip((DIAMETER / diameter) ** power, 0.2, 3))
+    planes: Planes = Planes(image, "yx")
+    normalisation = plane_normalisation(planes, ())
+    if normalisation.constant:
+        return None
+    planes = ScaledPlanes(planes, scale)
+    item = _resized(AnnotatedImage(image, labels, name=name), planes.height, planes.width)
+    grey = normalisation.apply(planes.read((), slice(0, planes.height), slice(0, planes.width)))
+    return make_sample(grey, interpret(item, SETTINGS), name)
+
+
+def collect(seed: int, synthetic: int = 60) -> tuple[dict[str, list[Sample]], dict[str, list[Sample]]]:
+    """Return samples to learn from and held-out ones, by kind."""
+    train: dict[str, list[Sample]] = {k: [] for k in SHARES}
+    spared: dict[str, list[Sample]] = {k: [] for k in SHARES}
+    for kind, image, mask, allowed in sources():
+        # Chloroplasts are far larger than cells; at the common diameter the planes stay small.
+        sample = to_sample(read_grey(image), imread(mask), image.stem, 1.0 if kind in ("em", "usiigaci") else NORMALISED)
+        if sample is not None:
+            (train if allowed else spared)[kind].append(sample)
+    rng = np.random.default_rng(seed)
+    for index in range(synthetic):
+        for kind in KINDS:
+            picture = generate(kind, (288, 288), seed * 100_003 + index, diameter=float(rng.uniform(16, 36)))
+            sample = to_sample(*picture, f"{kind} {index}", 0.3)
+            if sample is not None:
+                train["synthetic"].append(sample)
+    return train, spared
+
+
+class GroupedSampler:
+    """Draws kinds by their shares and pictures of one kind evenly."""
+
+    def __init__(self, groups: dict[str, list[Sample]], settings: TrainingSettings, size: int, rng: np.random.Generator):
+        self.rng = rng
+        kinds = [k for k in groups if groups[k]]
+        self.samplers = {k: [PatchSampler([s], settings, (size, size), rng) for s in groups[k]] for k in kinds}
+        chances = np.array([SHARES[k] for k in kinds])
+        self.kinds, self.chances = kinds, chances / chances.sum()
+
+    def draw(self) -> Patch:
+        """Return one random patch."""
+        members = self.samplers[self.kinds[int(self.rng.choice(len(self.kinds), p=self.chances))]]
+        return members[int(self.rng.integers(len(members)))].draw()
+
+
+def make_plan(groups: dict[str, list[Sample]], device: str, resume: Path | None, seed: int) -> TrainingPlan:
+    """Return the plan of the pretraining."""
+    card = Card(
+        "bundled", NetworkSettings(norm="none"), diameter=DIAMETER,
+        description="General model for nuclei, cells and bacteria in fluorescence, transmitted light and tissue.",
+    )  # fmt: skip
+    import torch
+
+    torch.manual_seed(seed)
+    counts = sum(np.bincount(s.known.target.ravel(), minlength=2) for v in groups.values() for s in v)
+    everything = tuple(s for v in groups.values() for s in v)
+    return TrainingPlan(
+        new_model(card), Split(everything, ()), dataclasses.replace(SETTINGS, seed=seed), choose(device),
+        (SETTINGS.patch, SETTINGS.patch), class_weights(counts, SETTINGS.balance), (), None, resume,
+        {"recipe": "benchmarks/pretrain.py", "pictures": {k: len(v) for k, v in groups.items()}},
+    )  # fmt: skip
+
+
+def measure(learner: Learner, spared: dict[str, list[Sample]]) -> dict[str, float]:
+    """Return instance F1 at IoU 0.5 on held-out pictures at the common diameter, by kind."""
+    predictor = Predictor.create(learner.averaged_copy(), learner.compute)
+    found = {}
+    for kind, samples in spared.items():
+        if samples:
+            chosen = samples[:: max(1, len(samples) // 8)][:8]
+            found[kind] = round(score(predictor, chosen, learner.plan.weights, "instances").f1, 3)
+    return found
+
+
+def save(learner: Learner, folder: Path, hours: float, scores: dict[str, float]) -> None:
+    """Write the averaged model and the state to go on from."""
+    entry = {**learner.plan.ledger, "hours": round(hours, 2), "steps": learner.step, "seed": learner.settings.seed}
+    card = dataclasses.replace(learner.plan.model.card, ledger=(entry,), metrics={f"f1_{k}": v for k, v in scores.items()})
+    save_model(Model(learner.averaged_copy(), card), folder / "model")
+    learner.save_state(folder)
+
+
+def pretrain(folder: Path, hours: float, device: str, seed: int) -> None:
+    """Train for so many hours of wall-clock time, learning rate falling towards their end."""
+    folder.mkdir(parents=True, exist_ok=True)
+    resume = folder if (folder / "state.safetensors").exists() else None
+    train, spared = collect(seed)
+    print({k: (len(train[k]), len(spared[k])) for k in train}, flush=True)
+    plan = make_plan(train, device, resume, seed)
+    rng = np.random.default_rng(seed if resume is None else int(time.time()))
+    learner = Learner(plan, GroupedSampler(train, plan.settings, SETTINGS.patch, rng))  # type: ignore[arg-type]
+    begin = last = time.perf_counter()
+    losses: list[float] = []
+    while (elapsed := (time.perf_counter() - begin) / 3600) < hours:
+        loss = learner.train_step(elapsed / hours)
+        losses.append(loss)
+        if not np.isfinite(loss):
+            learner.roll_back()
+        if len(losses) % 100 == 0:
+            print(f"{learner.step} {elapsed:.3f} h loss {np.nanmean(losses[-100:]):.4f} lr {learner.learning_rate:.2g}", flush=True)
+        if time.perf_counter() - last > 600:
+            last = time.perf_counter()
+            scores = measure(learner, spared)
+            print(learner.step, scores, flush=True)
+            save(learner, folder, elapsed, scores)
+    scores = measure(learner, spared)
+    print(learner.step, scores, flush=True)
+    save(learner, folder, hours, scores)
+    learner.close()
+
+
+def export(folder: Path) -> None:
+    """Put the model into the package, in 16 bits."""
+    card = save_model(load_model(folder / "model"), bundled_folder(), half=True)
+    print(f"{bundled_folder()}: {card.ledger[-1]['steps']} steps, {card.metrics}")
+
+
+def main() -> None:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--hours", type=float, default=2.0)
+    parser.add_argument("--output", type=Path, default=Path("pretraining"))
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--export", type=Path, metavar="FOLDER")
+    arguments = parser.parse_args()
+    if arguments.export:
+        export(arguments.export)
+    else:
+        pretrain(arguments.output, arguments.hours, arguments.device, arguments.seed)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,243 @@
+"""Annotated planes to training patches, and the validation split. Needs no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from .annotation import Box, Known
+from .augmentation import change_grey_values, random_warp
+from .labels import border_distance, cut_gap
+from .settings import TrainingSettings
+from .tiles import Geometry
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One plane, or a part of one that shares no pixel with another sample, ready to be learnt from.
+
+    Attributes
+    ----------
+    image : NDArray of float32
+        Normalised, at the network's scale, (C, Y, X).
+    known : Known
+        Instances, target and mask, (Y, X) each.
+    distance : NDArray of float32
+        Distance to the cell's border scaled to 1, from the whole plane; (Y, X).
+    name : str
+        For messages.
+    """
+
+    image: NDArray[np.float32]
+    known: Known
+    distance: NDArray[np.float32]
+    name: str
+
+    @property
+    def cells(self) -> int:
+        """Number of cells (connected pieces of class paint in semantic mode)."""
+        return len(cell_boxes(self.known))
+
+    def part(self, box: Box, dropped: Sequence[int] = ()) -> Sample:
+        """Return the part inside the box, where cells ``dropped`` count as unknown."""
+        y0, y1, x0, x1 = box
+        inside = (slice(y0, y1), slice(x0, x1))
+        gone = np.isin(self.known.instances[inside], list(dropped)) if len(dropped) else False
+        known = Known(
+            np.where(gone, 0, self.known.instances[inside]).astype(np.int32),
+            np.where(gone, 0, self.known.target[inside]).astype(np.uint8),
+            self.known.mask[inside] & ~np.asarray(gone),
+        )
+        return Sample(self.image[:, y0:y1, x0:x1], known, self.distance[inside], self.name)
+
+
+def make_sample(image: NDArray[np.float32], known: Known, name: str) -> Sample:
+    """Return a sample with its distance map."""
+    return Sample(image, known, border_distance(known.instances), name)
+
+
+def cell_boxes(known: Known) -> dict[int, Box]:
+    """Return the bounding box of each cell by id; in semantic mode of each connected piece of paint."""
+    numbers = known.instances
+    if not numbers.any():
+        numbers = ndimage.label((known.target > 0) & known.mask)[0]
+    boxes = ndimage.find_objects(numbers)
+    return {i: (b[0].start, b[0].stop, b[1].start, b[1].stop) for i, b in enumerate(boxes, 1) if b is not None}
+
+
+@dataclass(frozen=True)
+class Split:
+    """Samples to learn from, samples to measure on, and a sentence on how they were parted."""
+
+    train: tuple[Sample, ...]
+    validation: tuple[Sample, ...]
+    note: str = ""
+
+
+def split_samples(samples: Sequence[Sample], share: float, rng: np.random.Generator) -> Split:
+    """Part the samples in space, so that no pixel of one side, context included, is seen by the other.
+
+    With five or more planes whole planes are kept apart. With fewer, one plane is cut along a straight
+    line between its cells; each side then sees its own mirror image at the cut. Cells on the line
+    count for neither side.
+
+    Parameters
+    ----------
+    samples : sequence of Sample
+        All that was painted.
+    share : float
+        Share of the cells to measure on; 0 keeps none apart.
+    rng : numpy.random.Generator
+        Chooses among whole planes.
+
+    Returns
+    -------
+    Split
+        ``validation`` is empty when there is no way to part them, and ``note`` says so.
+    """
+    everything = tuple(samples)
+    if share <= 0:
+        return Split(everything, ())
+    if len(samples) >= 5:
+        return _split_planes(everything, share, rng)
+    best = _best_cut(everything, share)
+    if best is None:
+        return Split(everything, (), "There is nothing to validate on: paint at least two cells side by side. "
+                     "The curves show the training loss alone.")  # fmt: skip
+    index, train, validation = best
+    rest = tuple(s for i, s in enumerate(everything) if i != index)
+    note = f"{validation.cells} of {sum(s.cells for s in everything)} cells, in a part of {validation.name}, are kept to validate on."
+    return Split((*rest, train), (validation,), note)
+
+
+def _split_planes(samples: tuple[Sample, ...], share: float, rng: np.random.Generator) -> Split:
+    """Keep whole planes apart."""
+    count = min(len(samples) - 1, max(1, round(share * len(samples))))
+    with_cells = [i for i in rng.permutation(len(samples)) if samples[i].cells]
+    chosen = {int(i) for i in with_cells[:count]}
+    if not chosen or len(chosen) == len(samples):
+        return Split(samples, (), "There is nothing to validate on: no cells are painted.")
+    train = tuple(s for i, s in enumerate(samples) if i not in chosen)
+    validation = tuple(s for i, s in enumerate(samples) if i in chosen)
+    return Split(train, validation, f"{len(chosen)} of {len(samples)} annotated planes are kept to validate on.")
+
+
+def _best_cut(samples: tuple[Sample, ...], share: float) -> tuple[int, Sample, Sample] | None:
+    """Return the plane and its two parts whose validation share is nearest to the wanted one."""
+    total = sum(s.cells for s in samples)
+    best: tuple[float, int, int, int, bool] | None = None
+    for index, sample in enumerate(samples):
+        boxes = np.array(list(cell_boxes(sample.known).values())).reshape(-1, 4)
+        for axis in (0, 1):
+            lows, highs = boxes[:, 2 * axis], boxes[:, 2 * axis + 1]
+            for line in np.unique(highs):
+                before, after = int((highs <= line).sum()), int((lows >= line).sum())
+                lost = len(boxes) - before - after
+                if before == 0 or after == 0:
+                    continue
+                for kept, first in ((before, True), (after, False)):
+                    cost = abs(kept / total - share) + lost / total
+                    if best is None or cost < best[0]:
+                        best = (cost, index, axis, int(line), first)
+    if best is None:
+        return None
+    _, index, axis, line, first = best
+    one, other = _cut(samples[index], axis, line)
+    return (index, other, one) if first else (index, one, other)
+
+
+def _cut(sample: Sample, axis: int, line: int) -> tuple[Sample, Sample]:
+    """Return both parts of a plane along a line, cells on it unknown."""
+    height, width = sample.known.mask.shape
+    boxes = cell_boxes(sample.known)
+    crossing = [i for i, b in boxes.items() if b[2 * axis] < line < b[2 * axis + 1]]
+    if axis == 0:
+        return sample.part((0, line, 0, width), crossing), sample.part((line, height, 0, width), crossing)
+    return sample.part((0, height, 0, line), crossing), sample.part((0, height, line, width), crossing)
+
+
+@dataclass(frozen=True)
+class Patch:
+    """What one training step sees of one place.
+
+    Attributes
+    ----------
+    image : NDArray of float32
+        (C, size, size).
+    instances, target, mask, distance : NDArray
+        (output size, output size) each, at the centre of the image.
+    """
+
+    image: NDArray[np.float32]
+    instances: NDArray[np.int32]
+    target: NDArray[np.uint8]
+    mask: NDArray[np.bool_]
+    distance: NDArray[np.float32]
+
+
+def patch_sizes(wanted: int, largest: int, geometry: Geometry, padding: str) -> tuple[int, int]:
+    """Return input and output side of a training patch, near ``wanted`` and hardly above the image's side."""
+    stride = geometry.stride
+    if padding == "same":
+        size = max(stride, min(wanted, -(-largest // stride) * stride) // stride * stride)
+        return size, size
+    bottom, output = geometry.bottom_for(max(1, min(wanted - 2 * geometry.margin, largest)))
+    return geometry.input_size(bottom), output
+
+
+class PatchSampler:
+    """Draws augmented patches around what is known.
+
+    Parameters
+    ----------
+    samples : sequence of Sample
+        To draw from; each with at least one known pixel.
+    settings : TrainingSettings
+        Augmentation.
+    sizes : tuple of int
+        Input and output side in pixels, see :func:`patch_sizes`.
+    rng : numpy.random.Generator
+        Source of randomness; equal states give equal patches.
+    """
+
+    def __init__(
+        self, samples: Sequence[Sample], settings: TrainingSettings, sizes: tuple[int, int], rng: np.random.Generator
+    ) -> None:
+        self.samples = list(samples)
+        self.settings = settings
+        self.input_size, self.output_size = sizes
+        self.rng = rng
+        self._places = [_places(s) for s in self.samples]
+        counts = np.array([len(p) for p in self._places], float)
+        self._chances = counts / counts.sum()
+
+    def draw(self) -> Patch:
+        """Return one random patch."""
+        index = int(self.rng.choice(len(self.samples), p=self._chances))
+        sample, places = self.samples[index], self._places[index]
+        spread = self.output_size / 4
+        centre = places[int(self.rng.integers(len(places)))] + self.rng.uniform(-spread, spread, 2)
+        warp = random_warp((float(centre[0]), float(centre[1])), self.input_size, self.settings, self.rng)
+        known = sample.known
+        instances, target, mask, distance = warp.central(self.output_size).nearest(
+            known.instances, known.target, known.mask, sample.distance
+        )
+        if instances.any():
+            # Resampling can close the gap again, so it is cut where it has to be: in the patch.
+            target = (cut_gap(instances, self.settings.gap) > 0).astype(np.uint8)
+        image = change_grey_values(warp.image(sample.image), self.settings, self.rng)
+        return Patch(image, instances, target, mask, distance)
+
+
+def _places(sample: Sample) -> NDArray[np.float64]:
+    """Return centres (n, 2) to draw patches around: one per cell, and as many on a grid of known pixels."""
+    centres = [((y0 + y1) / 2, (x0 + x1) / 2) for y0, y1, x0, x1 in cell_boxes(sample.known).values()]
+    known = np.argwhere(sample.known.mask[::8, ::8]) * 8.0
+    if len(known) == 0:
+        known = np.argwhere(sample.known.mask).astype(float)
+    step = max(1, len(known) // max(4, len(centres)))
+    return np.concatenate([np.reshape(centres, (-1, 2)), known[step // 2 :: step]])

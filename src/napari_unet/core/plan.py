@@ -1,0 +1,285 @@
+"""Where the user's wishes meet the data's reality: one pure function, before anything starts."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from .annotation import AnnotatedImage, class_values, interpret
+from .arrays import Planes, ScaledPlanes, plane_normalisation
+from .card import Card
+from .device import Compute, choose
+from .errors import DataError, ModelError
+from .labels import median_diameter
+from .loss import class_weights
+from .package import Model, new_model
+from .patches import Sample, Split, make_sample, patch_sizes, split_samples
+from .settings import NetworkSettings, TrainingSettings, to_dict, validate
+
+DIAMETER = 24.0
+"""Object diameter in pixels to which images are resized when training from scratch on much larger or smaller ones."""
+_NEAR_ENOUGH = 1.5
+"""Ratio of diameters up to which an image is taken at its own size."""
+_SCRATCH_RANGE = (10.0, 48.0)
+LEARNING_RATES = {("adamw", True): 1e-3, ("adamw", False): 3e-4, ("sgd", True): 1e-3, ("sgd", False): 1e-4}
+"""Measured defaults by optimiser and whether training starts from scratch."""
+
+
+@dataclass(frozen=True)
+class TrainingPlan:
+    """Everything a training needs, checked.
+
+    Attributes
+    ----------
+    model : Model
+        Where to start; trained in a copy.
+    split : Split
+        Samples at the network's scale, to learn from and to measure on.
+    settings : TrainingSettings
+        With every 0 that means "choose" replaced by the choice.
+    compute : Compute
+        Device and number format.
+    sizes : tuple of int
+        Input and output side of a patch in pixels.
+    weights : NDArray of float32
+        w_c of equation 2 per class.
+    notes : tuple of str
+        What the user should know before it starts.
+    folder : Path or None
+        The run folder, to save checkpoints in.
+    resume : Path or None
+        A run folder to go on from, with optimiser and random state.
+    ledger : dict
+        The entry of this training in the model's card.
+    """
+
+    model: Model
+    split: Split
+    settings: TrainingSettings
+    compute: Compute
+    sizes: tuple[int, int]
+    weights: NDArray[np.float32]
+    notes: tuple[str, ...]
+    folder: Path | None
+    resume: Path | None
+    ledger: dict[str, Any]
+
+
+def resolve(
+    images: Sequence[AnnotatedImage],
+    settings: TrainingSettings | None = None,
+    *,
+    start: Model | None = None,
+    network: NetworkSettings | None = None,
+    name: str = "model",
+    folder: Path | None = None,
+    resume: Path | None = None,
+) -> TrainingPlan:
+    """Return a plan that can be carried out, or raise one readable error.
+
+    Parameters
+    ----------
+    images : sequence of AnnotatedImage
+        Annotated planes, all with the same channels.
+    settings : TrainingSettings, optional
+        Options.
+    start : Model, optional
+        Model to go on from; None starts from scratch.
+    network : NetworkSettings, optional
+        Architecture when starting from scratch.
+    name : str
+        Name of the new model.
+    folder : Path, optional
+        Where to save checkpoints and the model.
+    resume : Path, optional
+        Run folder of an earlier training of this model whose optimiser state is taken up.
+
+    Raises
+    ------
+    DataError, ModelError, SettingsError, DeviceError
+        When images, model, settings or device cannot be used.
+    """
+    settings = validate(settings or TrainingSettings())
+    if not images:
+        raise DataError("There is no annotated image; paint some cells first.")
+    values = class_values(images, settings) if settings.mode == "classes" else ()
+    samples, scale, diameter = _samples(images, settings, start, values)
+    counts = _check_known(samples, settings, values)
+    notes = _background_notes(counts)
+    model, more = _starting_model(start, network, settings, samples[0].image.shape[0], values)
+    if scale != 1:
+        notes.append(f"Images are seen at {scale:.2f} of their size, so that cells are about {diameter * scale:.0f} px wide.")
+    split = split_samples(samples, settings.validation, np.random.default_rng(settings.seed))
+    if settings.validation and split.note:
+        notes.append(split.note)
+    scratch = start is None
+    chosen = settings.learning_rate or LEARNING_RATES[settings.optimiser, scratch]
+    settings = dataclasses.replace(settings, learning_rate=chosen)
+    card = dataclasses.replace(
+        model.card, name=name, mode=settings.mode, scale=scale, diameter=round(diameter * scale, 2) or model.card.diameter
+    )
+    largest = max(max(s.known.mask.shape) for s in split.train)
+    return TrainingPlan(
+        model=Model(model.network, card),
+        split=split,
+        settings=settings,
+        compute=choose(settings.device, settings.precision),
+        sizes=patch_sizes(settings.patch, largest, model.network.geometry, model.network.padding),
+        weights=class_weights(counts, settings.balance),
+        notes=tuple(notes + more),
+        folder=folder,
+        resume=resume,
+        ledger=_ledger(images, samples, settings, start, diameter),
+    )
+
+
+def _samples(
+    images: Sequence[AnnotatedImage], settings: TrainingSettings, start: Model | None, values: Sequence[int]
+) -> tuple[list[Sample], float, float]:
+    """Return normalised samples at the network's scale, the scale, and the objects' diameter before it."""
+    knowns = [interpret(item, settings, values) for item in images]
+    diameters = [d for d in (median_diameter(k.instances) for k in knowns) if d]
+    diameter = settings.diameter or (float(np.median(diameters)) if diameters else 0.0)
+    scale = choose_scale(diameter, start.card.diameter if start else None)
+    samples = []
+    for item, known in zip(images, knowns, strict=True):
+        if not known.mask.any():
+            continue
+        planes = _as_planes(item)
+        normalisation = plane_normalisation(planes, ())
+        if normalisation.constant:
+            raise DataError(f"{item.name} is constant: every grey value is {normalisation.low[0]:g}. There is nothing to learn from it.")
+        if scale != 1:
+            planes = ScaledPlanes(planes, scale)
+            known = interpret(_resized(item, planes.height, planes.width), settings, values)
+        image = normalisation.apply(planes.read((), slice(0, planes.height), slice(0, planes.width)))
+        samples.append(make_sample(image, known, item.name))
+    channels = {s.image.shape[0] for s in samples}
+    if len(channels) > 1:
+        raise DataError(f"The annotated images have {sorted(channels)} channels; train on images of one kind.")
+    if not samples:
+        raise DataError("No labels are painted; paint a few cells (and some background) first.")
+    return samples, scale, diameter
+
+
+def choose_scale(diameter: float, expected: float | None) -> float:
+    """Return by how much to resize images whose objects have this diameter.
+
+    Parameters
+    ----------
+    diameter : float
+        Of the painted objects in pixels; 0 when unknown.
+    expected : float or None
+        What the starting model was trained at (0 when unknown); None when starting from scratch.
+    """
+    if not diameter or expected == 0:
+        return 1.0
+    if expected is None:
+        low, high = _SCRATCH_RANGE
+        return 1.0 if low <= diameter <= high else round(float(np.clip(DIAMETER / diameter, 0.1, 4)), 3)
+    ratio = expected / diameter
+    return 1.0 if 1 / _NEAR_ENOUGH <= ratio <= _NEAR_ENOUGH else round(float(np.clip(ratio, 0.1, 4)), 3)
+
+
+def _as_planes(item: AnnotatedImage) -> Planes:
+    """Return the image as planes, whether or not it has a channel axis."""
+    image = np.asarray(item.image)
+    if image.ndim not in (2, 3):
+        raise DataError(f"{item.name} has the shape {image.shape}; an annotated plane is (Y, X) or (C, Y, X).")
+    return Planes(image, "cyx"[3 - image.ndim :])
+
+
+def _resized(item: AnnotatedImage, height: int, width: int) -> AnnotatedImage:
+    """Return the annotation at another size, by nearest neighbour."""
+    labels = np.asarray(item.labels)
+    sy, sx = height / labels.shape[0], width / labels.shape[1]
+    rows = ((np.arange(height) + 0.5) / sy).astype(np.intp).clip(0, labels.shape[0] - 1)
+    columns = ((np.arange(width) + 0.5) / sx).astype(np.intp).clip(0, labels.shape[1] - 1)
+    regions = tuple((round(a * sy), round(b * sy), round(c * sx), round(d * sx)) for a, b, c, d in item.regions)
+    image = np.empty((height, width), np.uint8)
+    return AnnotatedImage(image, labels[np.ix_(rows, columns)], regions, item.name)
+
+
+def _check_known(samples: Sequence[Sample], settings: TrainingSettings, values: Sequence[int]) -> NDArray[np.int64]:
+    """Return the number of known pixels per class; raise when there is nothing to learn."""
+    classes = len(values) + 1 if settings.mode == "classes" else 2
+    counts = sum(np.bincount(s.known.target[s.known.mask], minlength=classes) for s in samples)
+    counts = np.asarray(counts, np.int64)
+    if not counts[1:].any():
+        raise DataError("No cells are painted, only background; paint a few cells too.")
+    if not (counts > 0).sum() > 1:
+        raise DataError(
+            "Everything that is known is of one class, so there is nothing to tell apart; paint some background "
+            "with the background label, or choose that unpainted means background."
+        )
+    return counts
+
+
+def _background_notes(counts: NDArray[np.int64]) -> list[str]:
+    """Return a warning when hardly any background is known."""
+    if counts[0] < 0.2 * counts[1:].sum():
+        return ["Very little background is painted; paint some between and beside the cells for a better model."]
+    return []
+
+
+def _starting_model(
+    start: Model | None, network: NetworkSettings | None, settings: TrainingSettings, channels: int, values: Sequence[int]
+) -> tuple[Model, list[str]]:
+    """Return the model to train, fitted to channels and classes, and notes on what was changed for that."""
+    classes = ("background", "cell")
+    if settings.mode == "classes":
+        classes = ("background", *(f"label {v}" for v in values))
+    torch.manual_seed(settings.seed)
+    if start is None:
+        chosen = validate(network or NetworkSettings())
+        return new_model(Card("", chosen, channels, classes, settings.mode)), []
+    card = dataclasses.replace(start.card, channels=channels, classes=classes)
+    fresh = new_model(card)
+    state = dict(start.network.state_dict())
+    notes = []
+    if channels != start.card.channels:
+        state["down.0.conv1.weight"] = _fit_channels(state["down.0.conv1.weight"], channels)
+        notes.append(f"The start model has {start.card.channels} channel(s); its first layer was fitted to {channels}.")
+    if len(classes) != len(start.card.classes):
+        _fit_classes(state, fresh, start)
+        notes.append(f"The start model has {len(start.card.classes)} classes; its last layer was fitted to {len(classes)}.")
+    try:
+        fresh.network.load_state_dict(state)
+    except RuntimeError as error:
+        raise ModelError(f"The start model {start.card.name} does not fit: {error}") from error
+    return fresh, notes
+
+
+def _fit_channels(weight: torch.Tensor, channels: int) -> torch.Tensor:
+    """Return first-layer weights that see the mean of the channels as the single channel they knew."""
+    return weight.mean(1, keepdim=True).repeat(1, channels, 1, 1) * (weight.shape[1] / channels)
+
+
+def _fit_classes(state: dict[str, torch.Tensor], fresh: Model, start: Model) -> None:
+    """Let every class but the background start as the first one that the model knew, in place."""
+    known, wanted = len(start.card.classes), len(fresh.card.classes)
+    rows = [0] + [min(i, known - 1) for i in range(1, wanted)] + list(range(known, state["head.weight"].shape[0]))
+    state["head.weight"], state["head.bias"] = state["head.weight"][rows].clone(), state["head.bias"][rows].clone()
+    # Equal rows would stay equal under equal gradients; a little noise tells the classes apart.
+    state["head.weight"] += 0.01 * torch.randn_like(state["head.weight"])
+
+
+def _ledger(
+    images: Sequence[AnnotatedImage], samples: Sequence[Sample], settings: TrainingSettings, start: Model | None, diameter: float
+) -> dict[str, Any]:
+    """Return what the card will say of this training."""
+    return {
+        "images": [item.name for item in images],
+        "cells": sum(s.cells for s in samples),
+        "known_pixels": int(sum(s.known.mask.sum() for s in samples)),
+        "diameter": round(diameter, 2),
+        "start": start.card.name if start else "scratch",
+        "settings": to_dict(settings),
+    }

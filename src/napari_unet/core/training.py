@@ -1,0 +1,236 @@
+"""Training as a generator of events: callers draw, save, print and stop."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .arrays import Planes, plane_normalisation
+from .device import choose
+from .errors import DataError, OutOfMemoryError
+from .events import (
+    Adapted, CheckpointSaved, Finished, Preview, PreviewRequest, Started, StepDone, Stopped, TrainingEvent, Validated,
+)  # fmt: skip
+from .instances import foreground, labels_from_outputs
+from .learner import Learner
+from .package import Model, save_model
+from .plan import TrainingPlan
+from .prediction import Predictor, never, predict_region
+from .settings import PredictionSettings
+from .validation import Score, score
+
+_ROLLBACKS = 5
+_SAVE_EVERY = 30.0
+_SETTLE = 0.6
+"""Share of the planned work after which measuring the averaged weights pays on few validation cells."""
+
+
+def no_preview() -> PreviewRequest | None:
+    """Return None: the preview function of whoever wants none."""
+    return None
+
+
+def train(
+    plan: TrainingPlan,
+    *,
+    stop: Callable[[], bool] = never,
+    preview: Callable[[], PreviewRequest | None] = no_preview,
+) -> Iterator[TrainingEvent]:
+    """Train a model.
+
+    Parameters
+    ----------
+    plan : TrainingPlan
+        From :func:`~napari_unet.core.plan.resolve`.
+    stop : callable
+        Asked before every step; when it returns True the best model so far is kept.
+    preview : callable
+        Asked before every step for a region to show the present answer of.
+
+    Yields
+    ------
+    Started, StepDone, Validated, Preview, CheckpointSaved, Adapted, Stopped, Finished
+        ``Finished.model`` is the trained model; with ``plan.folder`` it lies in ``Finished.path`` too.
+
+    Raises
+    ------
+    UNetError
+        When the device fails for good, or the loss stays undefined.
+    """
+    run = _Run(plan, Learner(plan))
+    limit = plan.settings.steps or None
+    yield Started(
+        "train", str(plan.compute.device), plan.compute.precision, limit, plan.settings.seconds or None, plan.notes
+    )
+    try:
+        yield from run.loop(stop, preview)
+        yield from run.validate()
+        yield from run.finish()
+    finally:
+        run.learner.close()
+
+
+class _Run:
+    """One training: the learner, the clock, and the best model so far."""
+
+    def __init__(self, plan: TrainingPlan, learner: Learner) -> None:
+        self.plan, self.learner = plan, learner
+        self.begin = time.perf_counter()
+        self.best: Model | None = None
+        self.best_rank, self.best_step, self.best_score = -np.inf, 0, None
+        self.since_best = 0
+        self.measured_step = -1
+        self.rollbacks = 0
+        self.reason = ""
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since the start."""
+        return time.perf_counter() - self.begin
+
+    def progress(self) -> float:
+        """Return the share of the planned work that is done, 0 to 1; 0 without a plan's end."""
+        settings, shares = self.plan.settings, [0.0]
+        if settings.steps:
+            shares.append(self.learner.run_steps / settings.steps)
+        if settings.seconds:
+            shares.append(self.elapsed / settings.seconds)
+        return min(1.0, max(shares))
+
+    def loop(self, stop: Callable[[], bool], preview: Callable[[], PreviewRequest | None]) -> Iterator[TrainingEvent]:
+        """Yield the events of all steps."""
+        last_measure = last_save = self.elapsed
+        while self.progress() < 1:
+            yield from self.show(preview())
+            if stop():
+                self.reason = "Stopped on request; the best model so far is kept."
+                break
+            yield from self.step()
+            if self.elapsed - last_measure >= self.plan.settings.validate_every:
+                yield from self.validate()
+                last_measure = self.elapsed
+                if self.plan.settings.patience and self.since_best >= self.plan.settings.patience:
+                    self.reason = f"No better model in {self.since_best} measurements; the best one is kept."
+                    break
+            if self.elapsed - last_save >= _SAVE_EVERY:
+                yield from self.checkpoint()
+                last_save = self.elapsed
+        if self.reason:
+            yield Stopped(self.reason, self.learner.step)
+
+    def step(self) -> Iterator[TrainingEvent]:
+        """Make one step; yield its event, or what was done instead."""
+        try:
+            loss = self.learner.train_step(self.progress())
+        except OutOfMemoryError as error:
+            yield Adapted(self.step_down(error))
+            return
+        if not np.isfinite(loss):
+            yield Adapted(self.roll_back())
+            return
+        done = self.progress()
+        remaining = self.elapsed * (1 - done) / done if done else None
+        total = self.plan.settings.steps or None
+        yield StepDone(self.learner.step, loss, self.learner.learning_rate, self.elapsed, remaining, total)
+
+    def roll_back(self) -> str:
+        """Return to the averaged weights with half the learning rate; raise when that does not help."""
+        self.rollbacks += 1
+        if self.rollbacks > _ROLLBACKS:
+            raise DataError(
+                f"The loss became undefined {self.rollbacks} times in spite of smaller learning rates; check the image "
+                "for extreme values, or choose precision float32."
+            )
+        self.learner.roll_back()
+        return f"The loss became undefined at step {self.learner.step}; went back and halved the learning rate."
+
+    def step_down(self, error: OutOfMemoryError) -> str:
+        """Take the next step of the out-of-memory ladder: smaller batch, smaller patch, processor."""
+        if self.learner.shrink():
+            return f"Too little memory; going on with {self.learner.batch} patch(es) of {self.learner.sizes[0]} px."
+        if self.learner.compute.device.type == "cpu":
+            raise error
+        self.learner.move(choose("cpu"))
+        return "Too little memory on the graphics card; going on with the processor, which is slower."
+
+    def validate(self) -> Iterator[TrainingEvent]:
+        """Measure the averaged weights, if there is anything to measure on, and keep them if they are the best."""
+        samples = self.plan.split.validation
+        if not samples or self.learner.step == self.measured_step or self.learner.step == 0:
+            return
+        self.measured_step = self.learner.step
+        found = score(self.predictor(), samples, self.plan.weights, self.plan.settings.mode)
+        better = found.rank > self.best_rank
+        self.since_best = 0 if better else self.since_best + 1
+        if better:
+            self.best_rank, self.best_step, self.best_score = found.rank, self.learner.step, found
+            self.best = self.model()
+        yield Validated(self.learner.step, found.loss, found.iou, found.f1, better, self.elapsed)
+
+    def show(self, request: PreviewRequest | None) -> Iterator[TrainingEvent]:
+        """Yield the present answer for a region, if one is asked for."""
+        if request is None:
+            return
+        planes = Planes(request.image, "cyx")
+        normalisation = request.normalisation or plane_normalisation(planes, ())
+        box = (0, planes.height, 0, planes.width)
+        outputs = predict_region(self.predictor(), planes, (), box, normalisation)
+        if self.plan.settings.mode == "classes":
+            labels: NDArray[np.int32] = outputs["classes"].argmax(axis=0).astype(np.int32)
+        else:
+            labels = labels_from_outputs(outputs, PredictionSettings())
+        yield Preview(self.learner.step, request.token, foreground(outputs), labels)
+
+    def predictor(self) -> Predictor:
+        """Return the averaged weights, ready to run."""
+        return Predictor.create(self.learner.averaged(), self.learner.compute)
+
+    def model(self) -> Model:
+        """Return the averaged weights with the card as it stands."""
+        return Model(self.learner.averaged_copy(), self.card())
+
+    def card(self) -> object:
+        """Return the card with this training in its ledger."""
+        entry = {
+            "date": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
+            "seconds": round(self.elapsed, 1),
+            "steps": self.learner.run_steps,
+            **self.plan.ledger,
+        }
+        card = self.plan.model.card
+        return dataclasses.replace(card, ledger=(*card.ledger, entry), metrics=_metrics(self.best_score))
+
+    def checkpoint(self) -> Iterator[TrainingEvent]:
+        """Write the best model and the state to go on from, if there is a folder."""
+        if self.plan.folder is None:
+            return
+        best = self.best or self.model()
+        path = self.plan.folder / "model"
+        save_model(best, path)
+        self.learner.save_state(self.plan.folder)
+        yield CheckpointSaved(self.learner.step, str(path), self.best is not None)
+
+    def finish(self) -> Iterator[TrainingEvent]:
+        """Yield the last checkpoint and the result."""
+        if self.best is not None:
+            self.best = Model(self.best.network, self.card())  # type: ignore[arg-type]
+        path = ""
+        for event in self.checkpoint():
+            path = str(Path(event.path)) if isinstance(event, CheckpointSaved) else path
+            yield event
+        best = self.best or self.model()
+        yield Finished(
+            self.elapsed, self.learner.step, self.best_step or self.learner.step, path,
+            _metrics(self.best_score), self.reason, best,
+        )  # fmt: skip
+
+
+def _metrics(found: Score | None) -> dict[str, float]:
+    """Return the scores as plain numbers."""
+    return {} if found is None else {"loss": round(found.loss, 4), "iou": round(found.iou, 4), "f1": round(found.f1, 4)}

@@ -1,0 +1,130 @@
+"""Measures a network on samples that were kept apart, sparse ones too."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .arrays import Normalisation, Planes
+from .instances import labels_from_outputs
+from .patches import Sample
+from .prediction import Predictor, predict_region
+from .settings import PredictionSettings
+
+_CONTEXT = 8
+_LARGEST_SIDE = 512
+
+
+@dataclass(frozen=True)
+class Score:
+    """How well the network does; rates from 0 to 1.
+
+    Attributes
+    ----------
+    loss : float
+        Class-weighted cross-entropy on known pixels.
+    iou : float
+        Of the foreground on known pixels (mean over classes in semantic mode).
+    f1 : float
+        Of instances at IoU 0.5 (macro F1 of the classes in semantic mode).
+    """
+
+    loss: float
+    iou: float
+    f1: float
+
+    @property
+    def rank(self) -> float:
+        """What decides which model is the best; the loss breaks ties among few cells."""
+        return self.iou + self.f1 - 0.1 * min(self.loss, 5.0)
+
+
+def known_box(sample: Sample) -> tuple[int, int, int, int]:
+    """Return the box around the known pixels, at most 512 px a side around their middle."""
+    box = []
+    for axis in (0, 1):
+        found = np.flatnonzero(sample.known.mask.any(axis=1 - axis))
+        low, high = int(found[0]) - _CONTEXT, int(found[-1]) + 1 + _CONTEXT
+        if high - low > _LARGEST_SIDE:
+            low = (low + high - _LARGEST_SIDE) // 2
+            high = low + _LARGEST_SIDE
+        box += [max(0, low), min(sample.known.mask.shape[axis], high)]
+    return box[0], box[1], box[2], box[3]
+
+
+def score(predictor: Predictor, samples: Sequence[Sample], weights: NDArray[np.float32], mode: str) -> Score:
+    """Return the scores over all samples.
+
+    Parameters
+    ----------
+    predictor : Predictor
+        The network.
+    samples : sequence of Sample
+        Kept apart from training.
+    weights : NDArray of float32
+        Class weights of the loss.
+    mode : str
+        ``"instances"`` or ``"classes"``.
+    """
+    identity = Normalisation((0.0,) * samples[0].image.shape[0], (1.0,) * samples[0].image.shape[0])
+    loss = total = 0.0
+    confusion = np.zeros((len(weights), len(weights)))
+    matched = np.zeros(3)
+    for sample in samples:
+        box = known_box(sample)
+        outputs = predict_region(predictor, Planes(sample.image, "cyx"), (), box, identity)
+        inside = (slice(box[0], box[1]), slice(box[2], box[3]))
+        mask, target = sample.known.mask[inside], sample.known.target[inside]
+        probability = np.take_along_axis(outputs["classes"], target[None].astype(np.intp), axis=0)[0]
+        weight = weights[target] * mask
+        loss += float((weight * -np.log(np.clip(probability, 1e-6, 1))).sum())
+        total += float(weight.sum())
+        answer = outputs["classes"].argmax(axis=0)
+        pairs = target[mask].astype(np.intp) * len(weights) + answer[mask]
+        confusion += np.bincount(pairs, minlength=len(weights) ** 2).reshape(confusion.shape)
+        if mode == "instances":
+            labels = labels_from_outputs(outputs, PredictionSettings(smallest=5))
+            matched += match_known(sample.known.instances[inside], labels, mask)
+    iou = float(_class_iou(confusion)[1:].mean())
+    f1 = _f1(*matched) if mode == "instances" else float(_class_f1(confusion)[1:].mean())
+    return Score(loss / max(total, 1e-6), iou, f1)
+
+
+def match_known(
+    truth: NDArray[np.int32], labels: NDArray[np.int32], mask: NDArray[np.bool_]
+) -> NDArray[np.float64]:
+    """Return true positives, false positives and false negatives at IoU 0.5 where only part is known.
+
+    Pixels outside of the mask count for nobody, and a predicted cell of which less than half is
+    known is neither right nor wrong.
+    """
+    inside = np.where(mask, labels, 0)
+    whole, part = np.bincount(labels.ravel()), np.bincount(inside.ravel(), minlength=int(labels.max(initial=0)) + 1)
+    counted = part > 0.5 * whole
+    counted[0] = False
+    sizes = np.bincount(truth.ravel())
+    pairs = truth.ravel().astype(np.int64) * len(part) + inside.ravel()
+    keys, overlap = np.unique(pairs, return_counts=True)
+    cell, other = keys // len(part), keys % len(part)
+    iou = overlap / (sizes[cell] + part[other] - overlap)
+    hits = (iou > 0.5) & (cell > 0) & (other > 0)
+    found = int(hits.sum())
+    present = int((sizes[1:] > 0).sum())
+    wrong = int(counted.sum()) - int(counted[other[hits]].sum())
+    return np.array([found, wrong, present - found], float)
+
+
+def _f1(tp: float, fp: float, fn: float) -> float:
+    return float(2 * tp / max(1.0, 2 * tp + fp + fn))
+
+
+def _class_iou(confusion: NDArray[np.float64]) -> NDArray[np.float64]:
+    hits = np.diag(confusion)
+    return hits / np.maximum(1, confusion.sum(0) + confusion.sum(1) - hits)
+
+
+def _class_f1(confusion: NDArray[np.float64]) -> NDArray[np.float64]:
+    return 2 * np.diag(confusion) / np.maximum(1, confusion.sum(0) + confusion.sum(1))
