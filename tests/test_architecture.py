@@ -418,9 +418,3 @@ def test_every_imported_library_is_declared() -> None:
     foreign = imported - sys.stdlib_module_names - {PACKAGE}
     missing = {n for n in foreign if not declared & {o.lower().replace("_", "-") for o in owners.get(n, [n])}}
     assert missing == set()
-
-
-def test_base_dependencies_hold_no_qt_binding() -> None:
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    names = {re.split(r"[\[<>=!~; ]", requirement)[0].lower() for requirement in project["dependencies"]}
-    assert not names & {"napari", "pyqt5", "pyqt6", "pyside2", "pyside6"}

@@ -24,8 +24,9 @@ def name_of(page: Path) -> str:
 
 
 def blocks(page: Path, language: str) -> list[str]:
-    """Return the code blocks of a page in one language."""
-    return re.findall(rf"^```{language}\n(.*?)^```$", page.read_text(encoding="utf-8"), flags=re.M | re.S)
+    """Return the code blocks of a page in one language; "" for those that name none."""
+    found = re.findall(r"^```(\S*)[^\n]*\n(.*?)^```$", page.read_text(encoding="utf-8"), flags=re.M | re.S)
+    return [text for name, text in found if name == language]
 
 
 def test_blocks_are_found(tmp_path: Path) -> None:
