@@ -213,8 +213,9 @@ class Learner:
         notes = {"step": self.step, "run_steps": self.run_steps, "factor": self.factor, "rng": self.rng.bit_generator.state}
         temporary = folder / f".{STATE_NAME}.part"
         try:
-            # Copies: the network and its average may share nothing, as safetensors demands.
-            save_file({k: v.detach().cpu().clone() for k, v in tensors.items()}, temporary, {"notes": json.dumps(notes)})
+            # Copies in the plain memory layout: tensors may share nothing, as safetensors demands.
+            plain = {k: v.detach().cpu().clone(memory_format=torch.contiguous_format) for k, v in tensors.items()}
+            save_file(plain, temporary, {"notes": json.dumps(notes)})
             temporary.replace(folder / STATE_NAME)
         except (OSError, SafetensorError) as error:
             raise StoreError(f"The training state cannot be saved in {folder}: {error}.") from error
