@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
-from skimage.morphology import reconstruction
 from skimage.segmentation import expand_labels, watershed
 
 from .errors import SettingsError
@@ -95,27 +94,67 @@ def _landscape(method: str, mask: NDArray[np.bool_], distance: NDArray[Any] | No
 
 
 def _split(mask: NDArray[np.bool_], landscape: NDArray[np.float32], height: float) -> NDArray[np.int32]:
-    """Return a watershed of the mask from the summits that rise ``height`` above the saddle to a higher one."""
-    seeds, count = ndimage.label(summits(landscape, height) & mask, np.ones((3, 3)))
-    # A piece of the mask without a summit is a cell all the same.
-    pieces, number = ndimage.label(mask)
-    seeded = np.zeros(number + 1, bool)
-    seeded[pieces[seeds > 0]] = True
-    lonely = mask & ~seeded[pieces]
-    seeds = np.where(lonely, pieces + count, seeds)
-    return np.asarray(watershed(-landscape, seeds, mask=mask), np.int32)
+    """Return a watershed of the mask whose summits all rise ``height`` above the saddle to a higher one.
+
+    The same as a watershed seeded with h-maxima, at the cost of one flooding: flood from every local
+    summit, then join basins across shallow saddles.
+    """
+    local = (landscape == ndimage.maximum_filter(landscape, 3)) & mask
+    seeds, _ = ndimage.label(local, np.ones((3, 3)))
+    basins = np.asarray(watershed(-landscape, seeds, mask=mask), np.int32)
+    return join_basins(basins, landscape, height)
 
 
-_LEVELS = 1000
+def join_basins(basins: NDArray[np.int32], landscape: NDArray[np.float32], height: float) -> NDArray[np.int32]:
+    """Return the basins, those joined whose lower summit rises less than ``height`` above the saddle between.
+
+    Parameters
+    ----------
+    basins : NDArray of int32
+        Labels 1..n that touch each other, (Y, X).
+    landscape : NDArray of float32
+        The flooded map, (Y, X).
+    height : float
+        In units of the landscape.
+    """
+    count = int(basins.max(initial=0))
+    if count < 2:
+        return basins
+    summit = np.concatenate([[0.0], ndimage.maximum(landscape, basins, np.arange(1, count + 1))])
+    parent = np.arange(count + 1)
+
+    def root(basin: int) -> int:
+        while parent[basin] != basin:
+            parent[basin] = parent[parent[basin]]
+            basin = parent[basin]
+        return basin
+
+    # From the highest saddle down, so that each basin meets its highest neighbour first.
+    for saddle, one, other in _saddles(basins, landscape):
+        low, high = sorted((root(one), root(other)), key=lambda b: summit[b])
+        if low != high and summit[low] - saddle < height:
+            parent[low] = high
+    return np.array([root(b) for b in range(count + 1)], np.int32)[basins]
 
 
-def summits(landscape: NDArray[np.float32], height: float) -> NDArray[np.bool_]:
-    """Return the regional maxima that remain when all shallower than ``height`` are flattened (h-maxima)."""
-    levels = np.rint(landscape * _LEVELS).astype(np.int32)
-    lowered = levels - max(1, round(height * _LEVELS))
-    domed = reconstruction(lowered, levels, method="dilation", footprint=np.ones((3, 3)))
-    # Regional maxima of the reconstruction: where one level more could not be filled up from outside.
-    return np.asarray(domed - reconstruction(domed - 1, domed, method="dilation", footprint=np.ones((3, 3))) > 0)
+def _saddles(basins: NDArray[np.int32], landscape: NDArray[np.float32]) -> list[tuple[float, int, int]]:
+    """Return the highest pass between each two touching basins, highest first."""
+    keys, heights = [], []
+    factor = np.int64(basins.max()) + 1
+    for here, there in (
+        ((slice(None, -1), slice(None)), (slice(1, None), slice(None))),
+        ((slice(None), slice(None, -1)), (slice(None), slice(1, None))),
+    ):
+        one, other = basins[here], basins[there]
+        border = (one != other) & (one > 0) & (other > 0)
+        a, b = one[border].astype(np.int64), other[border].astype(np.int64)
+        keys.append(np.minimum(a, b) * factor + np.maximum(a, b))
+        heights.append(np.minimum(landscape[here][border], landscape[there][border]))
+    key, height = np.concatenate(keys), np.concatenate(heights)
+    order = np.lexsort((key, -height))
+    _, first = np.unique(key[order], return_index=True)
+    chosen = order[np.sort(first)]
+    return [(float(height[i]), int(key[i] // factor), int(key[i] % factor)) for i in chosen]
 
 
 def restore_gap(labels: NDArray[np.int32], width: int) -> NDArray[np.int32]:
@@ -170,6 +209,6 @@ def _raster_order(labels: NDArray[np.int32]) -> NDArray[np.int32]:
 
 
 __all__ = [
-    "Outputs", "drop_small", "fill_holes", "foreground", "labels_from_outputs", "restore_gap",
-    "segment_instances", "summits",
+    "Outputs", "drop_small", "fill_holes", "foreground", "join_basins", "labels_from_outputs", "restore_gap",
+    "segment_instances",
 ]  # fmt: skip
