@@ -86,7 +86,8 @@ def _landscape(method: str, mask: NDArray[np.bool_], distance: NDArray[Any] | No
             raise SettingsError("The model has no distance output; choose auto, components or shape for separation.")
         # Smoothing takes out single-pixel summits; its size is far below any cell's.
         smooth = ndimage.gaussian_filter(distance.reshape(mask.shape).astype(np.float32), 1)
-        return np.where(mask, smooth, 0)
+        # Below everything outside, so that each piece of the mask has a summit of its own.
+        return np.where(mask, np.maximum(smooth, 0), -1)
     inside = ndimage.distance_transform_edt(np.pad(mask, 1))[1:-1, 1:-1]
     pieces, count = ndimage.label(mask)
     highest = np.concatenate([[1.0], np.atleast_1d(ndimage.maximum(inside, pieces, np.arange(1, count + 1)))])
