@@ -22,7 +22,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
-from qtpy.QtCore import QCoreApplication, QObject, Qt, Signal
+from qtpy.QtCore import QCoreApplication, QObject, Qt, QTimer, Signal
 
 from .. import runs
 from ..core.annotation import AnnotatedImage
@@ -288,8 +288,9 @@ class Engine(QObject):
         until = time.perf_counter() + SLICE
         while self._queue:
             if time.perf_counter() > until:
+                # A timer and not another signal, because Qt lets no timer in between two posted events.
                 self._woken.set()
-                self._wake.emit()
+                QTimer.singleShot(0, self._deliver)
                 return
             self._hand_over(*self._queue.popleft())
 
