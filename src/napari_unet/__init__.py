@@ -1,1 +1,162 @@
-"""Interactive cell segmentation with a U-Net."""
+"""Interactive cell segmentation with a U-Net.
+
+The names below are what scripts and notebooks need, without a screen. They are loaded when they are
+first used: importing this package loads neither Qt nor torch.
+
+Examples
+--------
+Train on a folder of images with painted cells, and segment a stack::
+
+    import numpy as np
+    import napari_unet as nu
+
+    images = nu.annotated_images("images", "labels")
+    plan = nu.resolve(images, nu.TrainingSettings(seconds=60), start=nu.load_model("bundled"))
+    for event in nu.train(plan):
+        if isinstance(event, nu.Finished):
+            model = event.model
+    nu.save_model(model, "my_model")
+
+    stack = nu.open_picture("stack.tif").planes
+    labels = np.zeros(stack.shape, np.int32)
+    for event in nu.predict(model, stack, labels):
+        print(event)
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .core.annotation import AnnotatedImage
+    from .core.arrays import Planes
+    from .core.card import Card, read_card
+    from .core.errors import (
+        DataError,
+        DeviceError,
+        EngineError,
+        ModelError,
+        OutOfMemoryError,
+        SettingsError,
+        StoreError,
+        UNetError,
+    )
+    from .core.events import (
+        Adapted,
+        CheckpointSaved,
+        Finished,
+        PlaneDone,
+        Preview,
+        PreviewRequest,
+        Started,
+        StepDone,
+        Stopped,
+        TileDone,
+        Validated,
+    )
+    from .core.instances import labels_from_outputs
+    from .core.loss import boundary_weight_map
+    from .core.metrics import average_precision, evaluate, seg_score
+    from .core.package import Model, load_model, save_model, verify_model
+    from .core.plan import TrainingPlan, resolve
+    from .core.prediction import predict, predict_region
+    from .core.settings import NetworkSettings, PredictionSettings, TrainingSettings
+    from .core.synthetic import generate, generate_stack
+    from .core.training import train
+    from .core.unet import UNet
+    from .stores import annotated_images, create_labels, open_labels, open_picture
+
+_HOMES = {
+    "core.annotation": ("AnnotatedImage",),
+    "core.arrays": ("Planes",),
+    "core.card": ("Card", "read_card"),
+    "core.errors": (
+        "DataError", "DeviceError", "EngineError", "ModelError", "OutOfMemoryError", "SettingsError", "StoreError",
+        "UNetError",
+    ),
+    "core.events": (
+        "Adapted", "CheckpointSaved", "Finished", "PlaneDone", "Preview", "PreviewRequest", "Started", "StepDone",
+        "Stopped", "TileDone", "Validated",
+    ),
+    "core.instances": ("labels_from_outputs",),
+    "core.loss": ("boundary_weight_map",),
+    "core.metrics": ("average_precision", "evaluate", "seg_score"),
+    "core.package": ("Model", "load_model", "save_model", "verify_model"),
+    "core.plan": ("TrainingPlan", "resolve"),
+    "core.prediction": ("predict", "predict_region"),
+    "core.settings": ("NetworkSettings", "PredictionSettings", "TrainingSettings"),
+    "core.synthetic": ("generate", "generate_stack"),
+    "core.training": ("train",),
+    "core.unet": ("UNet",),
+    "stores": ("annotated_images", "create_labels", "open_labels", "open_picture"),
+}  # fmt: skip
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+__all__ = [
+    "Adapted",
+    "AnnotatedImage",
+    "Card",
+    "CheckpointSaved",
+    "DataError",
+    "DeviceError",
+    "EngineError",
+    "Finished",
+    "Model",
+    "ModelError",
+    "NetworkSettings",
+    "OutOfMemoryError",
+    "PlaneDone",
+    "Planes",
+    "PredictionSettings",
+    "Preview",
+    "PreviewRequest",
+    "SettingsError",
+    "Started",
+    "StepDone",
+    "Stopped",
+    "StoreError",
+    "TileDone",
+    "TrainingPlan",
+    "TrainingSettings",
+    "UNet",
+    "UNetError",
+    "Validated",
+    "annotated_images",
+    "average_precision",
+    "boundary_weight_map",
+    "create_labels",
+    "evaluate",
+    "generate",
+    "generate_stack",
+    "labels_from_outputs",
+    "load_model",
+    "open_labels",
+    "open_picture",
+    "predict",
+    "predict_region",
+    "read_card",
+    "resolve",
+    "save_model",
+    "seg_score",
+    "train",
+    "verify_model",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Return a public name, loading its module on first use."""
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("napari-unet")
+    if name not in _HOME_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"{__name__}.{_HOME_OF[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    """Return the public names, loaded or not."""
+    return sorted({*globals(), *__all__, "__version__"})

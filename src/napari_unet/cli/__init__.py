@@ -1,0 +1,52 @@
+"""The command line: the same settings, checks and generators as the docks, for terminals and scripts.
+
+Exit code 0 means that the job was done; 1 that it could not be; 2 that the command was wrong; 130 that it
+was stopped. Errors that a user can mend are one line on the standard error.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+
+from ..core.errors import SettingsError, UNetError
+
+PROGRAM = "napari-unet"
+FAILED, MISUSED, STOPPED = 1, 2, 130
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code.
+
+    Parameters
+    ----------
+    argv : sequence of str, optional
+        The words after the program's name; those of this process by default.
+    """
+    from .parser import build_parser
+
+    arguments = build_parser().parse_args(argv)
+    try:
+        return int(arguments.run(arguments))
+    except SettingsError as error:
+        return _complain(error, MISUSED)
+    except UNetError as error:
+        return _complain(error, FAILED)
+    except BrokenPipeError:
+        # Whoever read the output has gone, as with `| head`; Python would complain once more on exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
+    except MemoryError as error:
+        return _complain(f"Too little memory: {error or 'the image is too large'}.", FAILED)
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        return _complain(f"{where}{error.strerror or error}", FAILED)
+    except KeyboardInterrupt:
+        return _complain("stopped; nothing was written", STOPPED)
+
+
+def _complain(problem: object, code: int) -> int:
+    """Print one line about a problem and return the exit code."""
+    print(f"{PROGRAM}: error: {' '.join(str(problem).split())}", file=sys.stderr)
+    return code

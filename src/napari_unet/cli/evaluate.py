@@ -1,0 +1,108 @@
+"""``napari-unet evaluate``: a segmentation against the truth."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .. import stores
+from ..core.errors import DataError, StoreError
+from ..core.metrics import THRESHOLDS
+from ..core.metrics import evaluate as measure
+
+_SHOWN = ("precision", "recall", "f1", "pq", "seg", "iou", "dice", "adapted_rand_error", "vi_split", "vi_merge")
+_WORDS = {
+    "precision_0.50": "precision at IoU 0.5",
+    "recall_0.50": "recall at IoU 0.5",
+    "f1_0.50": "F1 at IoU 0.5",
+    "pq_0.50": "panoptic quality",
+    "seg": "SEG",
+    "iou": "IoU of the foreground",
+    "dice": "Dice of the foreground",
+    "adapted_rand_error": "adapted Rand error",
+    "vi_split": "variation of information, split (bits)",
+    "vi_merge": "variation of information, merge (bits)",
+}
+
+
+@dataclass(frozen=True)
+class LabelledPlane:
+    """One plane of truth and prediction, (Y, X) each."""
+
+    name: str
+    truth: NDArray[np.int64]
+    prediction: NDArray[np.int64]
+
+
+def evaluate(arguments: argparse.Namespace) -> int:
+    """Print a table of scores, and write all of them as JSON where asked."""
+    if arguments.json is not None and arguments.json.suffix.lower() != ".json":
+        raise StoreError(f"{arguments.json} has another ending than .json; give the scores a file of their own.")
+    planes = read_planes(arguments.truth, arguments.prediction)
+    scores = measure([p.truth for p in planes], [p.prediction for p in planes])
+    if arguments.json is not None:
+        _write_json(arguments, planes, scores)
+    print_scores(scores)
+    return 0
+
+
+def read_planes(truth: Path, prediction: Path) -> list[LabelledPlane]:
+    """Return every plane of the truth with the same plane of the prediction.
+
+    Raises
+    ------
+    StoreError
+        When a file cannot be read or has no partner.
+    DataError
+        When two that belong together are of different shapes.
+    """
+    out = []
+    for found in stores.pair(prediction, truth, nouns=("prediction", "truth")):
+        right, left = stores.open_labels(found.labels), stores.open_labels(found.image)
+        at = () if found.depth is None else (found.depth,)
+        wanted = tuple(right.shape) if found.depth is None else (left.shape[0], *right.shape)
+        if tuple(left.shape) != wanted:
+            raise DataError(
+                f"{found.image} has the shape {tuple(left.shape)}, but the truth {found.labels} has "
+                f"{tuple(right.shape)}; measure labels of the same image."
+            )
+        for plane in np.ndindex(*right.shape[:-2]):
+            name = f"{stores.stem(found.labels)} {plane}" if plane else stores.stem(found.labels)
+            known = stores.label_plane(right, plane, found.labels)
+            out.append(LabelledPlane(name, known, stores.label_plane(left, (*at, *plane), found.image)))
+    return out
+
+
+def _write_json(arguments: argparse.Namespace, planes: list[LabelledPlane], scores: dict[str, float]) -> None:
+    """Write all scores, pooled and for each plane."""
+    each = [{"name": p.name, **measure([p.truth], [p.prediction])} for p in planes]
+    content: dict[str, Any] = {"truth": str(arguments.truth), "prediction": str(arguments.prediction), **scores}
+    with stores.writing(arguments.json):
+        arguments.json.parent.mkdir(parents=True, exist_ok=True)
+        partial = stores.temporary(arguments.json)
+        try:
+            partial.write_text(json.dumps({**content, "planes": each}, indent=2) + "\n", encoding="utf-8")
+            stores.replace(partial, arguments.json)
+        finally:
+            stores.remove(partial)
+
+
+def print_scores(scores: dict[str, float]) -> None:
+    """Print a table of the scores that are asked for most."""
+    counts = "{images:.0f} plane(s), {cells_truth:.0f} true cells, {cells_predicted:.0f} predicted"
+    print(counts.format(**scores))
+    print()
+    print("IoU threshold         " + " ".join(f"{t:6.2f}" for t in THRESHOLDS) + "    mean")
+    rows = {"AP, mean over planes": "ap", "AP, pooled": "ap_pooled", "F1, pooled": "f1"}
+    for words, name in rows.items():
+        values = [scores[f"{name}_{t:.2f}"] for t in THRESHOLDS]
+        print(f"{words:<22}" + " ".join(f"{v:6.3f}" for v in [*values]) + f"  {np.mean(values):6.3f}")
+    print()
+    for name, words in _WORDS.items():
+        print(f"{words:<42}{scores[name]:6.3f}")

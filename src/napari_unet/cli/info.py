@@ -1,0 +1,58 @@
+"""``napari-unet info``: what a model is. Needs no torch."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from typing import Any
+
+from ..core.card import Card, model_path, read_card
+
+
+def info(arguments: argparse.Namespace) -> int:
+    """Print the card of a model."""
+    card = read_card(arguments.model)
+    for name, value in [("model", card.name), ("path", str(model_path(arguments.model))), *describe(card)]:
+        print(f"{name:<22}{value}")
+    for number, entry in enumerate(card.ledger, start=1):
+        print(f"\ntraining {number}")
+        for name, value in _entry(entry):
+            print(f"  {name:<20}{value}")
+    return 0
+
+
+def describe(card: Card) -> Iterator[tuple[str, str]]:
+    """Yield what the card says, as names and values for people."""
+    if card.description:
+        yield "description", card.description
+    network = card.network
+    yield (
+        "network",
+        (
+            f"U-Net of depth {network.depth} and width {network.width}, {network.padding} padding, "
+            f"normalisation {network.norm}"
+        ),
+    )
+    yield "outputs", "class probabilities" + (", distance" if network.distance else "")
+    yield "channels", str(card.channels)
+    yield "classes", ", ".join(card.classes)
+    yield "labels are", card.mode
+    if card.diameter:
+        yield "object diameter", f"{card.diameter:g} px as the network sees it"
+    if card.scale != 1:
+        yield "image scale", f"{card.scale:g}"
+    if card.prediction:
+        yield "segments with", ", ".join(f"{k}={v}" for k, v in card.prediction.items())
+    if card.metrics:
+        yield "validation", ", ".join(f"{k} {v:g}" for k, v in card.metrics.items())
+
+
+def _entry(entry: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield one training of the ledger, as names and values for people."""
+    for name, value in entry.items():
+        if name == "settings" and isinstance(value, dict):
+            yield name, ", ".join(f"{k}={v}" for k, v in value.items())
+        elif isinstance(value, list):
+            yield name, f"{len(value)}: {', '.join(map(str, value[:5]))}{', ...' if len(value) > 5 else ''}"
+        else:
+            yield name.replace("_", " "), str(value)
