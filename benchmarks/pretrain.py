@@ -28,12 +28,14 @@ from napari_unet.core.learner import Learner
 from napari_unet.core.loss import class_weights
 from napari_unet.core.package import Model, load_model, new_model, save_model
 from napari_unet.core.patches import Patch, PatchSampler, Sample, Split, make_sample
-from napari_unet.core.plan import DIAMETER, TrainingPlan, _resized
+from napari_unet.core.plan import TrainingPlan, resized
 from napari_unet.core.prediction import Predictor
 from napari_unet.core.settings import NetworkSettings, TrainingSettings
 from napari_unet.core.synthetic import KINDS, generate
 from napari_unet.core.validation import score
 
+DIAMETER = 24.0
+"""Object diameter in pixels that images are brought towards."""
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 SHARES = {"fluorescence": 0.34, "stained": 0.12, "usiigaci": 0.14, "ecoli": 0.07, "em": 0.03, "synthetic": 0.30}
 """How often each kind of picture is drawn."""
@@ -90,7 +92,7 @@ def to_sample(image: np.ndarray, labels: np.ndarray, name: str, power: float = N
     if normalisation.constant:
         return None
     planes = ScaledPlanes(planes, scale)
-    item = _resized(AnnotatedImage(image, labels, name=name), planes.height, planes.width)
+    item = resized(AnnotatedImage(image, labels, name=name), planes.height, planes.width)
     grey = normalisation.apply(planes.read((), slice(0, planes.height), slice(0, planes.width)))
     return make_sample(grey, interpret(item, SETTINGS), name)
 

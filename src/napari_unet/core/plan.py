@@ -23,11 +23,10 @@ from .package import Model, new_model
 from .patches import Sample, Split, make_sample, patch_sizes, split_samples
 from .settings import NetworkSettings, TrainingSettings, to_dict, validate
 
-DIAMETER = 24.0
-"""Object diameter in pixels to which images are resized when training from scratch on much larger or smaller ones."""
 _NEAR_ENOUGH = 1.5
 """Ratio of diameters up to which an image is taken at its own size."""
-_SCRATCH_RANGE = (10.0, 48.0)
+_SCRATCH_RANGE = (12.0, 48.0)
+"""Object diameters in pixels at which a new network learns well; images are resized into this range."""
 LEARNING_RATES = {("adamw", True): 1e-3, ("adamw", False): 3e-4, ("sgd", True): 1e-3, ("sgd", False): 1e-4}
 """Measured defaults by optimiser and whether training starts from scratch."""
 
@@ -158,7 +157,7 @@ def _samples(
             raise DataError(f"{item.name} is constant: every grey value is {normalisation.low[0]:g}. There is nothing to learn from it.")
         if scale != 1:
             planes = ScaledPlanes(planes, scale)
-            known = interpret(_resized(item, planes.height, planes.width), settings, values)
+            known = interpret(resized(item, planes.height, planes.width), settings, values)
         image = normalisation.apply(planes.read((), slice(0, planes.height), slice(0, planes.width)))
         samples.append(make_sample(image, known, item.name))
     channels = {s.image.shape[0] for s in samples}
@@ -181,11 +180,10 @@ def choose_scale(diameter: float, expected: float | None) -> float:
     """
     if not diameter or expected == 0:
         return 1.0
-    if expected is None:
-        low, high = _SCRATCH_RANGE
-        return 1.0 if low <= diameter <= high else round(float(np.clip(DIAMETER / diameter, 0.1, 4)), 3)
-    ratio = expected / diameter
-    return 1.0 if 1 / _NEAR_ENOUGH <= ratio <= _NEAR_ENOUGH else round(float(np.clip(ratio, 0.1, 4)), 3)
+    # A model knows sizes around its own; bringing objects to the edge of what it knows keeps the most detail.
+    low, high = _SCRATCH_RANGE if expected is None else (expected / _NEAR_ENOUGH, expected * _NEAR_ENOUGH)
+    seen = min(max(diameter, low), high)
+    return 1.0 if seen == diameter else round(float(np.clip(seen / diameter, 0.05, 8)), 3)
 
 
 def _as_planes(item: AnnotatedImage) -> Planes:
@@ -196,7 +194,7 @@ def _as_planes(item: AnnotatedImage) -> Planes:
     return Planes(image, "cyx"[3 - image.ndim :])
 
 
-def _resized(item: AnnotatedImage, height: int, width: int) -> AnnotatedImage:
+def resized(item: AnnotatedImage, height: int, width: int) -> AnnotatedImage:
     """Return the annotation at another size, by nearest neighbour."""
     labels = np.asarray(item.labels)
     sy, sx = height / labels.shape[0], width / labels.shape[1]
