@@ -135,3 +135,17 @@ def test_commands_of_a_page_run(page: Path, folder_with_data: Path) -> None:
             quick(command), cwd=folder_with_data, env=environment, capture_output=True, text=True, timeout=240
         )
         assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
+
+
+def test_the_reference_holds_every_public_name() -> None:
+    text = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
+    whole = {f"napari_unet.{area}" for area in re.findall(r"automodule:: napari_unet\.(\S+)", text)}
+    named = set(re.findall(r"auto(?:class|function):: (\S+)", text))
+    public = importlib.import_module("napari_unet")
+    homes = {name: f"napari_unet.{public._HOME_OF[name]}" for name in public.__all__}
+    assert [n for n, home in homes.items() if home not in whole and f"{home}.{n}" not in named] == []
+
+
+def test_every_public_name_can_be_had() -> None:
+    public = importlib.import_module("napari_unet")
+    assert [name for name in public.__all__ if not callable(getattr(public, name))] == []

@@ -103,3 +103,10 @@ def test_ci_installs_the_packages_that_readme_names() -> None:
     named = [line for line in lines if line.startswith("sudo apt-get install ")]
     assert len(named) == 1
     assert {"xvfb", "xauth", "libxcb-cursor0", "libegl1", "libgl1-mesa-dri"} <= set(named[0].split())
+
+
+def test_ci_runs_the_test_command_of_readme() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    command = "python -m pip install tox && python -m tox"
+    assert f"```\n{command}\n```" in readme
+    assert f"{command};" in (ROOT / ".ci" / "run").read_text(encoding="utf-8")
