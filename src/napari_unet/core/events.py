@@ -8,12 +8,14 @@ event can cross to another process, see :func:`to_dict` and :func:`from_dict`.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .arrays import Normalisation
+if TYPE_CHECKING:
+    # Events stand at the bottom of core: whoever sends them has to load nothing else.
+    from .arrays import Normalisation
 
 
 @dataclass(frozen=True)
