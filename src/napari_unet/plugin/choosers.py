@@ -8,12 +8,18 @@ from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import QSize, Qt, Signal
 from qtpy.QtWidgets import (
-    QComboBox, QFormLayout, QHBoxLayout, QLabel, QListWidget, QListWidgetItem, QSizePolicy, QWidget,
+    QComboBox,
+    QHBoxLayout,
+    QLabel,
+    QListWidget,
+    QListWidgetItem,
+    QSizePolicy,
+    QWidget,
 )  # fmt: skip
 
 from ..core.arrays import Planes
 from ..core.errors import DataError
-from .forms import guard_wheel
+from .forms import caption, guard_wheel, plain_form
 from .layers import LEADING, OURS, data_shape, guess_axes, note, planes_of
 from .models import ModelEntry, describe
 from .preview import is_preview
@@ -38,6 +44,7 @@ class LayerCombo(QComboBox):
         self.setToolTip(f"<span>{tooltip}</span>")
         self.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
         self.setMinimumContentsLength(8)
+        self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
         guard_wheel(self)
         self.currentIndexChanged.connect(self.layer_changed)
         self.show_layers([])
@@ -162,11 +169,10 @@ class ImageSection(QWidget):
         self.image = LayerCombo("The picture or stack to work on.", "open an image first")
         self.channels = ChannelList()
         self.axes = AxesRow()
-        form = QFormLayout(self)
-        form.setContentsMargins(0, 0, 0, 0)
-        form.addRow("Image", self.image)
-        form.addRow("Axes", self.axes)
-        form.addRow("Channels", self.channels)
+        form = plain_form(self)
+        form.addRow(caption("Image"), self.image)
+        form.addRow(caption("Axes"), self.axes)
+        form.addRow(caption("Channels"), self.channels)
         self._form = form
         self.image.layer_changed.connect(self.changed)
         self.channels.channels_changed.connect(self.changed)
@@ -189,6 +195,7 @@ class ModelCombo(QComboBox):
         self._tooltip = tooltip
         self.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
         self.setMinimumContentsLength(8)
+        self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
         guard_wheel(self)
         self.setToolTip(f"<span>{tooltip}</span>")
 

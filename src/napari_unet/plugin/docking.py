@@ -12,6 +12,15 @@ if TYPE_CHECKING:
     from napari.components import ViewerModel
 
 
+def own_viewer(napari_viewer: Any) -> Any:
+    """Return the viewer itself rather than the proxy that napari hands to plugins.
+
+    The proxy wraps each layer anew whenever it is asked for, so that no two are identical; jobs refer
+    to layers by identity.
+    """
+    return getattr(napari_viewer, "__wrapped__", napari_viewer)
+
+
 class EngineUse(QObject):
     """Starts the shared engine for a dock, and closes it when the last dock is gone.
 
@@ -82,9 +91,9 @@ class EngineUse(QObject):
 
 
 class ThemeWatch:
-    """Tells a view whether napari's theme is dark or light, now and at each change."""
+    """Tells a view whether napari's theme is dark or light, and its background, now and at each change."""
 
-    def __init__(self, viewer: ViewerModel, tell: Callable[[str], None]) -> None:
+    def __init__(self, viewer: ViewerModel, tell: Callable[[str, str], None]) -> None:
         self._viewer, self._tell = viewer, tell
         viewer.events.theme.connect(self._on_theme)
         self._on_theme()
@@ -92,7 +101,8 @@ class ThemeWatch:
     def _on_theme(self, event: Any = None) -> None:
         from napari.utils.theme import get_theme
 
-        self._tell(get_theme(self._viewer.theme).type)
+        theme = get_theme(self._viewer.theme)
+        self._tell(theme.type, theme.background.as_hex())
 
     def close(self) -> None:
         """Stop following."""

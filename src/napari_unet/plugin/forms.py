@@ -7,22 +7,33 @@ from collections.abc import Iterable
 from typing import Any, Generic
 
 from qtpy.QtCore import QEvent, QLocale, QObject, Qt, Signal
-from qtpy.QtWidgets import QAbstractSpinBox, QCheckBox, QComboBox, QDoubleSpinBox, QFormLayout, QSpinBox, QWidget
+from qtpy.QtWidgets import (
+    QAbstractSpinBox,
+    QCheckBox,
+    QComboBox,
+    QDoubleSpinBox,
+    QFormLayout,
+    QLabel,
+    QSizePolicy,
+    QSpinBox,
+    QWidget,
+)  # fmt: skip
 
 from ..core.settings import Option, S, options, validate, with_values
 
 # How choices read in a dock; those not named here read as they are.
 _WORDS = {
     ("mode", "instances"): "single cells",
-    ("mode", "classes"): "kinds of cell or tissue",
-    ("unpainted", "unknown"): "unknown (a few cells are enough)",
-    ("unpainted", "background"): "background (all cells painted)",
+    ("mode", "classes"): "kinds of cell",
+    ("unpainted", "unknown"): "unknown, so ignored",
+    ("unpainted", "background"): "background",
     ("what", "instances"): "single cells",
-    ("what", "classes"): "kinds of cell or tissue",
+    ("what", "classes"): "kinds of cell",
     ("what", "probabilities"): "probability picture",
 }
 # Qt's spin boxes hold 32-bit numbers.
 _LARGEST_INT = 2**31 - 1
+_CAPTION_WIDTH = 92
 
 
 def label_of(name: str, option: Option) -> str:
@@ -45,7 +56,8 @@ class NumberBox(QDoubleSpinBox):
     def __init__(self, option: Option, default: float) -> None:
         super().__init__()
         self.setLocale(QLocale.c())
-        self.setDecimals(max(_decimals(option.step or 0.01), _decimals(default), _decimals(option.minimum or 0)) + 1)
+        shown = (option.step or 0.01, default, option.minimum or 0.0, option.maximum or 0.0)
+        self.setDecimals(max(map(_decimals, shown)) + 1)
         self.setRange(_bound(option.minimum, -1e12), _bound(option.maximum, 1e12))
         self.setSingleStep(option.step or 0.01)
 
@@ -79,7 +91,8 @@ def make_editor(name: str, option: Option, default: Any) -> QWidget:
         editor.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
     elif isinstance(default, int):
         editor = QSpinBox()
-        editor.setRange(int(_bound(option.minimum, -_LARGEST_INT)), int(min(_bound(option.maximum, 1e12), _LARGEST_INT)))
+        largest = min(_bound(option.maximum, _LARGEST_INT), _LARGEST_INT)
+        editor.setRange(int(_bound(option.minimum, -_LARGEST_INT)), int(largest))
         editor.setSingleStep(int(option.step or 1))
     else:
         editor = NumberBox(option, default)
@@ -88,6 +101,7 @@ def make_editor(name: str, option: Option, default: Any) -> QWidget:
         editor.setKeyboardTracking(False)
         editor.setAlignment(Qt.AlignmentFlag.AlignRight)
     guard_wheel(editor)
+    editor.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
     editor.setToolTip(tooltip_of(option))
     editor.setObjectName(name)
     set_value(editor, default)
@@ -136,6 +150,23 @@ def _change_signal(editor: QWidget) -> Any:
     return editor.currentIndexChanged if isinstance(editor, QComboBox) else editor.valueChanged
 
 
+def plain_form(parent: QWidget | None = None) -> QFormLayout:
+    """Return a form layout without margins, whose editors take the width that there is."""
+    layout = QFormLayout(parent) if parent is not None else QFormLayout()
+    layout.setContentsMargins(0, 0, 0, 0)
+    layout.setVerticalSpacing(4)
+    layout.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
+    return layout
+
+
+def caption(text: str, tooltip: str = "") -> QLabel:
+    """Return the words in front of an editor, as wide as in all forms so that editors line up."""
+    label = QLabel(text)
+    label.setMinimumWidth(_CAPTION_WIDTH)
+    label.setToolTip(tooltip)
+    return label
+
+
 class SettingsForm(QWidget, Generic[S]):
     """A form of some fields of a settings dataclass.
 
@@ -154,15 +185,12 @@ class SettingsForm(QWidget, Generic[S]):
         super().__init__(parent)
         self._start = settings
         known = options(settings)
-        layout = QFormLayout(self)
-        layout.setContentsMargins(0, 0, 0, 0)
-        layout.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.ExpandingFieldsGrow)
+        layout = plain_form(self)
         self.editors: dict[str, QWidget] = {}
         for name in names:
             editor = make_editor(name, known[name], getattr(settings, name))
             _change_signal(editor).connect(lambda *_, name=name: self.changed.emit(name))
-            layout.addRow(label_of(name, known[name]), editor)
-            layout.labelForField(editor).setToolTip(editor.toolTip())
+            layout.addRow(caption(label_of(name, known[name]), editor.toolTip()), editor)
             self.editors[name] = editor
 
     def values(self) -> dict[str, Any]:

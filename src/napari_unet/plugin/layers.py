@@ -244,7 +244,8 @@ def empty_array(shape: tuple[int, ...], dtype: Any) -> WritableArray:
         except ImportError:
             size = np.prod(shape, dtype=float) * np.dtype(dtype).itemsize / 1e9
             raise DataError(
-                f"Labels of shape {shape} take {size:.0f} GB, more than this computer has; install zarr, or crop the image."
+                f"Labels of shape {shape} take {size:.0f} GB, more than this computer has; install zarr, or crop the "
+                "image."
             ) from error
         chunks = (1,) * (len(shape) - 2) + tuple(min(n, 1024) for n in shape[-2:])
         return zarr.zeros(shape, dtype=dtype, chunks=chunks)
@@ -258,8 +259,8 @@ def check_labels_fit(image: Image, axes: str, labels: Labels) -> None:
     wanted, got = label_shape(image, axes), data_shape(labels)
     if wanted != got:
         raise DataError(
-            f"{labels.name} has shape {got}, but {image.name} needs labels of shape {wanted}; choose the layer that was "
-            "painted on this image, or make one with New annotation."
+            f"{labels.name} has shape {got}, but {image.name} needs labels of shape {wanted}; choose the layer that "
+            "was painted on this image, or make one with New annotation."
         )
 
 

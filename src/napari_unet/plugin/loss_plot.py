@@ -64,8 +64,8 @@ class LossPlot(QWidget):
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self.plot)
         self.setToolTip(
-            "<span>How wrong the network is: on the patches that it learns from, and on the painted cells that are kept "
-            "apart. Lower is better; the star marks the model that is kept.</span>"
+            "<span>How wrong the network is: on the patches that it learns from, and on the painted cells that are "
+            "kept apart. Lower is better; the star marks the model that is kept, which finds the most cells.</span>"
         )
         self._legend = self.plot.addLegend(offset=(-4, 4), labelTextSize="8pt", verSpacing=-4)
         self._raw = self.plot.plot()
@@ -77,8 +77,9 @@ class LossPlot(QWidget):
         self.set_theme("dark")
         self.reset()
 
-    def set_theme(self, kind: str) -> None:
-        """Fit the colours to a ``"dark"`` or ``"light"`` background."""
+    def set_theme(self, kind: str, background: str | None = None) -> None:
+        """Fit the colours to a ``"dark"`` or ``"light"`` theme with this background colour."""
+        self.plot.setBackground(background)
         pens = _PENS.get(kind, _PENS["dark"])
         mk = self._pg.mkPen
         self._raw.setPen(mk(pens["faint"], width=1))

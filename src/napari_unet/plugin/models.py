@@ -92,7 +92,7 @@ class Shelf(QObject):
     def entries(self) -> list[ModelEntry]:
         """Return all models, the one just trained first."""
         trained = [ModelEntry("Just trained", self.just_trained)] if self.just_trained else []
-        return [*trained, ModelEntry("Bundled (cells and nuclei)", BUNDLED), *saved_models()]
+        return [*trained, ModelEntry("Bundled model", BUNDLED), *saved_models()]
 
     def set_just_trained(self, path: str) -> None:
         """Offer a model that a training has just written."""

@@ -6,14 +6,31 @@ import html
 from collections.abc import Sequence
 
 from qtpy.QtCore import Qt
+from qtpy.QtGui import QIcon
 from qtpy.QtWidgets import (
-    QFrame, QHBoxLayout, QLabel, QProgressBar, QPushButton, QScrollArea, QSizePolicy, QVBoxLayout, QWidget,
+    QFrame,
+    QHBoxLayout,
+    QLabel,
+    QProgressBar,
+    QPushButton,
+    QScrollArea,
+    QSizePolicy,
+    QVBoxLayout,
+    QWidget,
 )  # fmt: skip
+from superqt import QCollapsible
 
 # Told apart by sign and word as well as by colour; contrast over 4.5 : 1 on napari's backgrounds.
 _COLOURS = {
     "dark": {"error": "#ffab91", "warning": "#ffd54f", "note": "#f0f1f2", "done": "#80cbc4"},
     "light": {"error": "#a3260f", "warning": "#6b4e00", "note": "#1e1e21", "done": "#00574b"},
+}
+DOCK_WIDTH = 330
+"""Pixels; leaves the picture room on a screen of 1280."""
+# Blue as napari's own selection, darkened or lightened until its text has a contrast of 4.5 : 1.
+_MAIN_BUTTON = {
+    "dark": ("#3f58b5", "#4d69d1", "#ffffff"),
+    "light": ("#a0b8ff", "#b9cbff", "#10142b"),
 }
 _SIGNS = {"error": "✖", "warning": "⚠", "note": "•", "done": "✔"}
 
@@ -99,8 +116,19 @@ def time_left(seconds: float | None) -> str:
 def heading(text: str) -> QLabel:
     """Return a section heading."""
     label = QLabel(f"<b>{text}</b>")
-    label.setContentsMargins(0, 6, 0, 0)
+    label.setContentsMargins(0, 4, 0, 0)
     return label
+
+
+def folded(title: str, content: QWidget) -> QCollapsible:
+    """Return the content under a title, folded away until the title is clicked."""
+    # The arrow is part of the text: superqt paints its own in black, whatever the theme.
+    fold = QCollapsible(f"▸ {title}", expandedIcon=QIcon(), collapsedIcon=QIcon())
+    fold.toggled.connect(lambda expanded: fold.setText(f"{'▾' if expanded else '▸'} {title}"))
+    fold.layout().setContentsMargins(0, 0, 0, 0)
+    fold.setDuration(0)
+    fold.addWidget(content)
+    return fold
 
 
 def scrolled(content: QWidget) -> QScrollArea:
@@ -110,6 +138,7 @@ def scrolled(content: QWidget) -> QScrollArea:
     area.setFrameShape(QFrame.Shape.NoFrame)
     area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
     area.setWidget(content)
+    area.setMinimumWidth(DOCK_WIDTH)
     return area
 
 
@@ -118,6 +147,15 @@ def button(text: str, tooltip: str) -> QPushButton:
     made = QPushButton(text)
     made.setToolTip(f"<span>{tooltip}</span>")
     return made
+
+
+def dress_main_button(made: QPushButton, theme: str) -> None:
+    """Make the button stand out as the one to click next."""
+    plain, hover, text = _MAIN_BUTTON.get(theme, _MAIN_BUTTON["dark"])
+    made.setStyleSheet(
+        f"QPushButton {{ background: {plain}; color: {text}; font-weight: bold; }}"
+        f"QPushButton:hover {{ background: {hover}; }}"
+    )
 
 
 def row(*widgets: QWidget, stretch: Sequence[int] = ()) -> QWidget:

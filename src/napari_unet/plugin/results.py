@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .layers import OURS, current_plane, empty_array, label_index, label_shape, placement, write_plane
+from .preview import is_preview
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -102,4 +103,7 @@ def new_result(viewer: ViewerModel, image: Image, axes: str, what: str, model: s
         layer = viewer.add_labels(array, opacity=0.6, **about)
         layer.events.paint.connect(result._on_paint)
     result._layer = weakref.ref(layer)
+    for other in filter(is_preview, viewer.layers):
+        # What the network thought while it learnt would show through.
+        other.visible = False
     return result

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from qtpy.QtCore import QTimer
+from qtpy.QtCore import QSize, QTimer
 from qtpy.QtWidgets import QVBoxLayout, QWidget
 
 from ..core import events
@@ -14,10 +14,10 @@ from ..core.card import read_card
 from ..core.errors import DataError, UNetError
 from ..core.settings import PredictionSettings, validate, with_values
 from .choosers import ImageChoice
-from .docking import EngineUse, ThemeWatch
+from .docking import EngineUse, ThemeWatch, own_viewer
 from .layers import current_plane
 from .models import ModelEntry, Shelf, check_channels
-from .parts import scrolled, time_left
+from .parts import DOCK_WIDTH, scrolled, time_left
 from .results import Result, Tuning, new_result
 from .segment_view import WHOLE, SegmentView
 
@@ -241,7 +241,9 @@ class SegmentController:
             return
         if result.edited:
             name = result.layer().name
-            self.view.messages.say(f"{name} was edited by hand and stays as it is; segment again for a new one.", "warning")
+            self.view.messages.say(
+                f"{name} was edited by hand and stays as it is; segment again for a new one.", "warning"
+            )
             return
         here = current_plane(self.viewer, result.layer(), result.axes)
         job = self.engine.relabel(result.job_id, settings, sorted(stale, key=lambda plane: plane != here))
@@ -277,12 +279,17 @@ class SegmentDock(QWidget):
 
     def __init__(self, napari_viewer: napari.Viewer) -> None:
         super().__init__()
+        viewer = own_viewer(napari_viewer)
         self.view = SegmentView()
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(scrolled(self.view))
         self._use = EngineUse(self)
-        self.controller = SegmentController(napari_viewer, self.view, self._use.engine)
-        self._theme = ThemeWatch(napari_viewer, self.view.set_theme)
+        self.controller = SegmentController(viewer, self.view, self._use.engine)
+        self._theme = ThemeWatch(viewer, self.view.set_theme)
         self._use.closing.connect(self.controller.close)
         self._use.closing.connect(self._theme.close)
+
+    def sizeHint(self) -> QSize:
+        """Return a size that leaves the picture its room."""
+        return QSize(DOCK_WIDTH, 700)

@@ -4,14 +4,32 @@ from __future__ import annotations
 
 from qtpy.QtCore import Qt, Signal
 from qtpy.QtWidgets import (
-    QComboBox, QFileDialog, QFormLayout, QHBoxLayout, QLabel, QSlider, QSpinBox, QVBoxLayout, QWidget,
+    QComboBox,
+    QFileDialog,
+    QHBoxLayout,
+    QLabel,
+    QSizePolicy,
+    QSlider,
+    QSpinBox,
+    QVBoxLayout,
+    QWidget,
 )  # fmt: skip
-from superqt import QCollapsible, QLabeledDoubleSlider
+from superqt import QLabeledDoubleSlider
 
 from ..core.settings import Option, PredictionSettings, options
 from .choosers import ImageSection, ModelCombo
-from .forms import SettingsForm, advanced_names, get_value, guard_wheel, make_editor, set_value, tooltip_of
-from .parts import Messages, Progress, button, heading, row
+from .forms import (
+    SettingsForm,
+    advanced_names,
+    caption,
+    get_value,
+    guard_wheel,
+    make_editor,
+    plain_form,
+    set_value,
+    tooltip_of,
+)  # fmt: skip
+from .parts import Messages, Progress, button, dress_main_button, folded, heading, row
 
 CURRENT, WHOLE = "current", "whole"
 _SLIDER_STEPS = 100
@@ -29,6 +47,9 @@ class SizeSlider(QWidget):
         self.slider.setRange(0, _SLIDER_STEPS)
         self.box = make_editor("smallest", option, default)
         self.box.setButtonSymbols(QSpinBox.ButtonSymbols.NoButtons)
+        self.box.setSizePolicy(QSizePolicy.Policy.Fixed, QSizePolicy.Policy.Fixed)
+        self.box.setFixedWidth(78)
+        self.slider.setToolTip(tooltip_of(option))
         layout = QHBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self.slider, 1)
@@ -89,9 +110,10 @@ class SegmentView(QWidget):
         box.addItem("current plane", CURRENT)
         box.addItem("whole stack", WHOLE)
         box.setToolTip(
-            "<span>Current plane: only what the sliders below the picture stand at. Whole stack: every plane, beginning "
-            "with the current one.</span>"
+            "<span>Current plane: only what the sliders below the picture stand at. Whole stack: every plane, "
+            "beginning with the current one.</span>"
         )
+        box.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
         guard_wheel(box)
         return box
 
@@ -106,19 +128,12 @@ class SegmentView(QWidget):
         return slider
 
     def _lay_out(self, known: dict[str, Option]) -> None:
-        self.form = QFormLayout()
-        self.form.setContentsMargins(0, 0, 0, 0)
-        self.form.addRow("Planes", self.extent)
-        self.form.addRow("Result", self.what)
-        tuning = QFormLayout()
-        tuning.setContentsMargins(0, 0, 0, 0)
-        tuning.addRow("Threshold", self.threshold)
-        tuning.addRow("Smallest cell", self.smallest)
-        for editor, name in ((self.threshold, "threshold"), (self.smallest, "smallest")):
-            tuning.labelForField(editor).setToolTip(tooltip_of(known[name]))
-        self.fold = QCollapsible("More settings")
-        self.fold.setContent(self.advanced)
-        self.fold.setDuration(0)
+        self.form, tuning = plain_form(), plain_form()
+        self.form.addRow(caption("Planes"), self.extent)
+        self.form.addRow(caption("Result", tooltip_of(known["what"])), self.what)
+        tuning.addRow(caption("Threshold", tooltip_of(known["threshold"])), self.threshold)
+        tuning.addRow(caption("Smallest cell", tooltip_of(known["smallest"])), self.smallest)
+        self.fold = folded("More settings", self.advanced)
         live = QLabel("These change the result at once, without running the network again.")
         live.setWordWrap(True)
         layout = QVBoxLayout(self)
@@ -191,10 +206,14 @@ class SegmentView(QWidget):
 
     def show_engine(self, state: str) -> None:
         """Show that clicking Segment has to wait a moment, or that computing has died."""
-        words = {"starting": "getting ready in the background ...", "dead": "computing has ended; Segment starts it again"}
+        words = {
+            "starting": "getting ready in the background ...",
+            "dead": "computing has ended; Segment starts it again",
+        }
         if not self._busy:
             self.progress.rest(words.get(state, ""))
 
-    def set_theme(self, kind: str) -> None:
-        """Fit the messages to a ``"dark"`` or ``"light"`` background."""
+    def set_theme(self, kind: str, background: str) -> None:
+        """Fit messages and button to a ``"dark"`` or ``"light"`` theme."""
         self.messages.set_theme(kind)
+        dress_main_button(self.run_button, kind)

@@ -6,6 +6,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from qtpy.QtCore import QSize
 from qtpy.QtWidgets import QVBoxLayout, QWidget
 
 from ..core import events
@@ -17,10 +18,10 @@ from ..core.settings import TrainingSettings, with_values
 from .annotate import background_label, new_annotation, select_background, select_next_cell
 from .background import Background
 from .choosers import SCRATCH, ImageChoice, labels_of
-from .docking import EngineUse, ThemeWatch
+from .docking import EngineUse, ThemeWatch, own_viewer
 from .layers import check_labels_fit, collect, full_data
 from .models import ModelEntry, Shelf
-from .parts import scrolled, time_left
+from .parts import DOCK_WIDTH, scrolled, time_left
 from .preview import PreviewFeeder
 from .train_view import TrainView
 
@@ -222,8 +223,8 @@ class TrainController:
 
     def _on_finished(self, event: events.Finished) -> None:
         self._path = event.path or self._path
-        after = f" after {event.step} steps in {event.elapsed:.0f} s"
-        self.view.messages.say(event.message or f"Trained{after}. Choose Just trained in the Segment dock.", "done")
+        steps = f"Trained to step {event.step} in {event.elapsed:.0f} s."
+        self.view.messages.say(f"{event.message or steps} The Segment dock offers it as Just trained.", "done")
 
     def _on_failed(self, message: str) -> None:
         self.view.messages.say(message, "error")
@@ -260,12 +261,17 @@ class TrainDock(QWidget):
 
     def __init__(self, napari_viewer: napari.Viewer) -> None:
         super().__init__()
+        viewer = own_viewer(napari_viewer)
         self.view = TrainView()
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(scrolled(self.view))
         self._use = EngineUse(self)
-        self.controller = TrainController(napari_viewer, self.view, self._use.engine)
-        self._theme = ThemeWatch(napari_viewer, self.view.set_theme)
+        self.controller = TrainController(viewer, self.view, self._use.engine)
+        self._theme = ThemeWatch(viewer, self.view.set_theme)
         self._use.closing.connect(self.controller.close)
         self._use.closing.connect(self._theme.close)
+
+    def sizeHint(self) -> QSize:
+        """Return a size that leaves the picture its room."""
+        return QSize(DOCK_WIDTH, 700)

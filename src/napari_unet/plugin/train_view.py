@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from qtpy.QtCore import Signal
-from qtpy.QtWidgets import QCheckBox, QFormLayout, QLabel, QLineEdit, QSizePolicy, QVBoxLayout, QWidget
-from superqt import QCollapsible
+from qtpy.QtWidgets import QCheckBox, QLabel, QLineEdit, QVBoxLayout, QWidget
 
 from ..core.settings import NetworkSettings, TrainingSettings
 from .annotate import BACKGROUND_KEY, NEXT_CELL_KEY
 from .choosers import SCRATCH, ImageSection, LayerCombo, ModelCombo
-from .forms import SettingsForm, advanced_names, simple_names
+from .forms import SettingsForm, advanced_names, caption, plain_form, simple_names
 from .loss_plot import LossPlot
-from .parts import Messages, Progress, button, column, heading, row
+from .parts import Messages, Progress, button, column, dress_main_button, folded, heading, row
+
+_PLOT_HEIGHT = 140
 
 
 class TrainView(QWidget):
@@ -40,8 +41,8 @@ class TrainView(QWidget):
         self.plot = LossPlot()
         self.score = QLabel()
         self.score.setToolTip(
-            "<span>Measured on painted cells that were kept apart. F1: share of cells found, with at least half of their "
-            "area right (1 is all). Overlap: intersection over union of cell pixels (1 is exact).</span>"
+            "<span>Measured on painted cells that were kept apart. F1: share of cells found, with at least half of "
+            "their area right (1 is all). Overlap: intersection over union of cell pixels (1 is exact).</span>"
         )
         self.messages = Messages()
         self._make_buttons()
@@ -52,11 +53,13 @@ class TrainView(QWidget):
 
     def _make_buttons(self) -> None:
         self.new_button = button(
-            "New annotation", "Adds a layer to paint on, with the brush ready: a few strokes of background, a few cells."
+            "New annotation",
+            "Adds a layer to paint on, with the brush ready: a few strokes of background, a few cells.",
         )
         self.background_button = button(
             f"Background ({BACKGROUND_KEY})",
-            f"Paint background, label 1, shown grey. Key {BACKGROUND_KEY} does the same while the annotation is selected.",
+            f"Paint background, label 1, shown grey. Key {BACKGROUND_KEY} does the same while the annotation layer is "
+            "selected.",
         )
         self.next_button = button(
             f"Next cell ({NEXT_CELL_KEY})",
@@ -86,9 +89,8 @@ class TrainView(QWidget):
         self.start.currentIndexChanged.connect(self._on_start)
 
     def _lay_out(self) -> None:
-        start_row = QFormLayout()
-        start_row.setContentsMargins(0, 0, 0, 0)
-        start_row.addRow("Start from", self.start)
+        start_row = plain_form()
+        start_row.addRow(caption("Start from"), self.start)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(8, 2, 8, 8)
         layout.setSpacing(4)
@@ -105,13 +107,11 @@ class TrainView(QWidget):
         ):  # fmt: skip
             layout.addWidget(widget)
         layout.addStretch(1)
-        self.plot.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
+        self.plot.setFixedHeight(_PLOT_HEIGHT)
 
     def _folded(self) -> QWidget:
-        self.fold = QCollapsible("More settings")
         self.network_caption = QLabel("<b>Network</b> (only from scratch)")
-        self.fold.setContent(column(self.advanced, self.network_caption, self.network))
-        self.fold.setDuration(0)
+        self.fold = folded("More settings", column(self.advanced, self.network_caption, self.network))
         return self.fold
 
     def _on_start(self) -> None:
@@ -128,9 +128,9 @@ class TrainView(QWidget):
         if not possible:
             text = "Make a New annotation to paint on."
         elif background:
-            text = f"Label {background} is background (grey); from {background + 1} on each cell has its own label."
+            text = f"Label {background}: background, grey. {background + 1}, {background + 2}, ...: a label per cell."
         else:
-            text = "Each cell has its own label. This layer has no background label: unpainted pixels decide."
+            text = "Every label is a cell; this layer has no background label."
         self.hint.setText(text)
 
     def set_busy(self, busy: bool) -> None:
@@ -148,7 +148,10 @@ class TrainView(QWidget):
 
     def show_engine(self, state: str) -> None:
         """Show that clicking Train has to wait a moment, or that computing has died."""
-        words = {"starting": "getting ready in the background ...", "dead": "computing has ended; Train starts it again"}
+        words = {
+            "starting": "getting ready in the background ...",
+            "dead": "computing has ended; Train starts it again",
+        }
         if not self._busy:
             self.progress.rest(words.get(state, ""))
 
@@ -157,7 +160,8 @@ class TrainView(QWidget):
         self.save_button.setEnabled(ready)
         self.name_edit.setEnabled(ready)
 
-    def set_theme(self, kind: str) -> None:
-        """Fit curve and messages to a ``"dark"`` or ``"light"`` background."""
-        self.plot.set_theme(kind)
+    def set_theme(self, kind: str, background: str) -> None:
+        """Fit curve and messages to a ``"dark"`` or ``"light"`` theme with this background colour."""
+        self.plot.set_theme(kind, background)
+        dress_main_button(self.train_button, kind)
         self.messages.set_theme(kind)

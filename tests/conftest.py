@@ -1,0 +1,52 @@
+"""What every test shares: a home folder of its own, no widget and no process left behind."""
+
+import gc
+
+import pytest
+
+
+@pytest.fixture(autouse=True)
+def own_home(tmp_path, monkeypatch):
+    """Keep models, runs and logs of a test out of the user's folder, and computations small."""
+    monkeypatch.setenv("NAPARI_UNET_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    return tmp_path / "home"
+
+
+@pytest.fixture(autouse=True)
+def no_leaked_widgets(request):
+    """Fail the test that leaves a widget of this package alive, or a new top level one."""
+    if "qapp" not in request.fixturenames and "qtbot" not in request.fixturenames:
+        yield
+        return
+    from qtpy.QtWidgets import QApplication
+
+    before = set(map(id, _widgets(QApplication)))
+    yield
+    leaked = _leaked(QApplication, before)
+    if leaked:
+        # napari's viewer is freed by the garbage collector; whatever is left then is ours.
+        gc.collect()
+        leaked = _leaked(QApplication, before)
+    failed = getattr(request.node, "rep_call", None) is not None and request.node.rep_call.failed
+    if leaked and not failed:
+        pytest.fail(f"leaked widgets: {', '.join(sorted(leaked))}")
+
+
+def _widgets(application):
+    return application.allWidgets() if application.instance() is not None else []
+
+
+def _leaked(application, before):
+    """Return the names of widgets that should be gone, after Qt has deleted what it was asked to delete."""
+    from qtpy.QtCore import QCoreApplication, QEvent
+
+    for _ in range(3):
+        QCoreApplication.sendPostedEvents(None, QEvent.Type.DeferredDelete)
+        QCoreApplication.processEvents()
+    top = set(map(id, application.topLevelWidgets()))
+    return [
+        f"{type(widget).__module__}.{type(widget).__name__}"
+        for widget in _widgets(application)
+        if id(widget) not in before and (type(widget).__module__.startswith("napari_unet") or id(widget) in top)
+    ]
