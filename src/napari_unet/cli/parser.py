@@ -73,8 +73,13 @@ def _add_train(commands: Any) -> None:
         "--start", default=BUNDLED, metavar=f"{BUNDLED}|{SCRATCH}|MODEL",
         help="what to go on from: the model of the package, nothing, or another model (default: %(default)s)",
     )  # fmt: skip
-    for name in ("seconds", "steps", "unpainted", "background_label", "seed"):
+    for name in ("seconds", "steps", "background_label", "seed"):
         add_setting(parser, TrainingSettings, name)
+    parser.add_argument(
+        "--unpainted", choices=("background", "unknown"),
+        help="what label 0 means: background, as in complete masks (default), or unknown, as in paint on a few cells "
+             "(default with --background-label)",
+    )  # fmt: skip
     _add_common(parser)
 
 

@@ -52,7 +52,8 @@ def train(arguments: argparse.Namespace) -> int:
 def choose_settings(values: dict[str, Any], scratch: bool) -> tuple[TrainingSettings, NetworkSettings]:
     """Return settings of training and network from what the user gave.
 
-    A number of steps without a time means that the steps alone decide.
+    A number of steps without a time means that the steps alone decide. Label files are complete masks
+    as a rule, so unpainted means background there, unless a background label is given.
     Neither time nor steps means until it is stopped.
 
     Raises
