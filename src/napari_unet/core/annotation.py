@@ -67,9 +67,7 @@ def class_values(images: Sequence[AnnotatedImage], settings: TrainingSettings) -
     return tuple(sorted(v for v in found if v > 0 and v != settings.background_label))
 
 
-def interpret(
-    annotated: AnnotatedImage, settings: TrainingSettings, values: Sequence[int] = ()
-) -> Known:
+def interpret(annotated: AnnotatedImage, settings: TrainingSettings, values: Sequence[int] = ()) -> Known:
     """Return what is known of every pixel of one annotated plane.
 
     Parameters

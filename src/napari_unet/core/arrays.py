@@ -22,9 +22,15 @@ class ArrayLike(Protocol):
     """Anything with a shape, a dtype and basic indexing."""
 
     @property
-    def shape(self) -> tuple[int, ...]: ...
+    def shape(self) -> tuple[int, ...]:
+        """Length of every axis."""
+        ...
+
     @property
-    def dtype(self) -> Any: ...
+    def dtype(self) -> Any:
+        """Number type, anything that numpy.dtype takes."""
+        ...
+
     def __getitem__(self, key: Any) -> Any: ...
 
 
@@ -135,9 +141,7 @@ def _check_arrays(arrays: list[ArrayLike], axes: str) -> None:
         raise DataError(f"The image holds {dtype} numbers; convert it to a real number type such as uint8 or float32.")
 
 
-def read_mirrored(
-    planes: Planes, plane: tuple[int, ...], y0: int, y1: int, x0: int, x1: int
-) -> NDArray[np.float32]:
+def read_mirrored(planes: Planes, plane: tuple[int, ...], y0: int, y1: int, x0: int, x1: int) -> NDArray[np.float32]:
     """Return a region of shape (C, y1 - y0, x1 - x0) whose parts outside the image are mirrored."""
     ys, xs = mirrored(y0, y1, planes.height), mirrored(x0, x1, planes.width)
     top, left = int(ys.min()), int(xs.min())
@@ -171,7 +175,7 @@ class Normalisation:
     @property
     def constant(self) -> bool:
         """Whether no channel has any contrast."""
-        return all(h <= l for l, h in zip(self.low, self.high, strict=True))
+        return all(high <= low for low, high in zip(self.low, self.high, strict=True))
 
 
 PERCENTILES = (1.0, 99.8)

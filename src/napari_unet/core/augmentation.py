@@ -99,9 +99,7 @@ class Warp:
         return folded
 
 
-def random_warp(
-    centre: tuple[float, float], size: int, settings: TrainingSettings, rng: np.random.Generator
-) -> Warp:
+def random_warp(centre: tuple[float, float], size: int, settings: TrainingSettings, rng: np.random.Generator) -> Warp:
     """Return a random shift-free warp of a square patch around a point of the source.
 
     Parameters

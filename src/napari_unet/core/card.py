@@ -81,7 +81,9 @@ class Card:
         except (ValueError, AttributeError, KeyError, TypeError) as error:
             raise ModelError(f"{CARD_NAME}{at} is no model card of napari-unet: {error}.") from error
         if version != FORMAT:
-            raise ModelError(f"The model{at} has format {version}, but this version reads {FORMAT}; update napari-unet.")
+            raise ModelError(
+                f"The model{at} has format {version}, but this version reads {FORMAT}; update napari-unet."
+            )
         try:
             network = with_values(NetworkSettings(), plain.pop("network"))
             plain["classes"], plain["ledger"] = tuple(plain["classes"]), tuple(plain["ledger"])

@@ -97,7 +97,13 @@ def free_memory(device: torch.device) -> int:
     return int(psutil.virtual_memory().available)
 
 
-_NO_MEMORY = ("out of memory", "not enough memory", "can't allocate memory", "bad allocation", "could not create a memory")
+_NO_MEMORY = (
+    "out of memory",
+    "not enough memory",
+    "can't allocate memory",
+    "bad allocation",
+    "could not create a memory",
+)
 
 
 @contextlib.contextmanager

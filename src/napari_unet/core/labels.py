@@ -25,7 +25,7 @@ def near_two(labels: Labels, radius: int) -> NDArray[np.bool_]:
     highest = ndimage.maximum_filter(labels, size)
     large = np.iinfo(labels.dtype).max
     lowest = ndimage.minimum_filter(np.where(labels > 0, labels, large).astype(labels.dtype), size)
-    return (highest > 0) & (lowest < highest)
+    return np.asarray((highest > 0) & (lowest < highest))
 
 
 def cut_gap(labels: Labels, width: int = 1) -> NDArray[np.int32]:

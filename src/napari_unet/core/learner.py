@@ -90,7 +90,7 @@ class Learner:
         with readable_errors(self.compute.device):
             loss = self._loss(batch)
             self.optimiser.zero_grad(set_to_none=True)
-            self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+            torch.autograd.backward(self.scaler.scale(loss))
             self.scaler.unscale_(self.optimiser)
             norm = nn.utils.clip_grad_norm_(self.network.parameters(), _LARGEST_GRADIENT)
             if not (torch.isfinite(norm) and torch.isfinite(loss)) and not self.scaler.is_enabled():
@@ -210,7 +210,12 @@ class Learner:
         tensors |= {f"average.{k}": v for k, v in self.average.state_dict().items()}
         for index, entry in self.optimiser.state_dict()["state"].items():
             tensors |= {f"optimiser.{index}.{k}": v for k, v in entry.items() if isinstance(v, Tensor)}
-        notes = {"step": self.step, "run_steps": self.run_steps, "factor": self.factor, "rng": self.rng.bit_generator.state}
+        notes = {
+            "step": self.step,
+            "run_steps": self.run_steps,
+            "factor": self.factor,
+            "rng": self.rng.bit_generator.state,
+        }
         temporary = folder / f".{STATE_NAME}.part"
         try:
             # Copies in the plain memory layout: tensors may share nothing, as safetensors demands.

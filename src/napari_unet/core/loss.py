@@ -8,11 +8,10 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from scipy import ndimage
 from torch import Tensor
-from torch.nn import functional as F  # noqa: N812  (the usual name)
+from torch.nn import functional as F
 
 from .errors import SettingsError
 
@@ -20,9 +19,7 @@ _NEGLIGIBLE = 1e-4
 """Share of w0 below which a weight is left out."""
 
 
-def boundary_weight_map(
-    labels: NDArray[Any], *, w0: float = 10.0, sigma: float = 5.0
-) -> NDArray[np.float32]:
+def boundary_weight_map(labels: NDArray[Any], *, w0: float = 10.0, sigma: float = 5.0) -> NDArray[np.float32]:
     """Return the second term of equation 2, which is large where two cells come close.
 
     ``w0 * exp(-(d1 + d2)**2 / (2 * sigma**2))`` with the distances d1, d2 of a pixel to the nearest

@@ -59,7 +59,9 @@ def load_model(model: str | Path) -> Model:
     raw = read_file(path, WEIGHTS_NAME)
     expected = card.hashes.get(WEIGHTS_NAME)
     if expected and hashlib.sha256(raw).hexdigest() != expected:
-        raise ModelError(f"The weights of {path} are damaged: their SHA-256 is not the one in {CARD_NAME}. Copy the model anew.")
+        raise ModelError(
+            f"The weights of {path} are damaged: their SHA-256 is not the one in {CARD_NAME}. Copy the model anew."
+        )
     try:
         tensors = {name: t.float() if t.is_floating_point() else t for name, t in load_tensors(raw).items()}
     except SafetensorError as error:
@@ -137,7 +139,7 @@ def _test_output(network: UNet, test_input: NDArray[np.float16]) -> NDArray[np.f
     """Return the outputs for the test picture in float32, (1, K, Y, X)."""
     with torch.inference_mode():
         out = network.fused()(torch.from_numpy(test_input.astype(np.float32)), padding="valid")
-    return out.numpy()  # type: ignore[no-any-return]
+    return np.asarray(out.numpy(), np.float32)
 
 
 def _npy(array: NDArray[np.generic]) -> bytes:

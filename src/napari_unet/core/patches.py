@@ -110,7 +110,8 @@ def split_samples(samples: Sequence[Sample], share: float, rng: np.random.Genera
                      "The curves show the training loss alone.")  # fmt: skip
     index, train, validation = best
     rest = tuple(s for i, s in enumerate(everything) if i != index)
-    note = f"{validation.cells} of {sum(s.cells for s in everything)} cells, in a part of {validation.name}, are kept to validate on."
+    total = sum(s.cells for s in everything)
+    note = f"{validation.cells} of {total} cells, in a part of {validation.name}, are kept to validate on."
     return Split((*rest, train), (validation,), note)
 
 

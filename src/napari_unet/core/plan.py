@@ -114,7 +114,9 @@ def resolve(
     notes = _background_notes(counts)
     model, more = _starting_model(start, network, settings, samples[0].image.shape[0], values)
     if scale != 1:
-        notes.append(f"Images are seen at {scale:.2f} of their size, so that cells are about {diameter * scale:.0f} px wide.")
+        notes.append(
+            f"Images are seen at {scale:.2f} of their size, so that cells are about {diameter * scale:.0f} px wide."
+        )
     split = split_samples(samples, settings.validation, np.random.default_rng(settings.seed))
     if settings.validation and split.note:
         notes.append(split.note)
@@ -122,7 +124,11 @@ def resolve(
     chosen = settings.learning_rate or LEARNING_RATES[settings.optimiser, scratch]
     settings = dataclasses.replace(settings, learning_rate=chosen)
     card = dataclasses.replace(
-        model.card, name=name, mode=settings.mode, scale=scale, diameter=round(diameter * scale, 2) or model.card.diameter
+        model.card,
+        name=name,
+        mode=settings.mode,
+        scale=scale,
+        diameter=round(diameter * scale, 2) or model.card.diameter,
     )
     largest = max(max(s.known.mask.shape) for s in split.train)
     return TrainingPlan(
@@ -154,7 +160,10 @@ def _samples(
         planes = _as_planes(item)
         normalisation = plane_normalisation(planes, ())
         if normalisation.constant:
-            raise DataError(f"{item.name} is constant: every grey value is {normalisation.low[0]:g}. There is nothing to learn from it.")
+            raise DataError(
+                f"{item.name} is constant: every grey value is {normalisation.low[0]:g}. "
+                "There is nothing to learn from it."
+            )
         if scale != 1:
             planes = ScaledPlanes(planes, scale)
             known = interpret(resized(item, planes.height, planes.width), settings, values)
@@ -228,10 +237,14 @@ def _background_notes(counts: NDArray[np.int64]) -> list[str]:
 
 
 def _starting_model(
-    start: Model | None, network: NetworkSettings | None, settings: TrainingSettings, channels: int, values: Sequence[int]
+    start: Model | None,
+    network: NetworkSettings | None,
+    settings: TrainingSettings,
+    channels: int,
+    values: Sequence[int],
 ) -> tuple[Model, list[str]]:
     """Return the model to train, fitted to channels and classes, and notes on what was changed for that."""
-    classes = ("background", "cell")
+    classes: tuple[str, ...] = ("background", "cell")
     if settings.mode == "classes":
         classes = ("background", *(f"label {v}" for v in values))
     torch.manual_seed(settings.seed)
@@ -247,7 +260,9 @@ def _starting_model(
         notes.append(f"The start model has {start.card.channels} channel(s); its first layer was fitted to {channels}.")
     if len(classes) != len(start.card.classes):
         _fit_classes(state, fresh, start)
-        notes.append(f"The start model has {len(start.card.classes)} classes; its last layer was fitted to {len(classes)}.")
+        notes.append(
+            f"The start model has {len(start.card.classes)} classes; its last layer was fitted to {len(classes)}."
+        )
     try:
         fresh.network.load_state_dict(state)
     except RuntimeError as error:
@@ -270,7 +285,11 @@ def _fit_classes(state: dict[str, torch.Tensor], fresh: Model, start: Model) -> 
 
 
 def _ledger(
-    images: Sequence[AnnotatedImage], samples: Sequence[Sample], settings: TrainingSettings, start: Model | None, diameter: float
+    images: Sequence[AnnotatedImage],
+    samples: Sequence[Sample],
+    settings: TrainingSettings,
+    start: Model | None,
+    diameter: float,
 ) -> dict[str, Any]:
     """Return what the card will say of this training."""
     return {

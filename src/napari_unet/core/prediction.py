@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -123,9 +123,7 @@ def region_tiles(
 
 def _read_tile(planes: Planes, plane: tuple[int, ...], ty: Tile, tx: Tile, y0: int, x0: int) -> NDArray[np.float32]:
     """Return a tile with its context, mirrored where the image ends."""
-    return read_mirrored(
-        planes, plane, y0 + ty.read_start, y0 + ty.read_stop, x0 + tx.read_start, x0 + tx.read_stop
-    )
+    return read_mirrored(planes, plane, y0 + ty.read_start, y0 + ty.read_stop, x0 + tx.read_start, x0 + tx.read_stop)
 
 
 def predict_region(
@@ -268,13 +266,15 @@ class _Job:
 
     def plane_outputs(
         self, plane: tuple[int, ...], only: bool, stop: Callable[[], bool], begin: float
-    ) -> Iterator[PredictionEvent]:
+    ) -> Generator[PredictionEvent, None, dict[str, NDArray[Any]] | None]:
         """Yield events and return the plane's outputs at the image's own size; None when stopped."""
         source = self.image.source if isinstance(self.image, ScaledPlanes) else self.image
         normalisation = plane_normalisation(source, plane)
         if normalisation.constant:
             if only:
-                raise DataError(f"The image is constant: every grey value is {normalisation.low[0]:g}. There is nothing to segment.")
+                raise DataError(
+                    f"The image is constant: every grey value is {normalisation.low[0]:g}. There is nothing to segment."
+                )
             yield Adapted(f"Plane {plane} is constant and has no cells.")
             return self._blank(source.height, source.width)
         while True:
@@ -289,7 +289,7 @@ class _Job:
 
     def _tiles(
         self, plane: tuple[int, ...], normalisation: Normalisation, stop: Callable[[], bool], begin: float
-    ) -> Iterator[PredictionEvent]:
+    ) -> Generator[PredictionEvent, None, dict[str, NDArray[Any]] | None]:
         """Yield TileDone events and return the plane's outputs at the network's scale; None when stopped."""
         height, width = self.image.height, self.image.width
         kind = np.float16 if height * width > _HALF_FROM else np.float32

@@ -245,7 +245,9 @@ def validate(settings: S) -> S:
         high = opt.maximum is not None and value > opt.maximum
         if low or high or value != value:
             unit = f" {opt.unit}" if opt.unit else ""
-            raise SettingsError(f"{name} is {value}{unit}, but has to lie between {opt.minimum} and {opt.maximum}{unit}.")
+            raise SettingsError(
+                f"{name} is {value}{unit}, but has to lie between {opt.minimum} and {opt.maximum}{unit}."
+            )
     return settings
 
 
@@ -270,7 +272,16 @@ def _convert(name: str, value: Any, default: Any) -> Any:
     """Return the value in the type of the default."""
     kind = type(default)
     if kind is bool and isinstance(value, str):
-        words = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
+        words = {
+            "true": True,
+            "yes": True,
+            "on": True,
+            "1": True,
+            "false": False,
+            "no": False,
+            "off": False,
+            "0": False,
+        }
         if value.lower() not in words:
             raise SettingsError(f"{name} is {value!r}, but has to be true or false.")
         return words[value.lower()]

@@ -37,7 +37,7 @@ class Geometry:
     @property
     def stride(self) -> int:
         """Pixels after which the pooling pattern repeats."""
-        return 2**self.depth
+        return 1 << self.depth
 
     def output_size(self, bottom: int) -> int:
         """Return the output side for a bottom of ``bottom`` pixels: 16 b - 60 at depth 4."""

@@ -12,10 +12,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .arrays import Planes, plane_normalisation
+from .card import Card
 from .device import choose
 from .errors import DataError, OutOfMemoryError
 from .events import (
-    Adapted, CheckpointSaved, Finished, Preview, PreviewRequest, Started, StepDone, Stopped, TrainingEvent, Validated,
+    Adapted,
+    CheckpointSaved,
+    Finished,
+    Preview,
+    PreviewRequest,
+    Started,
+    StepDone,
+    Stopped,
+    TrainingEvent,
+    Validated,
 )  # fmt: skip
 from .instances import foreground, labels_from_outputs
 from .learner import Learner
@@ -83,7 +93,8 @@ class _Run:
         self.plan, self.learner = plan, learner
         self.begin = time.perf_counter()
         self.best: Model | None = None
-        self.best_rank, self.best_step, self.best_score = -np.inf, 0, None
+        self.best_score: Score | None = None
+        self.best_rank, self.best_step = -np.inf, 0
         self.since_best = 0
         self.measured_step = -1
         self.rollbacks = 0
@@ -195,7 +206,7 @@ class _Run:
         """Return the averaged weights with the card as it stands."""
         return Model(self.learner.averaged_copy(), self.card())
 
-    def card(self) -> object:
+    def card(self) -> Card:
         """Return the card with this training in its ledger."""
         entry = {
             "date": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
@@ -219,7 +230,7 @@ class _Run:
     def finish(self) -> Iterator[TrainingEvent]:
         """Yield the last checkpoint and the result."""
         if self.best is not None:
-            self.best = Model(self.best.network, self.card())  # type: ignore[arg-type]
+            self.best = Model(self.best.network, self.card())
         path = ""
         for event in self.checkpoint():
             path = str(Path(event.path)) if isinstance(event, CheckpointSaved) else path

@@ -8,7 +8,7 @@ from typing import Self
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F  # noqa: N812  (the usual name)
+from torch.nn import functional as F
 
 from .errors import SettingsError
 from .settings import NetworkSettings
@@ -55,7 +55,8 @@ class Up(nn.Module):
     def forward(self, x: Tensor, skip: Tensor, pad: int) -> Tensor:
         """Return features at the skip's level."""
         x = self.up(x)
-        return self.convs(torch.cat([crop(skip, x.shape[-2], x.shape[-1]), x], dim=1), pad)
+        both: Tensor = self.convs(torch.cat([crop(skip, x.shape[-2], x.shape[-1]), x], dim=1), pad)
+        return both
 
 
 def crop(x: Tensor, height: int, width: int) -> Tensor:
@@ -156,7 +157,8 @@ class UNet(nn.Module):
         x = self.dropout(skips.pop())
         for up in self.up:
             x = up(x, skips.pop(), pad)
-        return self.head(x)  # type: ignore[no-any-return]
+        out: Tensor = self.head(x)
+        return out
 
     def split(self, x: Tensor) -> dict[str, Tensor]:
         """Return the outputs of :meth:`forward` by name, each (N, k, Y, X)."""

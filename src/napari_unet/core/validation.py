@@ -93,9 +93,7 @@ def score(predictor: Predictor, samples: Sequence[Sample], weights: NDArray[np.f
     return Score(loss / max(total, 1e-6), iou, f1)
 
 
-def match_known(
-    truth: NDArray[np.int32], labels: NDArray[np.int32], mask: NDArray[np.bool_]
-) -> NDArray[np.float64]:
+def match_known(truth: NDArray[np.int32], labels: NDArray[np.int32], mask: NDArray[np.bool_]) -> NDArray[np.float64]:
     """Return true positives, false positives and false negatives at IoU 0.5 where only part is known.
 
     Pixels outside of the mask count for nobody, and a predicted cell of which less than half is
@@ -123,8 +121,8 @@ def _f1(tp: float, fp: float, fn: float) -> float:
 
 def _class_iou(confusion: NDArray[np.float64]) -> NDArray[np.float64]:
     hits = np.diag(confusion)
-    return hits / np.maximum(1, confusion.sum(0) + confusion.sum(1) - hits)
+    return np.asarray(hits / np.maximum(1, confusion.sum(0) + confusion.sum(1) - hits))
 
 
 def _class_f1(confusion: NDArray[np.float64]) -> NDArray[np.float64]:
-    return 2 * np.diag(confusion) / np.maximum(1, confusion.sum(0) + confusion.sum(1))
+    return np.asarray(2 * np.diag(confusion) / np.maximum(1, confusion.sum(0) + confusion.sum(1)))

@@ -85,7 +85,7 @@ def largest_piece(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
 
 def one_piece_each(labels: NDArray[np.int32], smallest: int = 4) -> NDArray[np.int32]:
     """Return labels 1..n of which each is one connected piece: the largest of each id, if large enough."""
-    pieces = pieces_of(labels, background=0, connectivity=1)  # type: ignore[no-untyped-call]
+    pieces = pieces_of(labels, background=0, connectivity=1)
     areas = np.bincount(pieces.ravel())
     owner = np.zeros(len(areas), np.int64)
     owner[pieces.ravel()] = labels.ravel()
