@@ -200,15 +200,17 @@ def command_line(folder: Path, training: TrainingSettings, network: NetworkSetti
     words = ["napari-unet", "train", "--images", folder / "images", "--labels", folder / "labels"]
     words += ["--output", folder / "model", "--start", start]
     named = {"seconds", "steps", "unpainted", "background_label", "seed"}
-    changed = {**_changed(training), **(_changed(network) if start == SCRATCH else {})}
+    # What unpainted means is always said: the command line takes files for complete masks, a dock does not.
+    changed = {**_changed(training, "unpainted"), **(_changed(network) if start == SCRATCH else {})}
     for option, value in changed.items():
         words += [f"--{option.replace('_', '-')}", value] if option in named else ["--set", f"{option}={value}"]
     return shlex.join(map(str, words))
 
 
-def _changed(values: Any) -> dict[str, Any]:
-    """Return the settings that differ from their defaults."""
-    return {f.name: getattr(values, f.name) for f in dataclasses.fields(values) if getattr(values, f.name) != f.default}
+def _changed(values: Any, *always: str) -> dict[str, Any]:
+    """Return the settings that differ from their defaults, and those that are always named."""
+    names = [f.name for f in dataclasses.fields(values) if f.name in always or getattr(values, f.name) != f.default]
+    return {name: getattr(values, name) for name in names}
 
 
 def load_run(folder: Path | str) -> Run:
