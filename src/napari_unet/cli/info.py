@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from ..core.card import Card, model_path, read_card
+from ..core.settings import TrainingSettings, to_dict
 
 
 def info(arguments: argparse.Namespace) -> int:
@@ -51,7 +52,8 @@ def _entry(entry: dict[str, Any]) -> Iterator[tuple[str, str]]:
     """Yield one training of the ledger, as names and values for people."""
     for name, value in entry.items():
         if name == "settings" and isinstance(value, dict):
-            yield name, ", ".join(f"{k}={v}" for k, v in value.items())
+            defaults = to_dict(TrainingSettings())
+            yield name, ", ".join(f"{k}={v}" for k, v in value.items() if defaults.get(k) != v) or "defaults"
         elif isinstance(value, list):
             yield name, f"{len(value)}: {', '.join(map(str, value[:5]))}{', ...' if len(value) > 5 else ''}"
         else:

@@ -230,5 +230,5 @@ def check_names(values: Mapping[str, Any], *kinds: Any) -> None:
     for name in values:
         if name not in known:
             near = difflib.get_close_matches(name, known, 1)
-            meant = f"did you mean {near[0]}" if near else "--help lists them all"
-            raise SettingsError(f"There is no setting {name!r}; {meant}.")
+            meant = f"did you mean {near[0]}?" if near else "--help lists them all."
+            raise SettingsError(f"There is no setting {name!r}; {meant}")

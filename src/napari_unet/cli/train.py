@@ -71,6 +71,8 @@ def choose_settings(values: dict[str, Any], scratch: bool) -> tuple[TrainingSett
     of_training = {n: v for n, v in values.items() if n not in names}
     if of_training.get("steps") not in (None, "0", 0):
         of_training.setdefault("seconds", 0.0)
+    painted = of_training.get("background_label") not in (None, "0", 0)
+    of_training.setdefault("unpainted", "unknown" if painted else "background")
     check_names(of_training, TrainingSettings, NetworkSettings)
     return with_values(TrainingSettings(), of_training), with_values(NetworkSettings(), of_network)
 
