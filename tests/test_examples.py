@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import doctest
 import importlib
 import os
@@ -162,3 +163,30 @@ def test_the_reference_holds_every_public_name() -> None:
 def test_every_public_name_can_be_had() -> None:
     public = importlib.import_module("napari_unet")
     assert [name for name in public.__all__ if not callable(getattr(public, name))] == []
+
+
+def subparsers() -> dict[str, argparse.ArgumentParser]:
+    """Return the parser of each command."""
+    parser = importlib.import_module("napari_unet.cli.parser").build_parser()
+    return next(dict(a.choices) for a in parser._actions if isinstance(a, argparse._SubParsersAction))
+
+
+@pytest.mark.parametrize("command", ["train", "segment", "evaluate", "info", "demo"])
+def test_the_command_line_page_names_every_option(command: str) -> None:
+    text = (ROOT / "docs" / "howto" / "command-line.md").read_text(encoding="utf-8")
+    wanted = {word for action in subparsers()[command]._actions for word in action.option_strings if word[:2] == "--"}
+    assert f"napari-unet {command} " in text
+    assert sorted(word for word in wanted - {"--help"} if not re.search(rf"{word}\b", text)) == []
+
+
+def quoted_messages() -> list[str]:
+    """Return the messages that the page on troubles quotes."""
+    text = (ROOT / "docs" / "howto" / "troubleshooting.md").read_text(encoding="utf-8")
+    cells = re.findall(r"^\| ([^|]*) \|", text, flags=re.M)
+    return [quote.strip(" .") for cell in cells if "`" not in cell for quote in re.findall('"([^"]+)"', cell)]
+
+
+@pytest.mark.parametrize("message", quoted_messages())
+def test_quoted_messages_are_those_of_the_program(message: str) -> None:
+    source = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "src").rglob("*.py"))
+    assert message in source
