@@ -476,6 +476,35 @@ def test_a_machine_that_is_not_there_is_told(states):
     assert states == ["starting", "dead"]
 
 
+def test_another_machine_is_reached_by_the_same_calls(home):
+    # Over a specification with an interpreter of its own execnet starts the child as it does over ssh.
+    client = EngineClient(f"popen//python={sys.executable}", jobs="fake_jobs", path=[str(HERE)])
+    assert isinstance(run(client, "count", {"steps": 2}).events[-2], Finished)
+    pid = client.pid
+    client.close(timeout=5)
+    assert not alive(pid)
+
+
+def test_another_version_is_told(client, monkeypatch):
+    monkeypatch.setattr("napari_unet.engine.link.PROTOCOL", wire.PROTOCOL + 1)
+    assert "is of another version of napari-unet; install the same on both" in run(client, "count").failure
+
+
+def test_old_logs_are_removed(client, home):
+    (home / "logs").mkdir()
+    for number in range(15):
+        (home / "logs" / f"engine-2020-{number:02d}.log").write_text("old")
+    run(client, "count", {"steps": 1})
+    logs = sorted(path.name for path in (home / "logs").iterdir())
+    assert len(logs) == 10 and Path(client.log).name in logs and "engine-2020-14.log" in logs
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Linux has the out-of-memory killer")
+def test_the_child_is_the_first_to_go_when_memory_runs_out(client):
+    run(client, "count", {"steps": 1})
+    assert int(Path(f"/proc/{client.pid}/oom_score_adj").read_text()) == 500
+
+
 def test_closing_ends_the_jobs_and_the_child(client, states):
     recorder = Recorder()
     client.submit("count", {"steps": 10**6, "seconds": 0.01}, recorder)
@@ -507,16 +536,21 @@ print(client.pid, flush=True)
 """
 
 
-def start_viewer(seconds=0.01, end="time.sleep(60)"):
-    code = textwrap.dedent(VIEWER.format(here=str(HERE), seconds=seconds, end=end))
-    viewer = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    assert viewer.stdout.readline() == "viewer\n"
-    return viewer, int(viewer.stdout.readline())
+@pytest.fixture
+def start_viewer(tmp_path):
+    def start(seconds=0.01, end="time.sleep(60)"):
+        script = tmp_path / "viewer.py"
+        script.write_text(textwrap.dedent(VIEWER.format(here=str(HERE), seconds=seconds, end=end)))
+        viewer = subprocess.Popen([sys.executable, script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        assert viewer.stdout.readline() == "viewer\n"
+        return viewer, int(viewer.stdout.readline())
+
+    return start
 
 
 @posix
 @pytest.mark.parametrize("seconds", [0.01, 0.8], ids=["between steps", "in a long step"])
-def test_the_child_goes_with_a_killed_viewer(seconds):
+def test_the_child_goes_with_a_killed_viewer(seconds, start_viewer):
     viewer, pid = start_viewer(seconds)
     assert alive(pid)
     viewer.kill()
@@ -525,7 +559,7 @@ def test_the_child_goes_with_a_killed_viewer(seconds):
 
 
 @posix
-def test_the_child_goes_with_a_killed_viewer_whose_fork_holds_the_pipe():
+def test_the_child_goes_with_a_killed_viewer_whose_fork_holds_the_pipe(start_viewer):
     viewer, pid = start_viewer(end="import os\nfork = os.fork()\nif fork: print(fork, flush=True)\ntime.sleep(30)")
     fork = int(viewer.stdout.readline())
     try:
@@ -538,7 +572,7 @@ def test_the_child_goes_with_a_killed_viewer_whose_fork_holds_the_pipe():
 
 
 @pytest.mark.parametrize("end", ["", "client.close()", "sys.exit(0)", "client.close(5)"])
-def test_a_viewer_that_ends_leaves_nothing_and_says_nothing(end):
+def test_a_viewer_that_ends_leaves_nothing_and_says_nothing(end, start_viewer):
     viewer, pid = start_viewer(end=end)
     out, err = viewer.communicate(timeout=15)
     assert (viewer.returncode, out, err) == (0, "", "")

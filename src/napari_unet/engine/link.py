@@ -76,6 +76,7 @@ class Link:
         self._numbers = itertools.count()
         self._gateway: Any = None
         self._reason = ""
+        self._foreign = False
         self._ended = threading.Lock()
         self._gone = threading.Event()
 
@@ -151,6 +152,8 @@ class Link:
 
     def _dispatch(self, message: dict[str, Any]) -> None:
         """Handle what concerns the connection, and pass the rest on."""
+        if self._ended.locked() or self._foreign:
+            return
         if message["type"] == "read":
             self._reads.put(message)
             return
@@ -158,6 +161,7 @@ class Link:
             self.pid, self.log = message["pid"], message["log"]
             if message["protocol"] != PROTOCOL:
                 reason = "The computing process is of another version of napari-unet; install the same on both."
+                self._foreign = True
                 threading.Thread(target=self._finish, args=(reason,), name="unet-end", daemon=True).start()
                 return
         if message["type"] == "fatal":
