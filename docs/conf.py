@@ -26,8 +26,7 @@ html_show_sphinx = False
 
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
+autodoc_preserve_defaults = True
 numpydoc_show_class_members = False
-# Names such as NDArray would otherwise be spelled out to a line and more.
-autodoc_type_aliases = {"NDArray": "NDArray", "ArrayLike": "ArrayLike", "WritableArray": "WritableArray"}
 
 write_tables(Path(__file__).parent / "_generated")
