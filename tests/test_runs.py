@@ -88,11 +88,11 @@ def test_the_job_holds_the_command_line():
         "--output", str(folder / "model"),
     ]  # fmt: skip
     assert words[8:] == [
-        "--start", "bundled", "--steps", "7", "--unpainted", "background", "--background-label", "9",
+        "--start", "bundled", "--seconds", "60.0", "--steps", "7", "--unpainted", "background", "--background-label", "9",
         "--set", "elastic=3.5", "--set", "rotate=False",
     ]  # fmt: skip
     scratch = runs.command_line(folder, TrainingSettings(), NetworkSettings(width=8), "scratch")
-    assert scratch.endswith("--start scratch --set width=8")
+    assert scratch.endswith("--start scratch --unpainted unknown --set width=8")
 
 
 def test_the_start_is_kept_as_an_absolute_path(monkeypatch, tmp_path):

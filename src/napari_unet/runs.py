@@ -201,7 +201,9 @@ def command_line(folder: Path, training: TrainingSettings, network: NetworkSetti
     words += ["--output", folder / "model", "--start", start]
     named = {"seconds", "steps", "unpainted", "background_label", "seed"}
     # What unpainted means is always said: the command line takes files for complete masks, a dock does not.
-    changed = {**_changed(training, "unpainted"), **(_changed(network) if start == SCRATCH else {})}
+    # Likewise the time beside a number of steps, which would be the only limit there.
+    always = ("unpainted", "seconds") if training.steps else ("unpainted",)
+    changed = {**_changed(training, *always), **(_changed(network) if start == SCRATCH else {})}
     for option, value in changed.items():
         words += [f"--{option.replace('_', '-')}", value] if option in named else ["--set", f"{option}={value}"]
     return shlex.join(map(str, words))

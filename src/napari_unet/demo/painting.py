@@ -70,14 +70,14 @@ def stroke(truth: NDArray[Any], painted: NDArray[Any], rng: np.random.Generator)
     free = away > _NEAR + _BRUSH
     if painted.max(initial=0) > BACKGROUND:
         free &= ndimage.distance_transform_edt(painted <= BACKGROUND) < _FAR
-    mask = np.zeros(truth.shape, bool)
+    mask, (height, width) = np.zeros(truth.shape, bool), truth.shape
     if not free.any():
         return mask
-    start = rng.choice(np.argwhere(free))
-    y, x = float(start[0]), float(start[1])
+    places = np.argwhere(free)
+    y, x = (float(v) for v in places[rng.integers(len(places))])
     angle = rng.uniform(0, 2 * np.pi)
     for _ in range(_STROKE_STEPS):
-        if not (0 <= y < mask.shape[0] and 0 <= x < mask.shape[1]) or away[int(y), int(x)] <= _NEAR:
+        if not (0 <= y < height and 0 <= x < width) or away[int(y), int(x)] <= _NEAR:
             break
         mask[int(y), int(x)] = True
         angle += rng.normal(0, 0.25)
