@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import zipfile
+import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -87,9 +89,22 @@ class Card:
         try:
             network = with_values(NetworkSettings(), plain.pop("network"))
             plain["classes"], plain["ledger"] = tuple(plain["classes"]), tuple(plain["ledger"])
-            return cls(network=network, **plain)
-        except (KeyError, TypeError, AttributeError, SettingsError) as error:
+            card = cls(network=network, **plain)
+            card._check()
+        except (KeyError, TypeError, ValueError, AttributeError, SettingsError) as error:
             raise ModelError(f"{CARD_NAME}{at} is damaged: {error}") from error
+        return card
+
+    def _check(self) -> None:
+        """Raise a ValueError when a field that the network is built from cannot be."""
+        if type(self.channels) is not int or self.channels < 1:
+            raise ValueError(f"channels is {self.channels!r}, but has to be a whole number from 1.")
+        if len(self.classes) < 2 or not all(isinstance(c, str) for c in self.classes):
+            raise ValueError(f"classes is {self.classes!r}, but has to name the background and at least one more.")
+        if not (math.isfinite(self.diameter) and self.diameter >= 0 and math.isfinite(self.scale) and self.scale > 0):
+            raise ValueError(f"diameter {self.diameter!r} and scale {self.scale!r} have to be positive numbers.")
+        if not (isinstance(self.hashes, dict) and isinstance(self.metrics, dict) and isinstance(self.prediction, dict)):
+            raise ValueError("hashes, metrics and prediction have to be tables.")
 
 
 def bundled_folder() -> Path:
@@ -100,6 +115,12 @@ def bundled_folder() -> Path:
 def model_path(model: str | Path) -> Path:
     """Return where a model lies; ``"bundled"`` stands for the one in the package."""
     return bundled_folder() if str(model) == BUNDLED else Path(model)
+
+
+def _member(archive: zipfile.ZipFile, name: str) -> str:
+    """Return the path of a file in a zip, at its top or, as file managers zip folders, in its only folder."""
+    inner = [n for n in archive.namelist() if n.count("/") == 1 and n.endswith(f"/{name}")]
+    return inner[0] if len(inner) == 1 and name not in archive.namelist() else name
 
 
 def read_file(path: Path, name: str) -> bytes:
@@ -114,12 +135,12 @@ def read_file(path: Path, name: str) -> bytes:
         if path.is_dir():
             return (path / name).read_bytes()
         with zipfile.ZipFile(path) as archive:
-            return archive.read(name)
+            return archive.read(_member(archive, name))
     except FileNotFoundError as error:
         raise ModelError(f"There is no model at {path}: {error.filename or name} is missing.") from error
     except KeyError as error:
         raise ModelError(f"{path} is no model of napari-unet: {name} is missing in it.") from error
-    except (OSError, zipfile.BadZipFile) as error:
+    except (OSError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
         raise ModelError(f"The model {path} cannot be read: {error}. A model is a folder or a .zip of one.") from error
 
 

@@ -23,7 +23,7 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 
 from .card import CARD_NAME, Card, model_path, read_card, read_file
-from .errors import ModelError, StoreError
+from .errors import ModelError, SettingsError, StoreError
 from .unet import UNet
 
 WEIGHTS_NAME = "weights.safetensors"
@@ -96,16 +96,17 @@ def save_model(model: Model, path: str | Path, *, half: bool = False) -> Card:
     Raises
     ------
     StoreError
-        When the place cannot be written.
+        When the place cannot be written, or holds something else than a model.
     """
     path = Path(path)
+    _check_place(path)
     files = _files(model, half)
     hashes = {name: hashlib.sha256(raw).hexdigest() for name, raw in files.items()}
     card = dataclasses.replace(model.card, hashes=hashes)
     files[CARD_NAME] = card.to_json().encode()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        _write_zip(path, files) if path.suffix == ".zip" else _write_folder(path, files)
+        _write_zip(path, files) if path.suffix.lower() == ".zip" else _write_folder(path, files)
     except OSError as error:
         raise StoreError(f"The model cannot be saved at {path}: {error.strerror or error}.") from error
     return card
@@ -116,7 +117,7 @@ def _files(model: Model, half: bool) -> dict[str, bytes]:
     network = model.network
     state = {n: t.detach().cpu().contiguous() for n, t in network.state_dict().items()}
     if half:
-        state = {n: t.half() if t.is_floating_point() else t for n, t in state.items()}
+        state = {n: _halved(t) for n, t in state.items()}
     rounded = new_model(model.card).network
     rounded.load_state_dict({n: t.float() if t.is_floating_point() else t for n, t in state.items()})
     test_input = _test_input(model.card.channels, rounded)
@@ -125,6 +126,12 @@ def _files(model: Model, half: bool) -> dict[str, bytes]:
         INPUT_NAME: _npy(test_input),
         OUTPUT_NAME: _npy(_test_output(rounded, test_input)),
     }
+
+
+def _halved(tensor: torch.Tensor) -> torch.Tensor:
+    """Return the tensor in 16 bits, unless it holds whole numbers or values beyond the range of 16 bits."""
+    half = tensor.half()
+    return half if tensor.is_floating_point() and torch.isfinite(half).all() else tensor
 
 
 def _test_input(channels: int, network: UNet) -> NDArray[np.float16]:
@@ -162,29 +169,48 @@ def verify_model(model: str | Path) -> float:
         given, expected = (
             np.load(io.BytesIO(read_file(path, name)), allow_pickle=False) for name in (INPUT_NAME, OUTPUT_NAME)
         )
-    except ValueError as error:
+        difference = float(np.abs(_test_output(loaded.network, given) - expected).max())
+    except (ValueError, EOFError, RuntimeError, SettingsError) as error:
         raise ModelError(f"The test files of {path} are damaged: {error}.") from error
-    difference = float(np.abs(_test_output(loaded.network, given) - expected).max())
     if not difference <= TOLERANCE:
         raise ModelError(f"The model {path} does not reproduce its test output: it is {difference:.3g} off.")
     return difference
 
 
+def _check_place(path: Path) -> None:
+    """Raise a :class:`StoreError` when saving there would replace something that is no model."""
+    taken = path.is_dir() and any(path.iterdir()) and not (path / CARD_NAME).exists()
+    if taken or (path.is_file() and path.suffix.lower() != ".zip"):
+        raise StoreError(f"{path} exists and is no model; choose another name, so that nothing is lost.")
+
+
 def _write_folder(path: Path, files: dict[str, bytes]) -> None:
-    """Write files into a new folder beside the place, then swap it in."""
+    """Write files into a new folder beside the place, then swap it in; other files there move along."""
     temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
     try:
         # mkdtemp is private to the user; a model folder is as open as any other.
         temporary.chmod(0o755)
         for name, raw in files.items():
             (temporary / name).write_bytes(raw)
-        old = temporary.with_suffix(".old")
-        if path.exists():
-            path.rename(old)
-        temporary.rename(path)
-        shutil.rmtree(old, ignore_errors=True)
+        _swap(temporary, path, temporary.with_name(f"{temporary.name}.old"))
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _swap(new: Path, path: Path, old: Path) -> None:
+    """Put the folder ``new`` at ``path``; what was there is back when that fails."""
+    if path.exists():
+        path.rename(old)
+    try:
+        new.rename(path)
+    except OSError:
+        if old.exists():
+            old.rename(path)
+        raise
+    if old.exists():
+        for extra in [f for f in old.iterdir() if not (path / f.name).exists()]:
+            extra.rename(path / extra.name)
+        shutil.rmtree(old, ignore_errors=True)
 
 
 def _write_zip(path: Path, files: dict[str, bytes]) -> None:
