@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from numbers import Real
 from typing import Any, TypeVar
 
 from .errors import SettingsError
@@ -239,6 +240,8 @@ def validate(settings: S) -> S:
     """
     for name, opt in options(settings).items():
         value = getattr(settings, name)
+        if opt.minimum is not None and not isinstance(value, Real):
+            raise SettingsError(f"{name} is {value!r}, but has to be a number.")
         if opt.choices and value not in opt.choices:
             raise SettingsError(f"{name} is {value!r}, but has to be one of {', '.join(opt.choices)}.")
         low = opt.minimum is not None and value < opt.minimum
@@ -272,7 +275,7 @@ def _convert(name: str, value: Any, default: Any) -> Any:
     """Return the value in the type of the default."""
     kind = type(default)
     if kind is bool and isinstance(value, str):
-        words = {
+        meanings = {
             "true": True,
             "yes": True,
             "on": True,
@@ -282,13 +285,14 @@ def _convert(name: str, value: Any, default: Any) -> Any:
             "off": False,
             "0": False,
         }
-        if value.lower() not in words:
+        if value.lower() not in meanings:
             raise SettingsError(f"{name} is {value!r}, but has to be true or false.")
-        return words[value.lower()]
+        return meanings[value.lower()]
     try:
         converted = kind(value)
-    except (TypeError, ValueError) as error:
-        raise SettingsError(f"{name} is {value!r}, but has to be a {kind.__name__}.") from error
+    except (TypeError, ValueError, OverflowError) as error:
+        words = {int: "a whole number", float: "a number"}.get(kind, "text")
+        raise SettingsError(f"{name} is {value!r}, but has to be {words}.") from error
     if kind is int and isinstance(value, float) and converted != value:
         raise SettingsError(f"{name} is {value!r}, but has to be a whole number.")
     return converted
