@@ -73,8 +73,8 @@ class Planes:
         self.arrays = many
         self.axes = axes
         self.rgb = rgb
-        self.grey = grey and rgb
         self.sizes = dict(zip(axes, many[0].shape, strict=True))
+        self.grey = grey and rgb and self.sizes.get("c", 1) >= 3
         self.plane_axes = "".join(a for a in axes if a not in "cyx")
         self.plane_shape = tuple(self.sizes[a] for a in self.plane_axes)
         self.height, self.width = self.sizes["y"], self.sizes["x"]
@@ -116,7 +116,7 @@ class Planes:
         block = block.transpose([kept.index(a) for a in "cyx"]).astype(np.float32)
         if self.rgb:
             block = block[:3]
-        if self.grey and len(block) == 3:
+        if self.grey:
             # ITU-R BT.601 luma, as in skimage.color.rgb2gray's predecessors and most viewers.
             block = np.tensordot(np.array([0.299, 0.587, 0.114], np.float32), block, axes=1)[np.newaxis]
         return np.ascontiguousarray(block)
@@ -185,8 +185,7 @@ _SAMPLED_PIXELS = 4_000_000
 def plane_normalisation(planes: Planes, plane: tuple[int, ...]) -> Normalisation:
     """Return the normalisation of one plane, from percentiles 1 and 99.8 of its grey values.
 
-    Planes of over four million pixels are sampled on a regular grid of rows, read in bands, so that
-    memory stays bounded.
+    Planes of over four million pixels are sampled on regular rows, so that memory stays bounded.
 
     Raises
     ------
@@ -194,11 +193,8 @@ def plane_normalisation(planes: Planes, plane: tuple[int, ...]) -> Normalisation
         When the plane holds values that are not finite.
     """
     row_step = max(1, -(-planes.height * planes.width // _SAMPLED_PIXELS))
-    if row_step == 1:
-        sample = planes.read(plane, slice(None), slice(None))
-    else:
-        rows = range(0, planes.height, row_step)
-        sample = np.concatenate([planes.read(plane, slice(y, y + 1), slice(None)) for y in rows], axis=1)
+    # One strided read: a chunked array then decompresses each chunk once.
+    sample = planes.read(plane, slice(0, planes.height, row_step), slice(None))
     values = sample.reshape(len(sample), -1)
     bad = int(values.size - np.isfinite(values).sum())
     if bad:
@@ -245,9 +241,42 @@ def resample(block: NDArray[Any], shape: tuple[int, int]) -> NDArray[np.float32]
     """Return a (..., Y, X) block resampled to ``shape``, see :func:`axis_weights`."""
     if tuple(block.shape[-2:]) == tuple(shape):
         return block.astype(np.float32)
-    _, _, rows = axis_weights(block.shape[-2], shape[0], 0, shape[0])
-    _, _, columns = axis_weights(block.shape[-1], shape[1], 0, shape[1])
-    return np.asarray(rows @ block.astype(np.float32) @ columns.T, np.float32)
+    rows = _resample_axis(block.astype(np.float32), -2, block.shape[-2], shape[0], 0, shape[0])
+    return _resample_axis(rows, -1, block.shape[-1], shape[1], 0, shape[1])
+
+
+_STRIP = 64
+"""Positions that are resampled at once: the matrix of a whole axis would be almost nothing but zeros."""
+
+
+def _source_span(size: int, scaled: int, start: int, stop: int) -> tuple[int, int]:
+    """Return the bounds of the source pixels that positions ``start`` to ``stop`` of the scaled axis need."""
+    return axis_weights(size, scaled, start, start + 1)[0], axis_weights(size, scaled, stop - 1, stop)[1]
+
+
+def _resample_axis(
+    block: NDArray[np.float32], axis: int, size: int, scaled: int, start: int, stop: int
+) -> NDArray[np.float32]:
+    """Return a block with one axis (-2 or -1) resampled to ``start`` to ``stop`` of the scaled grid.
+
+    The block's axis begins at the first source pixel that is needed, see :func:`_source_span`.
+    """
+    offset = _source_span(size, scaled, start, stop)[0]
+    shape = list(block.shape)
+    shape[axis] = stop - start
+    out = np.empty(shape, np.float32)
+    for low in range(start, stop, _STRIP):
+        high = min(low + _STRIP, stop)
+        first, last, matrix = axis_weights(size, scaled, low, high)
+        if axis == -2:
+            out[..., low - start : high - start, :] = matrix @ block[..., first - offset : last - offset, :]
+        else:
+            out[..., low - start : high - start] = block[..., first - offset : last - offset] @ matrix.T
+    return out
+
+
+SCALE_LIMITS = (0.05, 8.0)
+"""Smallest and largest factor by which images are resized, in training and prediction alike."""
 
 
 class ScaledPlanes(Planes):
@@ -272,7 +301,12 @@ class ScaledPlanes(Planes):
         """Return a region of the scaled image as float32 of shape (C, Y, X)."""
         y0, y1, _ = ys.indices(self.height)
         x0, x1, _ = xs.indices(self.width)
-        top, bottom, rows = axis_weights(self.source.height, self.height, y0, y1)
-        left, right, columns = axis_weights(self.source.width, self.width, x0, x1)
+        top, bottom = _source_span(self.source.height, self.height, y0, y1)
+        left, right = _source_span(self.source.width, self.width, x0, x1)
         block = self.source.read(plane, slice(top, bottom), slice(left, right))
-        return np.asarray(rows @ block @ columns.T, np.float32)
+        rows = _resample_axis(block, -2, self.source.height, self.height, y0, y1)
+        return _resample_axis(rows, -1, self.source.width, self.width, x0, x1)
+
+    def as_grey(self) -> Planes:
+        """Return the same scaled planes with red, green and blue as one channel."""
+        return ScaledPlanes(self.source.as_grey(), self.scale)

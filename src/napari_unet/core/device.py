@@ -75,6 +75,11 @@ def choose(device: str = "auto", precision: str = "auto") -> Compute:
     return Compute(torch.device(device), getattr(torch, precision))
 
 
+def processor(precision: str) -> Compute:
+    """Return the processor, to fall back to, in the wanted precision where it can compute in it."""
+    return choose("cpu", "auto" if precision == "float16" else precision)
+
+
 def _fastest_precision(device: str) -> str:
     """Return the fastest number format that loses no accuracy worth mentioning."""
     if device == "cuda":

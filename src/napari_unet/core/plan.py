@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from .annotation import AnnotatedImage, class_values, interpret
-from .arrays import Planes, ScaledPlanes, plane_normalisation
+from .arrays import SCALE_LIMITS, Planes, ScaledPlanes, plane_normalisation
 from .card import Card
 from .device import Compute, choose
 from .errors import DataError, ModelError
@@ -192,7 +192,7 @@ def choose_scale(diameter: float, expected: float | None) -> float:
     # A model knows sizes around its own; bringing objects to the edge of what it knows keeps the most detail.
     low, high = _SCRATCH_RANGE if expected is None else (expected / _NEAR_ENOUGH, expected * _NEAR_ENOUGH)
     seen = min(max(diameter, low), high)
-    return 1.0 if seen == diameter else round(float(np.clip(seen / diameter, 0.05, 8)), 3)
+    return 1.0 if seen == diameter else round(float(np.clip(seen / diameter, *SCALE_LIMITS)), 3)
 
 
 def _as_planes(item: AnnotatedImage) -> Planes:

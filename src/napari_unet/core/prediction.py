@@ -11,9 +11,18 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from .arrays import Normalisation, Planes, ScaledPlanes, WritableArray, plane_normalisation, read_mirrored, resample
+from .arrays import (
+    SCALE_LIMITS,
+    Normalisation,
+    Planes,
+    ScaledPlanes,
+    WritableArray,
+    plane_normalisation,
+    read_mirrored,
+    resample,
+)
 from .card import Card
-from .device import Compute, choose, free_memory, readable_errors
+from .device import Compute, choose, free_memory, processor, readable_errors
 from .errors import DataError, ModelError, OutOfMemoryError
 from .events import Adapted, Finished, PlaneDone, PredictionEvent, Started, Stopped, TileDone
 from .instances import Outputs, labels_from_outputs
@@ -123,7 +132,13 @@ def region_tiles(
 
 def _read_tile(planes: Planes, plane: tuple[int, ...], ty: Tile, tx: Tile, y0: int, x0: int) -> NDArray[np.float32]:
     """Return a tile with its context, mirrored where the image ends."""
-    return read_mirrored(planes, plane, y0 + ty.read_start, y0 + ty.read_stop, x0 + tx.read_start, x0 + tx.read_stop)
+    box = (y0 + ty.read_start, y0 + ty.read_stop, x0 + tx.read_start, x0 + tx.read_stop)
+    block = read_mirrored(planes, plane, *box)
+    # The normalisation of a large plane has seen only some of its rows.
+    if not np.isfinite(block).all():
+        where = f" of plane {plane}" if plane else ""
+        raise DataError(f"Grey values in rows {max(0, box[0])} to {box[1]}{where} are NaN or infinite; replace them.")
+    return block
 
 
 def predict_region(
@@ -168,7 +183,7 @@ def _empty_outputs(network: UNet, height: int, width: int, dtype: type) -> dict[
 def prediction_scale(card: Card, settings: PredictionSettings) -> float:
     """Return the size at which the network sees the image over the image's own size."""
     if settings.diameter and card.diameter:
-        return card.diameter / settings.diameter
+        return float(np.clip(card.diameter / settings.diameter, *SCALE_LIMITS))
     return card.scale
 
 
@@ -227,7 +242,8 @@ def predict(
     for done, plane in enumerate(todo, start=1):
         outputs = yield from job.plane_outputs(plane, len(todo) == 1, stop, begin)
         if outputs is None:
-            yield Stopped("Stopped on request; finished planes are kept.", done - 1)
+            done -= 1
+            yield Stopped("Stopped on request; finished planes are kept.", done)
             break
         labels = labels_from_outputs(outputs, job.settings)
         output[(*plane, slice(None), slice(None))] = labels
@@ -261,6 +277,8 @@ class _Job:
         scale = prediction_scale(model.card, settings)
         seen = image if scale == 1 else ScaledPlanes(image, scale)
         predictor = Predictor.create(model.network, choose(settings.device, settings.precision), settings.mirror)
+        if 0 < settings.tile < predictor.network.geometry.stride:
+            split_axis(1, settings.tile, predictor.network.geometry)  # raises before anything starts
         tile = settings.tile or choose_tile(predictor.network, predictor.compute, seen.height, seen.width)
         return cls(model, seen, settings, predictor, tile)
 
@@ -321,6 +339,6 @@ class _Job:
             return f"Too little memory; going on with smaller tiles of {self.tile} px. The result is the same."
         if self.predictor.compute.device.type == "cpu":
             raise error
-        self.predictor = Predictor.create(self.model.network, choose("cpu"), self.settings.mirror)
+        self.predictor = Predictor.create(self.model.network, processor(self.settings.precision), self.settings.mirror)
         self.tile = choose_tile(self.predictor.network, self.predictor.compute, self.image.height, self.image.width)
         return "Too little memory on the graphics card; going on with the processor, which is slower."
