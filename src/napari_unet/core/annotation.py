@@ -18,6 +18,10 @@ Box = tuple[int, int, int, int]
 """y0, y1, x0, x1 in pixels."""
 
 
+MOST_CLASSES = 255
+"""Classes besides the background that the targets' number type can tell apart."""
+
+
 @dataclass(frozen=True)
 class AnnotatedImage:
     """One plane with what was painted on it.
@@ -60,11 +64,25 @@ class Known:
 
 
 def class_values(images: Sequence[AnnotatedImage], settings: TrainingSettings) -> tuple[int, ...]:
-    """Return the painted labels that stand for classes, in order; the background label is left out."""
+    """Return the painted labels that stand for classes, in order; the background label is left out.
+
+    Raises
+    ------
+    DataError
+        When labels are not integers, of another shape than the image, or too many to be classes.
+    """
     found: set[int] = set()
     for item in images:
-        found.update(int(v) for v in np.unique(item.labels))
-    return tuple(sorted(v for v in found if v > 0 and v != settings.background_label))
+        labels = np.asarray(item.labels)
+        _check_labels(item, labels)
+        found.update(int(v) for v in np.unique(labels))
+    values = tuple(sorted(v for v in found if v > 0 and v != settings.background_label))
+    if len(values) > MOST_CLASSES:
+        raise DataError(
+            f"There are {len(values)} different labels, but at most {MOST_CLASSES} classes; choose that labels are "
+            "instances if each one is a cell."
+        )
+    return values
 
 
 def interpret(annotated: AnnotatedImage, settings: TrainingSettings, values: Sequence[int] = ()) -> Known:
