@@ -43,16 +43,32 @@ class Score:
 
 
 def known_box(sample: Sample) -> tuple[int, int, int, int]:
-    """Return the box around the known pixels, at most 512 px a side around their middle."""
-    box = []
+    """Return the box around the known pixels, at most 512 px a side where most of the painted ones are."""
+    known = sample.known
+    # The paint decides; after the gap is cut hardly visible cells may have none left.
+    painted = known.target > 0 if known.target.any() else known.mask
+    box: list[int] = []
     for axis in (0, 1):
-        found = np.flatnonzero(sample.known.mask.any(axis=1 - axis))
-        low, high = int(found[0]) - _CONTEXT, int(found[-1]) + 1 + _CONTEXT
-        if high - low > _LARGEST_SIDE:
-            low = (low + high - _LARGEST_SIDE) // 2
-            high = low + _LARGEST_SIDE
-        box += [max(0, low), min(sample.known.mask.shape[axis], high)]
+        # The rows are chosen first, then the columns within them.
+        rows = slice(*box) if box else slice(None)
+        counts = painted[rows].sum(axis=1 - axis)
+        low, high = _fullest(counts, np.flatnonzero(known.mask[rows].any(axis=1 - axis)))
+        box += [max(0, low), min(known.mask.shape[axis], high)]
     return box[0], box[1], box[2], box[3]
+
+
+def _fullest(counts: NDArray[np.intp], known: NDArray[np.intp]) -> tuple[int, int]:
+    """Return the bounds of all known positions with context, or of the longest part allowed with most counts."""
+    low, high = int(known[0]) - _CONTEXT, int(known[-1]) + 1 + _CONTEXT
+    if high - low <= _LARGEST_SIDE:
+        return low, high
+    total = np.concatenate([[0], np.cumsum(counts)])
+    starts = np.arange(max(1, len(counts) - _LARGEST_SIDE + 1))
+    inside = total[np.minimum(starts + _LARGEST_SIDE, len(counts))] - total[starts]
+    # The middle one of the equally full.
+    best = np.flatnonzero(inside == inside.max())
+    start = int(best[len(best) // 2])
+    return start, start + _LARGEST_SIDE
 
 
 def score(predictor: Predictor, samples: Sequence[Sample], weights: NDArray[np.float32], mode: str) -> Score:
@@ -88,8 +104,11 @@ def score(predictor: Predictor, samples: Sequence[Sample], weights: NDArray[np.f
         if mode == "instances":
             labels = labels_from_outputs(outputs, PredictionSettings(smallest=5))
             matched += match_known(sample.known.instances[inside], labels, mask)
-    iou = float(_class_iou(confusion)[1:].mean())
-    f1 = _f1(*matched) if mode == "instances" else float(_class_f1(confusion)[1:].mean())
+    # A class of which nothing is known here says nothing about the network.
+    present = confusion.sum(axis=1)[1:] > 0
+    iou = float(_class_iou(confusion)[1:][present].mean()) if present.any() else 0.0
+    classes_f1 = float(_class_f1(confusion)[1:][present].mean()) if present.any() else 0.0
+    f1 = _f1(*matched) if mode == "instances" else classes_f1
     return Score(loss / max(total, 1e-6), iou, f1)
 
 
