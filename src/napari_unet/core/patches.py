@@ -83,7 +83,7 @@ def split_samples(samples: Sequence[Sample], share: float, rng: np.random.Genera
 
     With five or more planes whole planes are kept apart. With fewer, one plane is cut along a straight
     line between its cells; each side then sees its own mirror image at the cut. Cells on the line
-    count for neither side.
+    count for neither side. Where no plane can be cut, whole planes are kept apart after all.
 
     Parameters
     ----------
@@ -102,9 +102,12 @@ def split_samples(samples: Sequence[Sample], share: float, rng: np.random.Genera
     everything = tuple(samples)
     if share <= 0:
         return Split(everything, ())
-    if len(samples) >= 5:
+    several = sum(s.cells > 0 for s in everything) > 1
+    if several and len(samples) >= 5:
         return _split_planes(everything, share, rng)
     best = _best_cut(everything, share)
+    if best is None and several:
+        return _split_planes(everything, share, rng)
     if best is None:
         return Split(everything, (), "There is nothing to validate on: paint at least two cells side by side. "
                      "The curves show the training loss alone.")  # fmt: skip
@@ -116,12 +119,10 @@ def split_samples(samples: Sequence[Sample], share: float, rng: np.random.Genera
 
 
 def _split_planes(samples: tuple[Sample, ...], share: float, rng: np.random.Generator) -> Split:
-    """Keep whole planes apart."""
-    count = min(len(samples) - 1, max(1, round(share * len(samples))))
+    """Keep whole planes apart; at least two have cells, and one of these is left to learn from."""
     with_cells = [i for i in rng.permutation(len(samples)) if samples[i].cells]
+    count = min(len(with_cells) - 1, max(1, round(share * len(samples))))
     chosen = {int(i) for i in with_cells[:count]}
-    if not chosen or len(chosen) == len(samples):
-        return Split(samples, (), "There is nothing to validate on: no cells are painted.")
     train = tuple(s for i, s in enumerate(samples) if i not in chosen)
     validation = tuple(s for i, s in enumerate(samples) if i in chosen)
     return Split(train, validation, f"{len(chosen)} of {len(samples)} annotated planes are kept to validate on.")
@@ -135,7 +136,7 @@ def _best_cut(samples: tuple[Sample, ...], share: float) -> tuple[int, Sample, S
         boxes = np.array(list(cell_boxes(sample.known).values())).reshape(-1, 4)
         for axis in (0, 1):
             lows, highs = boxes[:, 2 * axis], boxes[:, 2 * axis + 1]
-            for line in np.unique(highs):
+            for line in _lines(lows, highs):
                 before, after = int((highs <= line).sum()), int((lows >= line).sum())
                 lost = len(boxes) - before - after
                 if before == 0 or after == 0:
@@ -143,12 +144,20 @@ def _best_cut(samples: tuple[Sample, ...], share: float) -> tuple[int, Sample, S
                 for kept, first in ((before, True), (after, False)):
                     cost = abs(kept / total - share) + lost / total
                     if best is None or cost < best[0]:
-                        best = (cost, index, axis, int(line), first)
+                        best = (cost, index, axis, line, first)
     if best is None:
         return None
     _, index, axis, line, first = best
     one, other = _cut(samples[index], axis, line)
     return (index, other, one) if first else (index, one, other)
+
+
+def _lines(lows: NDArray[np.intp], highs: NDArray[np.intp]) -> list[int]:
+    """Return where to try to cut an axis: after every cell's end, halfway to where the next one begins."""
+    starts = np.sort(lows)
+    ends = np.unique(highs)
+    following = np.searchsorted(starts, ends)
+    return [int(end + starts[i]) // 2 for end, i in zip(ends, following, strict=True) if i < len(starts)]
 
 
 def _cut(sample: Sample, axis: int, line: int) -> tuple[Sample, Sample]:
