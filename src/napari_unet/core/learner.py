@@ -53,9 +53,12 @@ class Learner:
             self.network = self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.average = copy.deepcopy(self.network)
         self.optimiser = self._make_optimiser()
-        self._set_mode()
+        # Few patches would spoil the batch statistics of a model that was trained before.
+        self.frozen = bool(plan.model.card.ledger)
+        self._rng_state = self.rng.bit_generator.state
         if plan.resume is not None:
             self.load_state(plan.resume)
+        self._set_mode()
         self.scaler = torch.amp.GradScaler(self.compute.device.type, enabled=self.compute.dtype == torch.float16)
         self._executor = ThreadPoolExecutor(1, "patches")
         self._next: Future[list[dict[str, Any]]] | None = None
@@ -86,14 +89,16 @@ class Learner:
         """
         batch = self._next_batch()
         for group in self.optimiser.param_groups:
-            group["lr"] = self.settings.learning_rate * self.factor * schedule(self.run_steps, progress)
+            group["lr"] = self.settings.learning_rate * self.factor * schedule(self.step, progress)
         with readable_errors(self.compute.device):
             loss = self._loss(batch)
             self.optimiser.zero_grad(set_to_none=True)
             torch.autograd.backward(self.scaler.scale(loss))
             self.scaler.unscale_(self.optimiser)
             norm = nn.utils.clip_grad_norm_(self.network.parameters(), _LARGEST_GRADIENT)
-            if not (torch.isfinite(norm) and torch.isfinite(loss)) and not self.scaler.is_enabled():
+            # With float16 an infinite gradient only means that the scaler has to take a smaller scale.
+            if not torch.isfinite(loss) or not (torch.isfinite(norm) or self.scaler.is_enabled()):
+                self.scaler.update()
                 return math.nan
             self.scaler.step(self.optimiser)
             self.scaler.update()
@@ -120,6 +125,8 @@ class Learner:
         """Return a batch that was drawn while the last step ran, and begin the next."""
         current = self._next or self._executor.submit(self._draw)
         batch = current.result()
+        # The thread rests now: a training that goes on from here draws the pending batch again.
+        self._rng_state = self.rng.bit_generator.state
         self._next = self._executor.submit(self._draw)
         return batch
 
@@ -146,7 +153,7 @@ class Learner:
 
     def _update_average(self) -> None:
         """Let the running average follow; it follows faster while there are few steps to average over."""
-        keep = min(self.settings.average, (1 + self.run_steps) / (10 + self.run_steps))
+        keep = min(self.settings.average, (1 + self.step) / (10 + self.step))
         if self.settings.average == 0:
             keep = 0.0
         with torch.no_grad():
@@ -189,6 +196,9 @@ class Learner:
     def move(self, compute: Compute) -> None:
         """Go on on another device, with a new optimiser and the patch size of the plan."""
         self.compute = compute
+        self._next = None
+        self.sizes, self.batch = self.plan.sizes, self.plan.settings.batch
+        self._sampler = self._make_sampler()
         self.network.to(compute.device)
         self.average.to(compute.device)
         self.optimiser = self._make_optimiser()
@@ -214,7 +224,8 @@ class Learner:
             "step": self.step,
             "run_steps": self.run_steps,
             "factor": self.factor,
-            "rng": self.rng.bit_generator.state,
+            "rng": self._rng_state,
+            "frozen": self.frozen,
         }
         temporary = folder / f".{STATE_NAME}.part"
         try:
@@ -254,7 +265,8 @@ class Learner:
         groups = self.optimiser.state_dict()["param_groups"]
         self.optimiser.load_state_dict({"state": state, "param_groups": groups})
         self.step, self.run_steps, self.factor = notes["step"], 0, notes["factor"]
-        self.rng.bit_generator.state = notes["rng"]
+        self.rng.bit_generator.state = self._rng_state = notes["rng"]
+        self.frozen = notes["frozen"]
 
     def _make_optimiser(self) -> torch.optim.Optimizer:
         """Return the optimiser that the settings name (section 3: SGD with momentum 0.99)."""
@@ -273,9 +285,9 @@ class Learner:
         return PatchSampler(self.plan.split.train, self.settings, self.sizes, self.rng)
 
     def _set_mode(self) -> None:
-        """Train; but keep the batch statistics of a model that was trained before, as few patches would spoil them."""
+        """Train; but keep the batch statistics if they are frozen."""
         self.network.train()
-        if self.plan.model.card.ledger:
+        if self.frozen:
             for module in self.network.modules():
                 if isinstance(module, nn.BatchNorm2d):
                     module.eval()

@@ -6,15 +6,14 @@ import dataclasses
 import datetime
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .arrays import Planes, plane_normalisation
+from .arrays import Planes, ScaledPlanes, plane_normalisation, resample
 from .card import Card
-from .device import choose
-from .errors import DataError, OutOfMemoryError
+from .device import processor
+from .errors import DataError, DeviceError, ModelError, OutOfMemoryError, StoreError
 from .events import (
     Adapted,
     CheckpointSaved,
@@ -31,14 +30,12 @@ from .instances import foreground, labels_from_outputs
 from .learner import Learner
 from .package import Model, save_model
 from .plan import TrainingPlan
-from .prediction import Predictor, never, predict_region
+from .prediction import Predictor, check_fit, never, predict_region
 from .settings import PredictionSettings
 from .validation import Score, score
 
 _ROLLBACKS = 5
 _SAVE_EVERY = 30.0
-_SETTLE = 0.6
-"""Share of the planned work after which measuring the averaged weights pays on few validation cells."""
 
 
 def no_preview() -> PreviewRequest | None:
@@ -82,6 +79,11 @@ def train(
         yield from run.loop(stop, preview)
         yield from run.validate()
         yield from run.finish()
+    except (DataError, DeviceError):
+        # What was reached stays on disk even though the training failed.
+        if run.learner.step:
+            yield from run.checkpoint()
+        raise
     finally:
         run.learner.close()
 
@@ -167,7 +169,7 @@ class _Run:
             return f"Too little memory; going on with {self.learner.batch} patch(es) of {self.learner.sizes[0]} px."
         if self.learner.compute.device.type == "cpu":
             raise error
-        self.learner.move(choose("cpu"))
+        self.learner.move(processor(self.plan.settings.precision))
         return "Too little memory on the graphics card; going on with the processor, which is slower."
 
     def validate(self) -> Iterator[TrainingEvent]:
@@ -176,7 +178,11 @@ class _Run:
         if not samples or self.learner.step == self.measured_step or self.learner.step == 0:
             return
         self.measured_step = self.learner.step
-        found = score(self.predictor(), samples, self.plan.weights, self.plan.settings.mode)
+        try:
+            found = score(self.predictor(), samples, self.plan.weights, self.plan.settings.mode)
+        except OutOfMemoryError as error:
+            yield Adapted(f"Too little memory to measure the model now; the training goes on. {error}")
+            return
         better = found.rank > self.best_rank
         self.since_best = 0 if better else self.since_best + 1
         if better:
@@ -188,15 +194,27 @@ class _Run:
         """Yield the present answer for a region, if one is asked for."""
         if request is None:
             return
-        planes = Planes(request.image, "cyx")
-        normalisation = request.normalisation or plane_normalisation(planes, ())
-        box = (0, planes.height, 0, planes.width)
-        outputs = predict_region(self.predictor(), planes, (), box, normalisation)
+        try:
+            outputs = self.answer(request)
+        except (DataError, ModelError, OutOfMemoryError) as error:
+            # A region that cannot be shown is no reason to end the training.
+            yield Adapted(f"There is no preview of this region: {error}")
+            return
         if self.plan.settings.mode == "classes":
             labels: NDArray[np.int32] = outputs["classes"].argmax(axis=0).astype(np.int32)
         else:
             labels = labels_from_outputs(outputs, PredictionSettings())
         yield Preview(self.learner.step, request.token, foreground(outputs), labels)
+
+    def answer(self, request: PreviewRequest) -> dict[str, NDArray[np.float32]]:
+        """Return the outputs for a region at the region's own size, computed at the size that is trained on."""
+        card = self.plan.model.card
+        region = Planes(request.image, "cyx")
+        check_fit(card, region)
+        normalisation = request.normalisation or plane_normalisation(region, ())
+        seen = region if card.scale == 1 else ScaledPlanes(region, card.scale)
+        outputs = predict_region(self.predictor(), seen, (), (0, seen.height, 0, seen.width), normalisation)
+        return {name: resample(values, (region.height, region.width)) for name, values in outputs.items()}
 
     def predictor(self) -> Predictor:
         """Return the averaged weights, ready to run."""
@@ -218,13 +236,17 @@ class _Run:
         return dataclasses.replace(card, ledger=(*card.ledger, entry), metrics=_metrics(self.best_score))
 
     def checkpoint(self) -> Iterator[TrainingEvent]:
-        """Write the best model and the state to go on from, if there is a folder."""
+        """Write the best model and the state to go on from, if there is a folder; failing to is no end."""
         if self.plan.folder is None:
             return
         best = self.best or self.model()
         path = self.plan.folder / "model"
-        save_model(best, path)
-        self.learner.save_state(self.plan.folder)
+        try:
+            save_model(best, path)
+            self.learner.save_state(self.plan.folder)
+        except StoreError as error:
+            yield Adapted(str(error))
+            return
         yield CheckpointSaved(self.learner.step, str(path), self.best is not None)
 
     def finish(self) -> Iterator[TrainingEvent]:
@@ -233,7 +255,10 @@ class _Run:
             self.best = Model(self.best.network, self.card())
         path = ""
         for event in self.checkpoint():
-            path = str(Path(event.path)) if isinstance(event, CheckpointSaved) else path
+            if isinstance(event, CheckpointSaved):
+                path = event.path
+            elif isinstance(event, Adapted):
+                self.reason = f"{self.reason} The model is not on disk: {event.message}".strip()
             yield event
         best = self.best or self.model()
         yield Finished(
