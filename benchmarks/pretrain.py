@@ -103,7 +103,9 @@ def collect(seed: int, synthetic: int = 60) -> tuple[dict[str, list[Sample]], di
     spared: dict[str, list[Sample]] = {k: [] for k in SHARES}
     for kind, image, mask, allowed in sources():
         # Chloroplasts are far larger than cells; at the common diameter the planes stay small.
-        sample = to_sample(read_grey(image), imread(mask), image.stem, 1.0 if kind in ("em", "usiigaci") else NORMALISED)
+        sample = to_sample(
+            read_grey(image), imread(mask), image.stem, 1.0 if kind in ("em", "usiigaci") else NORMALISED
+        )
         if sample is not None:
             (train if allowed else spared)[kind].append(sample)
     rng = np.random.default_rng(seed)
@@ -119,7 +121,9 @@ def collect(seed: int, synthetic: int = 60) -> tuple[dict[str, list[Sample]], di
 class GroupedSampler:
     """Draws kinds by their shares and pictures of one kind evenly."""
 
-    def __init__(self, groups: dict[str, list[Sample]], settings: TrainingSettings, size: int, rng: np.random.Generator):
+    def __init__(
+        self, groups: dict[str, list[Sample]], settings: TrainingSettings, size: int, rng: np.random.Generator
+    ):
         self.rng = rng
         kinds = [k for k in groups if groups[k]]
         self.samplers = {k: [PatchSampler([s], settings, (size, size), rng) for s in groups[k]] for k in kinds}
@@ -132,8 +136,10 @@ class GroupedSampler:
         return members[int(self.rng.integers(len(members)))].draw()
 
 
-def make_plan(groups: dict[str, list[Sample]], device: str, resume: Path | None, seed: int) -> TrainingPlan:
-    """Return the plan of the pretraining."""
+def make_plan(
+    groups: dict[str, list[Sample]], device: str, resume: Path | None, weights: Path | None, seed: int
+) -> TrainingPlan:
+    """Return the plan of the pretraining, from a state, from weights alone, or from scratch."""
     card = Card(
         "bundled", NetworkSettings(norm="none"), diameter=DIAMETER,
         description="General model for nuclei, cells and bacteria in fluorescence, transmitted light and tissue.",
@@ -143,8 +149,11 @@ def make_plan(groups: dict[str, list[Sample]], device: str, resume: Path | None,
     torch.manual_seed(seed)
     counts = sum(np.bincount(s.known.target.ravel(), minlength=2) for v in groups.values() for s in v)
     everything = tuple(s for v in groups.values() for s in v)
+    model = new_model(card)
+    if resume is None and weights is not None:
+        model = Model(load_model(weights).network, card)
     return TrainingPlan(
-        new_model(card), Split(everything, ()), dataclasses.replace(SETTINGS, seed=seed), choose(device),
+        model, Split(everything, ()), dataclasses.replace(SETTINGS, seed=seed), choose(device),
         (SETTINGS.patch, SETTINGS.patch), class_weights(counts, SETTINGS.balance), (), None, resume,
         {"recipe": "benchmarks/pretrain.py", "pictures": {k: len(v) for k, v in groups.items()}},
     )  # fmt: skip
@@ -164,7 +173,9 @@ def measure(learner: Learner, spared: dict[str, list[Sample]]) -> dict[str, floa
 def save(learner: Learner, folder: Path, hours: float, scores: dict[str, float]) -> None:
     """Write the averaged model and the state to go on from."""
     entry = {**learner.plan.ledger, "hours": round(hours, 2), "steps": learner.step, "seed": learner.settings.seed}
-    card = dataclasses.replace(learner.plan.model.card, ledger=(entry,), metrics={f"f1_{k}": v for k, v in scores.items()})
+    card = dataclasses.replace(
+        learner.plan.model.card, ledger=(entry,), metrics={f"f1_{k}": v for k, v in scores.items()}
+    )
     save_model(Model(learner.averaged_copy(), card), folder / "model")
     learner.save_state(folder)
 
@@ -175,7 +186,8 @@ def pretrain(folder: Path, hours: float, device: str, seed: int) -> None:
     resume = folder if (folder / "state.safetensors").exists() else None
     train, spared = collect(seed)
     print({k: (len(train[k]), len(spared[k])) for k in train}, flush=True)
-    plan = make_plan(train, device, resume, seed)
+    weights = folder / "model" if (folder / "model").exists() else None
+    plan = make_plan(train, device, resume, weights, seed)
     rng = np.random.default_rng(seed if resume is None else int(time.time()))
     learner = Learner(plan, GroupedSampler(train, plan.settings, SETTINGS.patch, rng))  # type: ignore[arg-type]
     begin = last = time.perf_counter()
@@ -186,8 +198,11 @@ def pretrain(folder: Path, hours: float, device: str, seed: int) -> None:
         if not np.isfinite(loss):
             learner.roll_back()
         if len(losses) % 100 == 0:
-            print(f"{learner.step} {elapsed:.3f} h loss {np.nanmean(losses[-100:]):.4f} lr {learner.learning_rate:.2g}", flush=True)
-        if time.perf_counter() - last > 600:
+            print(
+                f"{learner.step} {elapsed:.3f} h loss {np.nanmean(losses[-100:]):.4f} lr {learner.learning_rate:.2g}",
+                flush=True,
+            )
+        if time.perf_counter() - last > 450:
             last = time.perf_counter()
             scores = measure(learner, spared)
             print(learner.step, scores, flush=True)
