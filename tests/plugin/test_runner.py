@@ -191,6 +191,17 @@ def test_preview_is_answered_while_training(engine, qtbot):
     seen.job.request_preview(6, image)  # too late, and harmless
 
 
+def test_a_preview_asked_for_before_the_job_was_sent_is_answered(engine, qtbot):
+    release = threading.Event()
+    seen = Seen(engine._begin(lambda job: (release.wait(10), ("count", {"steps": 10**6, "seconds": 0.01}, []))[1]))
+    for token in (1, 2):
+        seen.job.request_preview(token, np.zeros((1, 5, 5), np.float32))
+    release.set()
+    assert seen.wait(qtbot, Preview).of(Preview)[0].token == 2
+    seen.job.stop()
+    seen.wait(qtbot)
+
+
 def test_planes_arrive_in_the_order_asked_for(engine, qtbot):
     data = np.random.default_rng(0).integers(0, 9, (2, 3, 200, 150)).astype(np.int32)
     seen = Seen(engine.segment(segment_request(data, ((1, 2), (0, 0))))).wait(qtbot)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ _OUTPUTS = KeptOutputs()
 _DTYPES = {"instances": np.int32, "classes": np.uint8, "probabilities": np.float32}
 
 
-def train(job: Job) -> Iterator[Event]:
+def train(job: Job) -> Generator[Event, None, None]:
     """Train from the run folder ``payload["folder"]``, and record the events in it."""
     folder = Path(job.payload["folder"])
     run = runs.load_run(folder)
@@ -46,7 +46,7 @@ def _preview(job: Job) -> PreviewRequest | None:
     return PreviewRequest(asked["token"], asked["image"], normalisation)
 
 
-def segment(job: Job) -> Iterator[Event]:
+def segment(job: Job) -> Generator[Event, None, None]:
     """Segment planes of the viewer's arrays, and keep the network's outputs for :func:`relabel`."""
     settings = with_values(PredictionSettings(), job.payload["settings"])
     model = _MODELS.get(job.payload["model"])
@@ -73,7 +73,7 @@ def _planes(job: Job, model: Model) -> Planes:
     return planes
 
 
-def relabel(job: Job) -> Iterator[Event]:
+def relabel(job: Job) -> Generator[Event, None, None]:
     """Label planes of an earlier job again, from its kept outputs and without the network."""
     settings = with_values(PredictionSettings(), job.payload["settings"])
     for plane in map(tuple, job.payload["planes"]):
@@ -83,4 +83,8 @@ def relabel(job: Job) -> Iterator[Event]:
         yield PlaneLost(plane) if outputs is None else PlaneResult(plane, labels_from_outputs(outputs, settings))
 
 
-KINDS: dict[str, Callable[[Job], Iterator[Event]]] = {"train": train, "segment": segment, "relabel": relabel}
+KINDS: dict[str, Callable[[Job], Generator[Event, None, None]]] = {
+    "train": train,
+    "segment": segment,
+    "relabel": relabel,
+}

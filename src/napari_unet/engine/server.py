@@ -21,7 +21,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol
@@ -117,7 +117,7 @@ class Server:
         self._between: queue.SimpleQueue[Job] = queue.SimpleQueue()
         self._blocks: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
         self._jobs: dict[int, Job] = {}
-        self._kinds: dict[str, Callable[[Job], Iterator[Event]]] = {}
+        self._kinds: dict[str, Callable[[Job], Generator[Event, None, None]]] = {}
         self._short: frozenset[str] = frozenset()
         self._log = Path(os.devnull)
 

@@ -106,7 +106,7 @@ def split(message: dict[str, Any], number: int) -> Iterator[dict[str, Any]]:
 
 def _pieces(array: NDArray[Any], index: int, number: int) -> Iterator[dict[str, Any]]:
     """Yield one array in pieces; bytes are copied only when their piece is asked for."""
-    view = memoryview(np.ascontiguousarray(array).reshape(-1).view(np.uint8))
+    view = np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
     about = {"type": "piece", "of": number, "array": index, "dtype": array.dtype.str, "shape": list(array.shape)}
     for start in range(0, len(view), PIECE):
         yield {**about, "start": start, "data": bytes(view[start : start + PIECE])}
@@ -132,10 +132,8 @@ def _pack(value: Any, arrays: list[NDArray[Any]]) -> Any:
 
 def _builtin(value: Any) -> Any:
     """Return a value as the builtin type itself, because subclasses (numpy.float64, StrEnum) do not cross."""
-    for kind in (bool, int, float, str, bytes):
-        if isinstance(value, kind):
-            return kind(value)
-    return value
+    kinds: tuple[type[Any], ...] = (bool, int, float, str, bytes)
+    return next((kind(value) for kind in kinds if isinstance(value, kind)), value)
 
 
 class Assembler:
@@ -152,7 +150,7 @@ class Assembler:
         arrays = self._arrays.setdefault(number, {})
         if raw["array"] not in arrays:
             arrays[raw["array"]] = np.empty(raw["shape"], np.dtype(raw["dtype"]))
-        target = memoryview(arrays[raw["array"]].reshape(-1).view(np.uint8))
+        target = arrays[raw["array"]].reshape(-1).view(np.uint8).data
         target[raw["start"] : raw["start"] + len(raw["data"])] = raw["data"]
         return None
 

@@ -118,6 +118,7 @@ class Job(QObject):
         self._client = client
         self._lock = threading.Lock()
         self._stop = False
+        self._early: dict[str, Any] | None = None
 
     def stop(self) -> None:
         """Ask the job to stop; it ends within one step or tile and keeps what it reached."""
@@ -131,11 +132,14 @@ class Job(QObject):
 
         The answer is a :class:`~napari_unet.core.events.Preview` with the same token.
         """
-        if not self.id or not self.running:
+        if not self.running:
             return
         scale = None if normalisation is None else {"low": normalisation.low, "high": normalisation.high}
         value = {"token": token, "image": np.asarray(image), "normalisation": scale}
-        self._client.tell(self.id, "preview", value)
+        with self._lock:
+            self._early = None if self.id else value
+        if self.id:
+            self._client.tell(self.id, "preview", value)
 
     def submit(
         self, kind: str, payload: dict[str, Any], deliver: Callable[[Event], None], arrays: Sequence[Any]
@@ -144,6 +148,8 @@ class Job(QObject):
         with self._lock:
             if not self._stop:
                 self.id = self._client.submit(kind, payload, deliver, arrays)
+                if self._early is not None:
+                    self._client.tell(self.id, "preview", self._early)
                 return
         deliver(Stopped("stopped before it began"))
         deliver(JobDone())
