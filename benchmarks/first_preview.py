@@ -1,0 +1,92 @@
+"""From the click on Train to the first live preview with cells in it, on a 512 x 512 picture.
+
+    python benchmarks/first_preview.py
+
+A real napari viewer on two cores, a fresh one for each run. The engine is ready, as it is for a user
+who has been painting for half a minute (*ready*); and, for comparison, Train is clicked right after
+the dock was opened, while the computing process is still importing torch (*cold*).
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import time
+from typing import Any
+
+import models
+import screen
+from reporting import Figure, arguments, limit_cores, report, run, say, table
+
+READY, COLD = "ready", "cold"
+
+
+def preview_of(viewer: Any) -> Any:
+    """Return the preview layer, or None."""
+    from napari_unet.plugin.preview import is_preview
+
+    return next((layer for layer in viewer.layers if is_preview(layer)), None)
+
+
+def measure_once(way: str, model: str) -> dict[str, float]:
+    """Click Train in this fresh process; return the seconds to the preview layer and to cells in it."""
+    from napari_unet.core.synthetic import generate
+
+    with screen.own_home(model) as own:
+        truth = generate("nuclei", (512, 512), seed=3)[1]
+        stage = screen.Stage()
+        stage.viewer.open_sample("napari-unet", "nuclei")
+        stage.wait(3)
+        view = stage.dock(screen.TRAIN).view
+        stage.annotate(view, truth)
+        screen.start_from(view, own)
+        if way == READY:
+            stage.wait_for_engine()
+            stage.wait(2)
+        begin = time.perf_counter()
+        view.train_button.click()
+        layer = stage.wait_until(lambda: _arrived(view, preview_of(stage.viewer) is not None), "a preview", every=0.005)
+        cells = stage.wait_until(
+            lambda: _arrived(view, bool(preview_of(stage.viewer).data.any())), "cells", every=0.005
+        )
+        view.train_button.click()
+        stage.wait_until(lambda: not view._busy, "the training to stop")
+        stage.close()
+    return {"layer": layer - begin, "cells": cells - begin}
+
+
+def _arrived(view: Any, there: bool) -> bool:
+    """Return whether it is there; raise when the dock shows an error instead."""
+    if not there:
+        screen.check_no_error(view)
+    return there
+
+
+def main() -> None:
+    """Measure and report."""
+    screen.need_display()
+    cores, once = (
+        {"type": int, "default": 2},
+        {"choices": [READY, COLD], "help": "one run, prints JSON (used by itself)"},
+    )
+    chosen = arguments(__doc__, model=models.START, cores=cores, once=once)
+    limit_cores(chosen.cores)
+    model = models.existing(chosen.model)
+    if chosen.once:
+        print(json.dumps(measure_once(chosen.once, model)))
+        return
+    repeats = 1 if chosen.quick else 5
+    figures, rows = [], []
+    for way, promise in ((READY, 5.0), (COLD, None)):
+        say(f"{way}, {repeats} times")
+        runs = [screen.in_fresh_process(__file__, "--once", way, "--model", model) for _ in range(repeats)]
+        rows += [[way, f"{r['layer']:.2f}", f"{r['cells']:.2f}"] for r in runs]
+        cells = [r["cells"] for r in runs]
+        detail = f"{min(cells):.2f} to {max(cells):.2f} s, median of {repeats} fresh viewers; {models.described(model)}"
+        name = f"first preview after the click on Train, engine {way}"
+        figures.append(Figure(name, statistics.median(cells), "s", detail, at_most=promise))
+    report(figures, "Each run:", table(["engine", "layer there (s)", "cells in it (s)"], rows))
+
+
+if __name__ == "__main__":
+    run(main)
