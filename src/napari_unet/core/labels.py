@@ -46,21 +46,23 @@ def cut_gap(labels: Labels, width: int = 1) -> NDArray[np.int32]:
     cut = consecutive(labels)
     half, odd = divmod(width, 2)
     if odd:
-        cut[_touches_next(cut)] = 0
+        _part_neighbours(cut)
     if half:
         cut[near_two(cut, half + odd) & (cut > 0)] = 0
     return cut
 
 
-def _touches_next(labels: NDArray[np.int32]) -> NDArray[np.bool_]:
-    """Return pixels of a cell whose right or lower neighbour, diagonals included, is another cell."""
-    touches = np.zeros(labels.shape, bool)
+def _part_neighbours(labels: NDArray[np.int32]) -> None:
+    """Take away pixels whose right or lower neighbour, diagonals included, is another cell, in place.
+
+    One direction after the other: where sides no longer touch, most diagonals do not either, and a
+    straight border loses one row of pixels instead of two.
+    """
     height, width = labels.shape
     for dy, dx in ((0, 1), (1, 0), (1, 1), (1, -1)):
         here = labels[: height - dy, max(0, -dx) : width - max(0, dx)]
         there = labels[dy:, max(0, dx) : width + min(0, dx)]
-        touches[: height - dy, max(0, -dx) : width - max(0, dx)] |= (here > 0) & (there > 0) & (here != there)
-    return touches
+        here[(here > 0) & (there > 0) & (here != there)] = 0
 
 
 def median_diameter(labels: Labels) -> float:
