@@ -146,7 +146,7 @@ def read_mirrored(planes: Planes, plane: tuple[int, ...], y0: int, y1: int, x0: 
     ys, xs = mirrored(y0, y1, planes.height), mirrored(x0, x1, planes.width)
     top, left = int(ys.min()), int(xs.min())
     block = planes.read(plane, slice(top, int(ys.max()) + 1), slice(left, int(xs.max()) + 1))
-    if block.shape[1:] == (len(ys), len(xs)):
+    if ys[0] == y0 and ys[-1] == y1 - 1 and xs[0] == x0 and xs[-1] == x1 - 1:
         return block
     return block[:, (ys - top)[:, None], (xs - left)[None, :]]
 
