@@ -44,7 +44,7 @@ class Progress:
                 TaskProgressColumn(),
                 TextColumn("{task.fields[left]}"),
             )
-            self._bar = Bar(*columns, console=Console(stderr=True), transient=True)
+            self._bar = Bar(*columns, console=Console(stderr=True, force_terminal=True), transient=True)
             self._bar.start()
             self._task = self._bar.add_task("", total=1.0, left="")
         return self

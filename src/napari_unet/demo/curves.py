@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 from PIL import Image, ImageDraw
 
 from .overlay import GREY, INK, LINE, PAPER, Colour, font, save_picture
@@ -87,7 +87,7 @@ def ticks(top: float, count: int = 5) -> list[float]:
     if top <= 0:
         return [0.0]
     rough = top / count
-    power = 10.0 ** np.floor(np.log10(rough))
+    power = 10.0 ** math.floor(math.log10(rough))
     step = power * next(m for m in (1, 2, 5, 10) if m * power >= 0.75 * rough)
     return [round(i * step, 10) for i in range(int(top / step + 1e-6) + 1)]
 
