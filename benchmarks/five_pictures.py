@@ -4,10 +4,10 @@
     python benchmarks/five_pictures.py --seconds 10 --limit 4
 
 For each data set (of dsb2018 the fluorescent nuclei) the pictures that pretraining spared (see
-`pretrain.py`) are taken in alphabetical order. Five, evenly spaced, are trained on with default settings (every cell is annotated, so unpainted
-means background), once from the bundled model and once from scratch; all others are segmented. The
-bundled model without any training is measured too: as it is, and told the typical cell diameter of the
-five pictures. Two cores.
+`pretrain.py`) are taken in alphabetical order. Five, evenly spaced, are trained on with default settings
+(every cell is annotated, so unpainted means background), once from the bundled model and once from
+scratch; all others are segmented. The bundled model without any training is measured too: as it is, and
+told the typical cell diameter of the five pictures. Two cores.
 """
 
 from __future__ import annotations
