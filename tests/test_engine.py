@@ -15,7 +15,7 @@ from napari_unet.core import events
 from napari_unet.core.events import Finished, Started, StepDone, Stopped
 from napari_unet.engine import EngineClient, JobDone, JobFailed, PlaneLost, PlaneResult, wire
 from napari_unet.engine.kept import KeptModels, KeptOutputs, PlaneBuffer
-from napari_unet.engine.link import describe_end
+from napari_unet.engine.link import Link, describe_end
 from napari_unet.engine.outbox import Outbox
 from napari_unet.engine.remote_array import RemoteArray
 
@@ -263,12 +263,21 @@ def run(client, kind, payload=None, **more):
     return recorder
 
 
-def test_starting_returns_at_once_and_becomes_ready(client, states):
-    assert (client.state, client.pid) == ("stopped", None)
+def test_starting_and_asking_return_at_once(client, states, monkeypatch):
+    monkeypatch.setattr(Link, "_start_child", lambda link: time.sleep(5))
     begin = time.perf_counter()
     client.start()
     client.start()
-    assert time.perf_counter() - begin < 0.1
+    client.submit("count", {"steps": 1}, Recorder())
+    client.close()
+    assert time.perf_counter() - begin < 1
+    assert states == ["starting", "stopped"]
+
+
+def test_starting_becomes_ready(client, states):
+    assert (client.state, client.pid) == ("stopped", None)
+    client.start()
+    client.start()
     wait_until(lambda: client.state == "ready")
     assert states == ["starting", "ready"]
     assert client.pid != os.getpid() and alive(client.pid)
@@ -505,6 +514,20 @@ def test_the_child_is_the_first_to_go_when_memory_runs_out(client):
     assert int(Path(f"/proc/{client.pid}/oom_score_adj").read_text()) == 500
 
 
+def test_closing_while_it_starts_leaves_no_child(client, monkeypatch):
+    start, processes = Link._start_child, []
+
+    def started(link):
+        channel = start(link)
+        processes.append(link._process)
+        return channel
+
+    monkeypatch.setattr(Link, "_start_child", started)
+    client.start()
+    client.close()
+    wait_until(lambda: processes and processes[0].poll() is not None, 8)
+
+
 def test_closing_ends_the_jobs_and_the_child(client, states):
     recorder = Recorder()
     client.submit("count", {"steps": 10**6, "seconds": 0.01}, recorder)
@@ -529,7 +552,7 @@ from napari_unet.engine import EngineClient
 client = EngineClient(jobs="fake_jobs", path=[{here!r}])
 seen = []
 client.submit("count", {{"steps": 10**6, "seconds": {seconds}}}, seen.append)
-while len(seen) < 2:
+while not seen:
     time.sleep(0.01)
 print(client.pid, flush=True)
 {end}
@@ -549,7 +572,7 @@ def start_viewer(tmp_path):
 
 
 @posix
-@pytest.mark.parametrize("seconds", [0.01, 0.8], ids=["between steps", "in a long step"])
+@pytest.mark.parametrize("seconds", [0.01, 60], ids=["between steps", "in a long step"])
 def test_the_child_goes_with_a_killed_viewer(seconds, start_viewer):
     viewer, pid = start_viewer(seconds)
     assert alive(pid)

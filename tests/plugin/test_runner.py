@@ -1,3 +1,4 @@
+import dataclasses
 import os
 import signal
 import subprocess
@@ -138,17 +139,33 @@ def test_states_are_told(qtbot):
     assert states == ["starting", "ready", "dead", "starting", "ready", "stopped"]
 
 
+class Slow:
+    """A lazy image that takes its time."""
+
+    shape, dtype, ndim = (1024, 1024), np.dtype(np.float32), 2
+
+    def __array__(self, dtype=None, copy=None):
+        time.sleep(3)
+        return np.zeros(self.shape, np.float32)
+
+    def __getitem__(self, key):
+        return np.asarray(self)[key]
+
+
 def test_starting_and_asking_never_wait(qtbot):
     engine = Engine(EngineClient(jobs="fake_jobs", path=[str(TESTS)]))
-    data = np.zeros((4, 1024, 1024), np.float32)
     begin = time.perf_counter()
     engine.start()
-    jobs = [engine.train(train_request()), engine.segment(segment_request(data, ((0,),)))]
-    jobs[0].stop()
-    jobs[1].request_preview(1, data)
-    assert time.perf_counter() - begin < 0.1
+    jobs = [
+        engine.train(dataclasses.replace(train_request(), images=(AnnotatedImage(Slow(), Slow()),))),
+        engine.segment(SegmentRequest(Planes(Slow(), "yx"), planes=((),))),
+    ]
     for job in jobs:
-        Seen(job).wait(qtbot)
+        job.request_preview(1, np.zeros((1, 2048, 2048), np.float32))
+        job.stop()
+    assert time.perf_counter() - begin < 1
+    for seen in [Seen(job) for job in jobs]:
+        seen.wait(qtbot)
     closed(engine, qtbot)
 
 

@@ -105,6 +105,9 @@ class Link:
             _logger.warning("the computing process cannot be started", exc_info=True)
             self._finish(f"The computing process cannot be started: {type(error).__name__}: {error}")
             return
+        if self._ended.locked():
+            self._release(0.0)  # closed while it started
+            return
         try:
             self._pump(channel)
         except OSError:

@@ -286,7 +286,11 @@ class Engine(QObject):
         self._queue.append((job, item))
         if not self._woken.is_set():
             self._woken.set()
-            self._wake.emit()
+            try:
+                self._wake.emit()
+            except RuntimeError:
+                # Qt took this object apart at the end of the process: nobody is left to be told.
+                _logger.debug("an event came after the end of the engine: %r", item)
 
     def _deliver(self) -> None:
         """Deliver what is in the queue, for a few milliseconds."""
