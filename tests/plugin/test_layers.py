@@ -167,7 +167,7 @@ def test_current_plane_stays_inside_a_layer_smaller_than_the_viewer():
 def test_view_box_is_the_drawn_part_and_at_most_so_large():
     layer = Image(np.zeros((200, 300), np.uint8))
     viewer = viewer_with(layer)
-    layer.corner_pixels = np.array([[20, 30], [60, 290]])
+    layer.corner_pixels = np.array([[20, 30], [59, 289]])
     assert view_box(viewer, layer, "yx", 1000) == (20, 60, 30, 290)
     assert view_box(viewer, layer, "yx", 100) == (20, 60, 110, 210)
 
@@ -187,7 +187,7 @@ def test_view_box_of_a_coarse_level_counts_in_full_pixels():
     layer = Image([data, data[::4, ::4]], multiscale=True)
     viewer = viewer_with(layer)
     layer._data_level = 1
-    layer.corner_pixels = np.array([[0, 0], [16, 32]])
+    layer.corner_pixels = np.array([[0, 0], [15, 31]])
     assert view_box(viewer, layer, "yx", 1000) == (0, 64, 0, 128)
 
 

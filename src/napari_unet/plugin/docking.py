@@ -11,6 +11,8 @@ from qtpy.QtWidgets import QWidget
 if TYPE_CHECKING:
     from napari.components import ViewerModel
 
+    from .runner import Job
+
 
 def own_viewer(napari_viewer: Any) -> Any:
     """Return the viewer itself rather than the proxy that napari hands to plugins.
@@ -19,6 +21,21 @@ def own_viewer(napari_viewer: Any) -> Any:
     to layers by identity.
     """
     return getattr(napari_viewer, "__wrapped__", napari_viewer)
+
+
+def connect_job(job: Job, on_event: Callable[[Any], None], on_failed: Callable[[str], None], on_done: Callable[[], None]) -> None:
+    """Listen to a job."""
+    job.event.connect(on_event)
+    job.failed.connect(on_failed)
+    job.done.connect(on_done)
+
+
+def abandon_job(job: Job | None) -> None:
+    """Stop a job and listen to it no more, because who listened is going away."""
+    if job is not None:
+        for signal in (job.event, job.failed, job.done):
+            signal.disconnect()
+        job.stop()
 
 
 class EngineUse(QObject):

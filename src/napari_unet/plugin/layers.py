@@ -156,8 +156,10 @@ def _shorten(start: int, stop: int, limit: int) -> tuple[int, int]:
 
 
 def _corners_at_full_size(layer: Layer) -> NDArray[Any]:
-    """Return the corners of the drawn part in pixels of the full resolution; (2, ndim)."""
-    corners = np.asarray(layer.corner_pixels)
+    """Return start and stop of the drawn part in pixels of the full resolution; (2, ndim)."""
+    # napari's second corner is the last pixel, not the one after it; both are 0 as long as nothing was drawn.
+    first, last = np.asarray(layer.corner_pixels)
+    corners = np.stack([first, last + (last > first)])
     if getattr(layer, "multiscale", False):
         corners = corners * np.asarray(layer.downsample_factors)[layer.data_level]
     return corners

@@ -14,7 +14,7 @@ from ..core.card import read_card
 from ..core.errors import DataError, UNetError
 from ..core.settings import PredictionSettings, validate, with_values
 from .choosers import ImageChoice
-from .docking import EngineUse, ThemeWatch, own_viewer
+from .docking import EngineUse, ThemeWatch, abandon_job, connect_job, own_viewer
 from .layers import current_plane
 from .models import ModelEntry, Shelf, check_channels
 from .parts import DOCK_WIDTH, scrolled, time_left
@@ -68,9 +68,8 @@ class SegmentController:
     def close(self) -> None:
         """Stop, keep what was done, and let go of viewer and shelf."""
         self._timer.stop()
-        for job in (self.job, self.relabelling):
-            if job is not None:
-                job.stop()
+        abandon_job(self.job)
+        abandon_job(self.relabelling)
         self._choice.close()
         self.shelf.changed.disconnect(self._show_models)
         self.engine.state_changed.disconnect(self.view.show_engine)
@@ -138,9 +137,7 @@ class SegmentController:
         self.job, self._run_tuning = job, _tuning(settings)
         self.view.set_busy(True)
         self.view.progress.wait("starting")
-        job.event.connect(self._on_event)
-        job.failed.connect(self._on_failed)
-        job.done.connect(self._on_done)
+        connect_job(job, self._on_event, self._on_failed, self._on_done)
 
     def _planes(self) -> tuple[Planes, str]:
         """Return the chosen image and model, which fit each other, or raise a readable error."""
@@ -248,9 +245,9 @@ class SegmentController:
         here = current_plane(self.viewer, result.layer(), result.axes)
         job = self.engine.relabel(result.job_id, settings, sorted(stale, key=lambda plane: plane != here))
         self.relabelling = job
-        job.event.connect(lambda event: self._on_relabelled(result, event, tuning))
-        job.failed.connect(self._on_failed)
-        job.done.connect(self._on_relabelling_done)
+        connect_job(
+            job, lambda event: self._on_relabelled(result, event, tuning), self._on_failed, self._on_relabelling_done
+        )
 
     def _on_relabelled(self, result: Result, event: Any, tuning: Tuning) -> None:
         if type(event).__name__ == "PlaneResult" and not result.edited:

@@ -18,7 +18,7 @@ from ..core.settings import TrainingSettings, with_values
 from .annotate import background_label, new_annotation, select_background, select_next_cell
 from .background import Background
 from .choosers import SCRATCH, ImageChoice, labels_of
-from .docking import EngineUse, ThemeWatch, own_viewer
+from .docking import EngineUse, ThemeWatch, abandon_job, connect_job, own_viewer
 from .layers import check_labels_fit, collect, full_data
 from .models import ModelEntry, Shelf
 from .parts import DOCK_WIDTH, scrolled, time_left
@@ -69,8 +69,7 @@ class TrainController:
     def close(self) -> None:
         """Stop training and let go of viewer and shelf; the best model so far stays in the run's folder."""
         self._reading.forget()
-        if self.job is not None:
-            self.job.stop()
+        abandon_job(self.job)
         if self.feeder is not None:
             self.feeder.close()
         self._choice.close()
@@ -165,9 +164,7 @@ class TrainController:
         self.view.progress.wait("starting")
         self.feeder = PreviewFeeder(self.viewer, image, planes, axes, job)
         self.feeder.on = self.view.preview_box.isChecked()
-        job.event.connect(self._on_event)
-        job.failed.connect(self._on_failed)
-        job.done.connect(self._on_done)
+        connect_job(job, self._on_event, self._on_failed, self._on_done)
 
     def _stop(self) -> None:
         if self.job is None:

@@ -1,0 +1,301 @@
+"""The small pieces: annotation layer, curves, messages, models, sample data, manifest, imports."""
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from napari.components import ViewerModel
+from napari.layers import Image
+from napari.utils.shortcuts import default_shortcuts
+
+import napari_unet
+from napari_unet.core.card import CARD_NAME, Card
+from napari_unet.core.errors import DataError, ModelError, StoreError
+from napari_unet.plugin import sample_data
+from napari_unet.plugin.annotate import (
+    BACKGROUND_KEY,
+    NEXT_CELL_KEY,
+    annotation_colours,
+    background_label,
+    new_annotation,
+    next_cell,
+    select_background,
+    select_next_cell,
+)
+from napari_unet.plugin.background import Background
+from napari_unet.plugin.loss_plot import Curve, LossPlot
+from napari_unet.plugin.models import Shelf, check_channels, describe, models_folder
+from napari_unet.plugin.parts import Messages, time_left
+
+
+@pytest.fixture
+def annotated():
+    viewer = ViewerModel()
+    image = viewer.add_image(np.zeros((4, 100, 200), np.float32), name="stack", scale=(2, 1, 1))
+    return viewer, image, new_annotation(viewer, image, "zyx")
+
+
+# --- annotation layer --------------------------------------------------------------------------------
+
+
+def test_a_new_annotation_is_ready_to_paint_the_first_cell(annotated):
+    viewer, image, layer = annotated
+    assert layer.data.shape == image.data.shape
+    assert layer.scale.tolist() == [2, 1, 1]
+    assert (layer.mode, layer.selected_label, background_label(layer)) == ("paint", 2, 1)
+    assert 3 <= layer.brush_size <= 20
+    assert viewer.layers.selection.active is layer
+
+
+def test_background_is_grey_and_cells_are_not(annotated):
+    *_, layer = annotated
+    red, green, blue, alpha = layer.get_color(1)
+    assert red == green == blue
+    assert alpha == 1
+    for label in (2, 3, 60, 61, 62, 2999):
+        assert np.ptp(layer.get_color(label)[:3]) > 0.2
+    colours = annotation_colours()
+    neighbours = [np.abs(colours.map(label) - colours.map(label + 1)).max() for label in range(2, 80)]
+    assert min(neighbours) > 0.2
+
+
+def test_the_next_cell_gets_an_unused_label(annotated):
+    *_, layer = annotated
+    assert next_cell(layer) == 2
+    layer.data[1, :5, :5] = 7
+    select_next_cell(layer)
+    assert layer.selected_label == 8
+    select_background(layer)
+    assert (layer.selected_label, layer.mode) == (1, "paint")
+
+
+def test_the_next_cell_of_a_large_stack_is_found_without_searching_it(annotated, monkeypatch):
+    *_, layer = annotated
+    monkeypatch.setattr("napari_unet.plugin.annotate._SEARCHED_BYTES", 10)
+    layer.selected_label = 2
+    select_next_cell(layer)
+    select_next_cell(layer)
+    assert layer.selected_label == 4
+
+
+def test_a_layer_without_background_label_is_left_alone():
+    viewer = ViewerModel()
+    layer = viewer.add_labels(np.zeros((5, 5), int))
+    layer.selected_label = 9
+    select_background(layer)
+    assert (background_label(layer), layer.selected_label) == (0, 9)
+
+
+def test_the_keys_are_bound_and_clash_with_none_of_naparis(annotated):
+    *_, layer = annotated
+    taken = {str(key) for keys in default_shortcuts.values() for key in keys}
+    for key in (NEXT_CELL_KEY, BACKGROUND_KEY):
+        assert key not in taken
+        assert any(str(bound) == key for bound in layer.keymap)
+    layer.data[0, 0, 0] = 4
+    next(function for bound, function in layer.keymap.items() if str(bound) == NEXT_CELL_KEY)(layer)
+    assert layer.selected_label == 5
+
+
+# --- curves ----------------------------------------------------------------------------------------------
+
+
+def test_a_long_curve_thins_out_and_keeps_its_ends():
+    curve = Curve()
+    for i in range(50_000):
+        curve.add(i, 1 / (1 + i))
+    assert len(curve.x) < 2000
+    assert curve.x[0] == 0
+    assert curve.x[-1] > 49_900
+    assert curve.x == sorted(curve.x)
+
+
+def test_undefined_losses_are_left_out_of_the_curve():
+    curve = Curve()
+    for value in (1.0, float("nan"), float("inf"), 0.5):
+        curve.add(0.0, value)
+    assert curve.y == [1.0, 0.5]
+
+
+def test_smoothing_has_no_lag_at_the_start():
+    curve = Curve()
+    for i in range(5):
+        curve.add(i, 3.0)
+    np.testing.assert_allclose(curve.smoothed(), 3.0)
+
+
+def test_the_plot_shows_both_curves_and_the_best(qtbot):
+    plot = LossPlot()
+    qtbot.addWidget(plot)
+    for i in range(20):
+        plot.add_step(i, 2.0 - i / 20)
+    plot.add_validation(5, 1.5, True)
+    plot.add_validation(10, 1.0, True)
+    plot.add_validation(15, 1.2, False)
+    plot.redraw()
+    assert plot._points.getData()[1].tolist() == [1.5, 1.0, 1.2]
+    assert [value[0] for value in plot._star.getData()] == [10, 1.0]
+    assert len(plot._line.getData()[0]) == 20
+    (_, right), (_, top) = plot.plot.viewRange()
+    assert right >= 19
+    assert top >= 2.0
+    plot.reset()
+    assert plot._star.getData()[0] is None or len(plot._star.getData()[0]) == 0
+
+
+@pytest.mark.parametrize("kind", ["dark", "light"])
+def test_axes_and_messages_are_readable_in_both_themes(qtbot, kind):
+    from napari.utils.theme import get_theme
+
+    background = get_theme(kind).background
+    plot, messages = LossPlot(), Messages()
+    qtbot.addWidget(plot)
+    qtbot.addWidget(messages)
+    plot.set_theme(kind, background.as_hex())
+    messages.set_theme(kind)
+    ground = np.array(background.as_rgb_tuple()[:3]) / 255
+    assert contrast(plot.plot.getAxis("left").textPen().color().getRgbF()[:3], ground) > 4.5
+    for word in ("error", "warning", "note", "done"):
+        messages.clear_messages()
+        messages.say("text", word)
+        colour = messages.text().split("color:")[1][:7]
+        assert contrast([int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)], ground) > 4.5
+
+
+def contrast(first, second):
+    """Return the contrast of two colours as defined by WCAG 2."""
+
+    def luminance(colour):
+        linear = [c / 12.92 if c <= 0.03928 else ((c + 0.055) / 1.055) ** 2.4 for c in colour]
+        return float(np.dot(linear, [0.2126, 0.7152, 0.0722]))
+
+    low, high = sorted((luminance(first), luminance(second)))
+    return (high + 0.05) / (low + 0.05)
+
+
+def test_messages_are_plain_text_and_the_last_four(qtbot):
+    messages = Messages()
+    qtbot.addWidget(messages)
+    for i in range(6):
+        messages.say(f"<b>{i}</b> & more")
+    assert [text for _, text in messages.lines()] == [f"<b>{i}</b> & more" for i in range(2, 6)]
+    assert "&lt;b&gt;5" in messages.text()
+    messages.say("<b>5</b> & more")
+    assert len(messages.lines()) == 4
+
+
+def test_time_left_reads_well():
+    assert [time_left(s) for s in (None, 0.4, 99, 150, 3000)] == ["", "0 s left", "99 s left", "2 min left", "50 min left"]
+
+
+# --- reading in the background --------------------------------------------------------------------------
+
+
+def test_only_the_newest_read_is_delivered(qtbot):
+    background, got = Background(), []
+    background.run(lambda: time.sleep(0.2) or "old", got.append)
+    background.run(lambda: "new", got.append)
+    qtbot.waitUntil(lambda: bool(got))
+    qtbot.wait(400)
+    assert got == ["new"]
+
+
+@pytest.mark.parametrize(
+    ("error", "message"), [(DataError("no paint"), "no paint"), (OSError("drive gone"), "cannot be read: OSError: drive")]
+)
+def test_what_goes_wrong_while_reading_is_told(qtbot, error, message):
+    def fail():
+        raise error
+
+    background, said = Background(), []
+    background.run(fail, said.append, said.append)
+    qtbot.waitUntil(lambda: bool(said))
+    assert message in said[0]
+
+
+# --- models ------------------------------------------------------------------------------------------------
+
+
+def make_model(folder, **about):
+    folder.mkdir(parents=True)
+    (folder / CARD_NAME).write_text(Card("mine", **about).to_json())
+    return str(folder)
+
+
+def test_a_saved_model_is_on_the_shelf(qtbot, tmp_path):
+    shelf = Shelf()
+    with qtbot.waitSignal(shelf.changed):
+        shelf.set_just_trained(make_model(tmp_path / "run" / "model"))
+    path = shelf.save(shelf.just_trained, " my: cells ")
+    assert Path(path) == models_folder() / "my_ cells"
+    assert [entry.label for entry in shelf.entries()] == ["Just trained", "Bundled model", "my_ cells"]
+    assert "mine: 1 channel" in describe(path)
+
+
+def test_bad_names_and_full_disks_leave_no_half_model(qtbot, tmp_path, monkeypatch):
+    shelf, model = Shelf(), make_model(tmp_path / "model")
+    shelf.save(model, "a")
+    with pytest.raises(ModelError, match="named a already"):
+        shelf.save(model, "a")
+    with pytest.raises(ModelError, match="no name yet"):
+        shelf.save(model, "  ")
+
+    def full(source, target):
+        Path(target).mkdir()
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("shutil.copytree", full)
+    with pytest.raises(StoreError, match="No space left"):
+        shelf.save(model, "b")
+    assert [entry.label for entry in shelf.entries()] == ["Bundled model", "a"]
+
+
+def test_channels_are_checked_in_words():
+    assert check_channels(Card("m", channels=1), 3, rgb=True) is True
+    assert check_channels(Card("m", channels=3), 3, rgb=True) is False
+    with pytest.raises(ModelError, match="needs 2 channels, but the image has 1 channel"):
+        check_channels(Card("m", channels=2), 1, rgb=False)
+    with pytest.raises(ModelError, match="needs 1 channel, but the image has 3 channels"):
+        check_channels(Card("m", channels=1), 3, rgb=False)
+
+
+# --- sample data, manifest, imports --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("make", [sample_data.nuclei, sample_data.phase_contrast, sample_data.stack])
+def test_sample_data_are_images_and_the_same_every_time(make):
+    ((data, about, kind),) = make()
+    again = make()[0][0]
+    np.testing.assert_array_equal(data, again)
+    layer = Image(data, **about)
+    assert kind == "image"
+    assert np.ptp(layer.data) > 0.2
+
+
+def test_the_manifest_is_valid_and_everything_in_it_exists():
+    from npe2 import PluginManifest
+
+    path = Path(napari_unet.__file__).with_name("napari.yaml")
+    manifest = PluginManifest.from_file(path)
+    manifest.validate_imports()
+    commands = {command.id for command in manifest.contributions.commands}
+    assert all(name.startswith("napari-unet.") for name in commands)
+    used = {widget.command for widget in manifest.contributions.widgets}
+    used |= {sample.command for sample in manifest.contributions.sample_data}
+    assert used == commands
+    assert set(manifest.contributions.menus) == {"napari/layers/segment", "napari/layers/annotate"}
+    assert subprocess.run([sys.executable, "-m", "npe2", "validate", str(path)], check=False).returncode == 0
+
+
+def test_plugin_modules_load_no_torch():
+    code = (
+        "import sys, pkgutil, importlib, json, napari_unet.plugin as plugin\n"
+        "for module in pkgutil.iter_modules(plugin.__path__): importlib.import_module(f'napari_unet.plugin.{module.name}')\n"
+        "print(json.dumps([name for name in sys.modules if name.split('.')[0] == 'torch']))"
+    )
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert json.loads(out.splitlines()[-1]) == []
