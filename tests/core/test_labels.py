@@ -2,12 +2,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from conftest import discs
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays_of
 from scipy import ndimage
 
+from conftest import discs
 from napari_unet.core.labels import border_distance, consecutive, cut_gap, median_diameter, near_two
 
 label_images = arrays_of.arrays(

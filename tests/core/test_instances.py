@@ -1,0 +1,235 @@
+from __future__ import annotations
+
+import time
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays_of
+from scipy import ndimage
+
+from conftest import discs
+from napari_unet.core.errors import SettingsError
+from napari_unet.core.instances import (
+    drop_small,
+    fill_holes,
+    join_basins,
+    labels_from_outputs,
+    restore_gap,
+    segment_instances,
+)
+from napari_unet.core.labels import border_distance, cut_gap
+from napari_unet.core.settings import PredictionSettings
+
+PLAIN = {"separation": "components", "gap": 0, "holes": 0, "smallest": 0}
+
+
+def chosen(**values: object) -> PredictionSettings:
+    return PredictionSettings(**values)  # type: ignore[arg-type]
+
+
+def perfect(labels: np.ndarray) -> dict[str, np.ndarray]:
+    """Return the outputs of a network that has learnt these cells perfectly."""
+    inside = (cut_gap(labels) > 0).astype(np.float32)
+    return {"classes": np.stack([1 - inside, inside]), "distance": border_distance(labels)[None]}
+
+
+def same_cells(one: np.ndarray, other: np.ndarray) -> bool:
+    pairs = set(zip(one.ravel().tolist(), other.ravel().tolist(), strict=True))
+    return len(pairs) == len({a for a, _ in pairs}) == len({b for _, b in pairs})
+
+
+def test_the_threshold_decides() -> None:
+    probability = np.linspace(0, 1, 11, dtype=np.float32)[None]
+    for threshold in (0.05, 0.45, 0.95):
+        labels = segment_instances(probability, None, chosen(threshold=threshold, **PLAIN))
+        assert np.array_equal(labels[0] > 0, probability[0] > threshold)
+
+
+@pytest.mark.parametrize("separation", ["auto", "distance", "shape"])
+def test_two_touching_discs_are_split(separation: str) -> None:
+    truth = discs((60, 90), [(30, 30), (30, 56)], 15)
+    found = labels_from_outputs(perfect(truth), chosen(separation=separation))
+    assert found.max() == 2
+    overlap = [
+        np.logical_and(found == i, truth == i).sum() / np.logical_or(found == i, truth == i).sum() for i in (1, 2)
+    ]
+    assert min(overlap) > 0.97
+
+
+@pytest.mark.parametrize("separation", ["distance", "shape"])
+def test_discs_that_the_mask_joins_are_split_too(separation: str) -> None:
+    truth = discs((60, 90), [(30, 30), (30, 56)], 15)
+    outputs = perfect(truth)
+    inside = (truth > 0).astype(np.float32)
+    outputs["classes"] = np.stack([1 - inside, inside])
+    found = labels_from_outputs(outputs, chosen(separation=separation, gap=0))
+    assert found.max() == 2 and np.array_equal(found > 0, truth > 0)
+    assert (found == truth).mean() > 0.99
+    assert labels_from_outputs(outputs, chosen(separation="components")).max() == 1
+
+
+def test_auto_takes_the_distance_where_there_is_one() -> None:
+    truth = discs((60, 90), [(30, 30), (30, 56)], 15)
+    outputs = perfect(truth)
+    inside = (truth > 0).astype(np.float32)
+    outputs["classes"] = np.stack([1 - inside, inside])
+    assert labels_from_outputs(outputs, chosen()).max() == 2
+    del outputs["distance"]
+    assert labels_from_outputs(outputs, chosen()).max() == 1
+    with pytest.raises(SettingsError, match="no distance output; choose auto, components or shape"):
+        labels_from_outputs(outputs, chosen(separation="distance"))
+
+
+def test_a_higher_seed_height_splits_less() -> None:
+    distance = np.zeros((30, 60), np.float32)
+    for centre, height in ((15, 1.0), (45, 1.0)):
+        distance = np.maximum(distance, height - np.abs(np.arange(60) - centre)[None] / 20)
+    mask = np.ones((30, 60), np.float32)  # the valley between the summits is 0.75 deep
+    counts = [segment_instances(mask, distance, chosen(seed_height=h, smallest=0)).max() for h in (0.1, 0.6, 0.9)]
+    assert counts == [2, 2, 1]
+
+
+def test_a_piece_without_a_summit_is_a_cell_all_the_same() -> None:
+    mask = np.zeros((20, 40), np.float32)
+    mask[5:15, 5:15] = mask[5:15, 25:35] = 1
+    distance = np.where(np.arange(40) < 20, mask, 0)
+    found = segment_instances(mask, distance, chosen())
+    assert found.max() == 2 and np.array_equal(found > 0, mask > 0)
+
+
+@pytest.mark.parametrize("separation", ["distance", "shape"])
+def test_a_piece_that_meets_a_higher_one_at_a_corner_is_not_lost(separation: str) -> None:
+    mask = np.zeros((20, 20), np.float32)
+    mask[2:10, 2:10] = mask[10:12, 10:12] = 1
+    distance = mask.copy()
+    distance[10:12, 10:12] = [[0.2, 0.1], [0.1, 0.0]]
+    found = segment_instances(mask, distance, chosen(separation=separation, gap=0, smallest=0))
+    assert np.array_equal(found > 0, mask > 0) and found[2, 2] != found[11, 11]
+
+
+@pytest.mark.parametrize("width", [1, 2, 3])
+def test_the_gap_goes_back_to_the_cells(width: int) -> None:
+    truth = np.zeros((40, 60), np.int32)
+    truth[5:35, 5:30], truth[5:35, 30:55] = 1, 2
+    parted = cut_gap(truth, width)
+    back = restore_gap(parted, width)
+    inner = (slice(5 + width, 35 - width), slice(None))
+    assert np.array_equal(back[inner] > 0, truth[inner] > 0)
+    assert (back == truth).mean() > 0.97
+    # Outer borders stay, but for the two ends of the gap.
+    ends = slice(30 - 2 * width, 30 + 2 * width)
+    outside = np.where(truth == 0, back, 0)
+    outside[:, ends] = 0
+    assert not outside.any()
+
+
+def test_without_neighbours_nothing_grows() -> None:
+    truth = discs((40, 80), [(20, 20), (20, 60)], 12)
+    assert np.array_equal(restore_gap(truth, 3), truth)
+    assert np.array_equal(restore_gap(truth, 0), truth)
+
+
+def ring() -> np.ndarray:
+    labels = discs((50, 90), [(25, 25), (25, 65)], 15)
+    labels[22:28, 22:28] = 0  # 36 pixels
+    labels[25, 65] = 0
+    return labels
+
+
+def test_holes_are_filled_up_to_their_size() -> None:
+    labels = ring()
+    assert not fill_holes(labels, 0)[25, 65]
+    small = fill_holes(labels, 10)
+    assert small[25, 65] == 2 and not small[25, 25]
+    assert fill_holes(labels, 36)[25, 25] == fill_holes(labels, -1)[25, 25] == 1
+    assert fill_holes(labels, 35)[25, 25] == 0
+
+
+def test_a_place_between_two_cells_or_at_the_edge_is_no_hole() -> None:
+    labels = np.ones((20, 20), np.int32)
+    labels[:, 10:] = 2
+    labels[8:12, 8:12] = 0
+    labels[0:3, 2:4] = 0
+    assert np.array_equal(fill_holes(labels, -1), labels)
+    assert not fill_holes(np.zeros((5, 5), np.int32), -1).any()
+    inner = np.ones((20, 20), np.int32)
+    inner[5:15, 5:15], inner[8:12, 8:12] = 0, 3
+    assert np.array_equal(fill_holes(inner, -1), inner)  # another cell lies in it
+
+
+def test_small_cells_are_dropped_and_the_rest_is_numbered_in_raster_order() -> None:
+    labels = np.zeros((20, 20), np.int32)
+    labels[10:14, 0:4], labels[2:6, 8:12], labels[2:6, 2:6], labels[0, 0] = 3, 9, 70, 5
+    kept = drop_small(labels, 2)
+    assert [kept[2, 2], kept[2, 8], kept[10, 0], kept[0, 0]] == [1, 2, 3, 0]
+    assert kept.dtype == np.int32
+    assert drop_small(labels, 17).max() == 0 and drop_small(labels, 0).max() == 4
+
+
+@settings(deadline=None)
+@given(arrays_of.arrays(np.float32, st.tuples(st.integers(1, 25), st.integers(1, 25)),
+                        elements=st.sampled_from([0.0, 0.3, 0.6, 1.0])),
+       st.sampled_from(["components", "shape", "distance"]), st.integers(0, 3), st.sampled_from([-1, 0, 4]),
+       st.integers(0, 6))  # fmt: skip
+def test_any_map_gives_sound_labels(
+    probability: np.ndarray, separation: str, gap: int, holes: int, smallest: int
+) -> None:
+    options = chosen(separation=separation, gap=gap, holes=holes, smallest=smallest)
+    labels = segment_instances(probability, probability, options)
+    assert labels.dtype == np.int32 and labels.shape == probability.shape
+    ids, first, sizes = np.unique(labels[labels > 0], return_index=True, return_counts=True)
+    assert ids.tolist() == list(range(1, len(ids) + 1)) and (np.diff(first) > 0).all()
+    assert (sizes >= smallest).all()
+    if smallest == 0:
+        assert (labels[probability > 0.5] > 0).all()
+    if (gap, holes) == (0, 0):
+        assert not labels[probability <= 0.5].any()
+    if separation == "components" and (gap, holes, smallest) == (0, 0, 0):
+        assert same_cells(labels, ndimage.label(probability > 0.5)[0])
+
+
+def test_the_same_region_gets_the_same_labels_whatever_is_kept() -> None:
+    truth = discs((80, 120), [(20, 20), (20, 48), (60, 30), (50, 90)], 14)
+    outputs = perfect(truth)
+    half = {k: v.astype(np.float16) for k, v in outputs.items()}
+    one, other = (labels_from_outputs(o, chosen()) for o in (outputs, half))
+    assert one.max() == other.max() == 4 and (one == other).mean() > 0.999
+
+
+def test_classes_and_probabilities() -> None:
+    classes = np.random.default_rng(0).dirichlet(np.ones(4), (9, 7)).transpose(2, 0, 1).astype(np.float16)
+    got = labels_from_outputs({"classes": classes}, chosen(what="classes"))
+    assert got.dtype == np.uint8 and np.array_equal(got, classes.argmax(axis=0))
+    probability = labels_from_outputs({"classes": classes}, chosen(what="probabilities"))
+    assert probability.dtype == np.float32
+    np.testing.assert_allclose(probability, 1 - classes[0], atol=1e-3)
+
+
+@pytest.mark.parametrize("value", [0, 1, np.nan])
+@pytest.mark.parametrize("separation", ["components", "shape", "distance"])
+def test_nothing_everything_and_undefined(value: float, separation: str) -> None:
+    maps = np.full((12, 14), value, np.float32)
+    labels = segment_instances(maps, maps, chosen(separation=separation))
+    assert labels.max() == (value == 1)
+
+
+def test_basins_are_joined_across_shallow_saddles_to_the_highest_neighbour_first() -> None:
+    heights = np.array([[1.0, 0.5, 0.75, 0.7, 0.9, 0.2, 0.3]], np.float32)
+    basins = np.array([[1, 1, 2, 2, 3, 3, 4]], np.int32)
+    # Summits 1, 0.75, 0.9, 0.3; saddles 0.5, 0.7 and 0.2 high.
+    expected = {0.01: 4, 0.08: 3, 0.15: 2, 0.45: 1}
+    for height, count in expected.items():
+        assert len(np.unique(join_basins(basins, heights, height))) == count
+    joined = join_basins(basins, heights, 0.08)[0]
+    assert joined[2] == joined[4] != joined[0]
+    assert np.array_equal(join_basins(basins * 0, heights, 1.0), basins * 0)
+
+
+def test_a_slider_can_re_label_a_picture_while_it_moves() -> None:
+    truth = np.kron(np.arange(1, 401).reshape(20, 20), np.ones((26, 26), int)).astype(np.int32)
+    outputs = perfect(truth)
+    start = time.process_time()
+    assert labels_from_outputs(outputs, chosen()).max() == 400
+    assert time.process_time() - start < 3
