@@ -1,13 +1,15 @@
 import json
 import os
 import shlex
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 
 from napari_unet import runs
 from napari_unet.core.annotation import AnnotatedImage
-from napari_unet.core.card import CARD_NAME
+from napari_unet.core.card import CARD_NAME, read_card
 from napari_unet.core.errors import StoreError
 from napari_unet.core.events import Finished, Preview, StepDone
 from napari_unet.core.settings import NetworkSettings, TrainingSettings
@@ -93,6 +95,20 @@ def test_the_job_holds_the_command_line():
     ]  # fmt: skip
     scratch = runs.command_line(folder, TrainingSettings(), NetworkSettings(width=8), "scratch")
     assert scratch.endswith("--start scratch --unpainted unknown --set width=8")
+
+
+def test_the_command_line_of_a_run_trains_from_its_folder(tmp_path):
+    pytest.importorskip("torch")
+    images = [annotated(shape=(2, 80, 90), name="two channels"), annotated(shape=(2, 80, 90))]
+    settings = TrainingSettings(seconds=0, steps=2, patch=64, rotate=False, unpainted="background")
+    folder = create(images, settings, NetworkSettings(width=4, depth=2), start="scratch")
+    words = shlex.split(json.loads((folder / "job.json").read_text())["command"])
+    done = subprocess.run(
+        [sys.executable, "-m", "napari_unet", *words[1:]], capture_output=True, text=True, cwd=tmp_path
+    )
+    assert done.returncode == 0, done.stderr
+    card = read_card(runs.finished_model(folder))
+    assert (card.channels, card.network) == (2, NetworkSettings(width=4, depth=2))
 
 
 def test_the_start_is_kept_as_an_absolute_path(monkeypatch, tmp_path):
