@@ -90,7 +90,8 @@ def test_the_job_holds_the_command_line():
         "--output", str(folder / "model"),
     ]  # fmt: skip
     assert words[8:] == [
-        "--start", "bundled", "--seconds", "60.0", "--steps", "7", "--unpainted", "background", "--background-label", "9",
+        "--start", "bundled", "--seconds", "60.0", "--steps", "7",
+        "--unpainted", "background", "--background-label", "9",
         "--set", "elastic=3.5", "--set", "rotate=False",
     ]  # fmt: skip
     scratch = runs.command_line(folder, TrainingSettings(), NetworkSettings(width=8), "scratch")
