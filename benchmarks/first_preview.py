@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import statistics
 import time
+from collections.abc import Callable
 from typing import Any
 
 import models
@@ -45,21 +46,26 @@ def measure_once(way: str, model: str) -> dict[str, float]:
             stage.wait(2)
         begin = time.perf_counter()
         view.train_button.click()
-        layer = stage.wait_until(lambda: _arrived(view, preview_of(stage.viewer) is not None), "a preview", every=0.005)
-        cells = stage.wait_until(
-            lambda: _arrived(view, bool(preview_of(stage.viewer).data.any())), "cells", every=0.005
-        )
+        words, there = "training on", lambda: preview_of(stage.viewer)
+        started = _seen(stage, view, lambda: there() is not None or words in view.progress.format(), "the training")
+        layer = _seen(stage, view, lambda: there() is not None, "a preview")
+        cells = _seen(stage, view, lambda: bool(there().data.any()), "cells in the preview")
         view.train_button.click()
         stage.wait_until(lambda: not view._busy, "the training to stop")
         stage.close()
-    return {"layer": layer - begin, "cells": cells - begin}
+    return {"started": started - begin, "layer": layer - begin, "cells": cells - begin}
 
 
-def _arrived(view: Any, there: bool) -> bool:
-    """Return whether it is there; raise when the dock shows an error instead."""
-    if not there:
+def _seen(stage: screen.Stage, view: Any, arrived: Callable[[], bool], what: str) -> float:
+    """Return the time at which something was there; raise when the dock shows an error instead."""
+
+    def there() -> bool:
+        if arrived():
+            return True
         screen.check_no_error(view)
-    return there
+        return False
+
+    return stage.wait_until(there, what, every=0.005)
 
 
 def main() -> None:
@@ -80,12 +86,12 @@ def main() -> None:
     for way, promise in ((READY, 5.0), (COLD, None)):
         say(f"{way}, {repeats} times")
         runs = [screen.in_fresh_process(__file__, "--once", way, "--model", model) for _ in range(repeats)]
-        rows += [[way, f"{r['layer']:.2f}", f"{r['cells']:.2f}"] for r in runs]
+        rows += [[way, *(f"{r[k]:.2f}" for k in ("started", "layer", "cells"))] for r in runs]
         cells = [r["cells"] for r in runs]
         detail = f"{min(cells):.2f} to {max(cells):.2f} s, median of {repeats} fresh viewers; {models.described(model)}"
         name = f"first preview after the click on Train, engine {way}"
         figures.append(Figure(name, statistics.median(cells), "s", detail, at_most=promise))
-    report(figures, "Each run:", table(["engine", "layer there (s)", "cells in it (s)"], rows))
+    report(figures, "Each run:", table(["engine", "training began (s)", "layer there (s)", "cells in it (s)"], rows))
 
 
 if __name__ == "__main__":

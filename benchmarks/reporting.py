@@ -24,10 +24,9 @@ import psutil
 from napari_unet.core.errors import UNetError
 
 ROOT = Path(__file__).resolve().parents[1]
-_LOAD = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
-"""Load before this benchmark adds its own."""
-_BUSY = 0.4
-"""Load per core from which the table says that something else was running."""
+_BUSY = 15.0
+"""Percent of all cores in use before a benchmark begins from which the table says so."""
+_others = {"percent": 0.0}
 
 
 class CannotMeasure(Exception):
@@ -110,7 +109,8 @@ def machine() -> str:
     memory = psutil.virtual_memory().total / 2**30
     text = f"{cores()} of {os.cpu_count()} cores {platform.machine()}, {memory:.0f} GiB"
     text += f", Python {platform.python_version()}, torch {importlib.metadata.version('torch')}"
-    return text + (f", busy (load {_LOAD:.1f})" if _LOAD > _BUSY * cores() else "")
+    percent = _others["percent"]
+    return text + (f", busy ({percent:.0f} % of all cores in use before)" if percent > _BUSY else "")
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
@@ -158,12 +158,17 @@ def medians(taken: Mapping[str, Sequence[float]]) -> dict[str, float]:
 
 
 def arguments(about: str | None, **more: Mapping[str, Any]) -> argparse.Namespace:
-    """Read the command line: ``--quick`` for a trial whose numbers mean little, and what else is given."""
+    """Read the command line, and note what else the machine is doing.
+
+    ``--quick`` asks for a trial whose numbers mean little.
+    """
     parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="a short trial: smaller and fewer, figures mean little")
     for name, keywords in more.items():
         parser.add_argument(f"--{name.replace('_', '-')}", **keywords)
-    return parser.parse_args()
+    parsed = parser.parse_args()
+    _others["percent"] = psutil.cpu_percent(interval=1.0)
+    return parsed
 
 
 def run(main: Callable[[], None]) -> NoReturn:
