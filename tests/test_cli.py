@@ -527,6 +527,12 @@ def test_panels_of_any_size(shape: tuple[int, ...]) -> None:
     assert (pixels == overlay.BLUE).all(axis=2).any()
 
 
+def test_long_names_are_cut_to_the_width_of_their_panel() -> None:
+    assert overlay.fitting("short", 300, 15) == "short"
+    cut = overlay.fitting("x" * 300, 300, 15)
+    assert cut.endswith("x...") and overlay.font(15).getlength(cut) <= 300
+
+
 def test_curves_are_drawn(tmp_path: Path) -> None:
     curve = Curve("loss", [0, 1, 2], running_mean([3.0, 2.0, 1.0]), overlay.ORANGE, True)
     draw_diagrams(

@@ -112,7 +112,7 @@ def draw_overlay(path: Path, panels: Sequence[Panel], legend: Sequence[tuple[str
     left = _MARGIN
     for panel, picture, place in zip(panels, pictures, places, strict=True):
         pen.text((left, 12), panel.title, INK, font(22))
-        pen.text((left, 40), panel.subtitle, GREY, font(15))
+        pen.text((left, 40), fitting(panel.subtitle, place - _MARGIN, 15), GREY, font(15))
         canvas.paste(picture, (left, _HEAD))
         left += place
     _draw_legend(pen, legend, height - _FOOT // 2)
@@ -155,6 +155,15 @@ def _draw_legend(pen: ImageDraw.ImageDraw, legend: Sequence[tuple[str, Colour]],
 def font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
     """Return the font that comes with Pillow."""
     return ImageFont.load_default(size)
+
+
+def fitting(text: str, width: float, size: int) -> str:
+    """Return a text, cut off where it is wider than ``width`` pixels."""
+    if font(size).getlength(text) <= width:
+        return text
+    while text and font(size).getlength(text + "...") > width:
+        text = text[:-1]
+    return text + "..."
 
 
 def save_picture(canvas: Image.Image, path: Path) -> None:

@@ -61,8 +61,8 @@ def _answer_panels(result: Result, number: int, plane: tuple[int, ...]) -> list[
         answer = found[number][plane]
         scores = evaluate(truth, answer)
         said = f"AP {scores['ap_0.50']:.2f}   F1 {scores['f1_0.50']:.2f}   SEG {scores['seg']:.2f}"
-        panels.append(Panel(title, f"{case.title(plane)}:   {said}", image, compared(truth, answer)))
-    cells = f"{case.title(plane)}:   {len(np.unique(truth[truth > 0]))} cells"
+        panels.append(Panel(title, f"{said}   {case.title(plane)}", image, compared(truth, answer)))
+    cells = f"{len(np.unique(truth[truth > 0]))} cells   {case.title(plane)}"
     return [*panels, Panel("Truth", cells, image, [(truth, GREEN)])]
 
 
