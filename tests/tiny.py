@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import tifffile
+import torch
 
 from napari_unet.core.card import Card
 from napari_unet.core.package import new_model, save_model
@@ -17,6 +18,7 @@ from napari_unet.core.synthetic import generate
 def write_model(path: Path, **card: Any) -> Path:
     """Write a model that has learned nothing, with three levels of 4 to 16 maps."""
     network = NetworkSettings(width=4, depth=2)
+    torch.manual_seed(0)
     save_model(new_model(Card("tiny", network, **card)), path)
     return path
 
