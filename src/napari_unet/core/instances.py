@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
-from skimage.segmentation import expand_labels, watershed
+from skimage.segmentation import watershed
 
 from .errors import SettingsError
 from .labels import near_two
@@ -165,10 +165,17 @@ def restore_gap(labels: NDArray[np.int32], width: int) -> NDArray[np.int32]:
 
     The gap that was cut between touching cells before training belongs to them; outer borders stay.
     """
-    if width == 0:
+    if width == 0 or not labels.any():
         return labels
     between = (labels == 0) & near_two(labels, width)
-    return np.where(between, expand_labels(labels, width), labels)
+    rows, columns = np.nonzero(between)
+    grown = np.pad(labels, 1)
+    # One ring of pixels at a time, and only where there is a gap: that is far less than the plane.
+    for _ in range(width):
+        around = [grown[rows + 1 + dy, columns + 1 + dx] for dy, dx in ((-1, 0), (0, -1), (0, 1), (1, 0))]
+        here = grown[rows + 1, columns + 1]
+        grown[rows + 1, columns + 1] = np.where(here > 0, here, np.maximum.reduce(around))
+    return grown[1:-1, 1:-1].copy()
 
 
 def fill_holes(labels: NDArray[np.int32], largest: int) -> NDArray[np.int32]:
