@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from qtpy.QtCore import QEvent, QObject, QTimer, Signal
+from qtpy.compat import isalive
+from qtpy.QtCore import QEvent, QObject, QTimer
 from qtpy.QtWidgets import QWidget
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ def abandon_job(job: Job | None) -> None:
         job.stop()
 
 
-class EngineUse(QObject):
+class EngineUse:
     """Starts the shared engine for a dock, and closes it when the last dock is gone.
 
     A dock is gone when napari takes it out of its window, when the window is closed, or when it is
@@ -50,61 +51,74 @@ class EngineUse(QObject):
         The widget that napari puts into its window.
     """
 
-    closing = Signal()
-    """Emitted once, before the engine may be closed."""
-
-    _users: set[int] = set()
+    _open: ClassVar[list[EngineUse]] = []
 
     def __init__(self, dock: QWidget) -> None:
-        super().__init__(dock)
         from .runner import Engine
 
-        self._dock = dock
-        self._window: QWidget | None = None
-        self._open = True
         self.engine = Engine.shared()
-        self._users.add(id(self))
-        dock.installEventFilter(self)
+        self._on_close: list[Callable[[], None]] = []
+        self._open.append(self)
+        self._events = _DockEvents(dock, self.close)
+        dock.destroyed.connect(lambda: self.close())
         # Started when the dock has been painted, so that it costs the click nothing.
         QTimer.singleShot(0, self._start)
 
+    def on_close(self, function: Callable[[], None]) -> None:
+        """Have a function called once, when the dock is gone; its widgets may be deleted by then."""
+        self._on_close.append(function)
+
     def _start(self) -> None:
-        if self._open:
+        if self in self._open:
             self.engine.start()
 
+    def close(self) -> None:
+        """Tell the dock to stop its work; close the engine after the last dock."""
+        if self not in self._open:
+            return
+        self._open.remove(self)
+        for function in self._on_close:
+            function()
+        self._on_close.clear()
+        if not self._open:
+            self.engine.close()
+
+
+class _DockEvents(QObject):
+    """Follows a dock into and out of its window."""
+
+    def __init__(self, dock: QWidget, gone: Callable[[], None]) -> None:
+        super().__init__(dock)
+        self._dock, self._gone = dock, gone
+        self._window: QWidget | None = None
+        self._docked = False
+        dock.installEventFilter(self)
+
     def eventFilter(self, watched: QObject, event: QEvent) -> bool:
-        """Follow the dock into and out of its window."""
-        if watched is self._dock and event.type() in (QEvent.Type.ParentChange, QEvent.Type.Show):
-            self._on_parent()
+        """Notice new parents of the dock, and the closing of its window."""
+        if watched is self._dock and event.type() == QEvent.Type.ParentChange:
+            # Later: napari parents the dock first, and puts its frame into the window after that.
+            QTimer.singleShot(0, self._on_parent)
         elif watched is self._window and event.type() == QEvent.Type.Close:
-            # napari may refuse to close; what counts is whether the window is still there afterwards.
+            # Later: napari may refuse to close; what counts is whether the window is still there.
             QTimer.singleShot(0, self._on_window_close)
         return False
 
     def _on_parent(self) -> None:
-        window = self._dock.window()
-        if self._dock.parent() is None:
-            if self._window is not None:
-                self.close()
-        elif window is not self._window and window is not self._dock:
-            if self._window is not None:
+        if not isalive(self) or not isalive(self._dock):
+            return
+        if self._dock.parent() is None and self._docked:
+            self._gone()
+        elif self._dock.parent() is not None:
+            self._docked = True
+            if self._window is not None and isalive(self._window):
                 self._window.removeEventFilter(self)
-            self._window = window
-            window.installEventFilter(self)
+            self._window = self._dock.window()
+            self._window.installEventFilter(self)
 
     def _on_window_close(self) -> None:
-        if self._window is None or not self._window.isVisible():
-            self.close()
-
-    def close(self) -> None:
-        """Tell the dock to stop its work; close the engine after the last dock."""
-        if not self._open:
-            return
-        self._open = False
-        self.closing.emit()
-        self._users.discard(id(self))
-        if not self._users:
-            self.engine.close()
+        if self._window is None or not isalive(self._window) or not self._window.isVisible():
+            self._gone()
 
 
 class ThemeWatch:

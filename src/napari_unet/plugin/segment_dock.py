@@ -53,7 +53,7 @@ class SegmentController:
         self.result: Result | None = None
         self._browsed: list[ModelEntry] = []
         self._choice = ImageChoice(viewer, view.images, self._on_layers)
-        self._timer = QTimer(view, singleShot=True, interval=_THROTTLE_MS)
+        self._timer = QTimer(singleShot=True, interval=_THROTTLE_MS)
         self._timer.timeout.connect(self._relabel)
         view.segment.connect(self._segment)
         view.cancel.connect(self._cancel)
@@ -284,8 +284,8 @@ class SegmentDock(QWidget):
         self._use = EngineUse(self)
         self.controller = SegmentController(viewer, self.view, self._use.engine)
         self._theme = ThemeWatch(viewer, self.view.set_theme)
-        self._use.closing.connect(self.controller.close)
-        self._use.closing.connect(self._theme.close)
+        self._use.on_close(self.controller.close)
+        self._use.on_close(self._theme.close)
 
     def sizeHint(self) -> QSize:
         """Return a size that leaves the picture its room."""

@@ -266,8 +266,8 @@ class TrainDock(QWidget):
         self._use = EngineUse(self)
         self.controller = TrainController(viewer, self.view, self._use.engine)
         self._theme = ThemeWatch(viewer, self.view.set_theme)
-        self._use.closing.connect(self.controller.close)
-        self._use.closing.connect(self._theme.close)
+        self._use.on_close(self.controller.close)
+        self._use.on_close(self._theme.close)
 
     def sizeHint(self) -> QSize:
         """Return a size that leaves the picture its room."""
