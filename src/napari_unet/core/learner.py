@@ -258,10 +258,14 @@ class Learner:
         except (OSError, SafetensorError, KeyError, TypeError, RuntimeError) as error:
             raise ModelError(f"The training in {folder} cannot be continued: {error}") from error
         state: dict[int, dict[str, Tensor]] = {}
+        parameters = list(self.network.parameters())
         for key, value in tensors.items():
             if key.startswith("optimiser."):
                 _, index, name = key.split(".", 2)
-                state.setdefault(int(index), {})[name] = value
+                like = parameters[int(index)]
+                # The fused optimiser walks through memory: its state has to lie there as the weights do.
+                same = value.shape == like.shape
+                state.setdefault(int(index), {})[name] = torch.empty_like(like).copy_(value) if same else value
         groups = self.optimiser.state_dict()["param_groups"]
         self.optimiser.load_state_dict({"state": state, "param_groups": groups})
         self.step, self.run_steps, self.factor = notes["step"], 0, notes["factor"]
