@@ -156,6 +156,14 @@ def _npy(array: NDArray[np.generic]) -> bytes:
     return buffer.getvalue()
 
 
+def _array(raw: bytes) -> NDArray[np.generic]:
+    """Return the array of a ``.npy`` file; raise a ValueError when it is none of numbers."""
+    found = np.load(io.BytesIO(raw), allow_pickle=False)
+    if not isinstance(found, np.ndarray) or found.dtype.kind != "f":
+        raise ValueError("not an array of numbers")
+    return found
+
+
 def verify_model(model: str | Path) -> float:
     """Run the model on its test input and return the largest difference from the expected output.
 
@@ -166,9 +174,7 @@ def verify_model(model: str | Path) -> float:
     """
     loaded, path = load_model(model), model_path(model)
     try:
-        given, expected = (
-            np.load(io.BytesIO(read_file(path, name)), allow_pickle=False) for name in (INPUT_NAME, OUTPUT_NAME)
-        )
+        given, expected = (_array(read_file(path, name)) for name in (INPUT_NAME, OUTPUT_NAME))
         difference = float(np.abs(_test_output(loaded.network, given) - expected).max())
     except (ValueError, EOFError, RuntimeError, SettingsError) as error:
         raise ModelError(f"The test files of {path} are damaged: {error}.") from error
