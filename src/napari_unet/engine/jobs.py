@@ -7,14 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from .. import runs
-from ..core import plan, prediction, training
+from ..core import device, plan, prediction, training
 from ..core.arrays import Normalisation, Planes
 from ..core.events import Event, PlaneDone, PreviewRequest
 from ..core.instances import labels_from_outputs
 from ..core.package import Model, load_model
 from ..core.settings import PredictionSettings, with_values
+from ..core.unet import UNet
 from .kept import KeptModels, KeptOutputs, PlaneBuffer
 from .server import Job
 from .wire import PlaneLost, PlaneResult
@@ -81,6 +83,18 @@ def relabel(job: Job) -> Generator[Event, None, None]:
             return
         outputs = _OUTPUTS.get(job.payload["source"], plane)
         yield PlaneLost(plane) if outputs is None else PlaneResult(plane, labels_from_outputs(outputs, settings))
+
+
+def warm_up() -> None:
+    """Make one tiny training step, so that what torch loads at the first one is there before Train is clicked.
+
+    The first optimiser alone imports some eight hundred modules.
+    """
+    network = UNet(width=4, depth=1, padding="same", dropout=0.0)
+    optimiser = torch.optim.AdamW(network.parameters(), fused=True)
+    with device.choose("cpu").autocast():
+        network(torch.zeros(1, 1, 32, 32)).mean().backward()
+    optimiser.step()
 
 
 KINDS: dict[str, Callable[[Job], Generator[Event, None, None]]] = {

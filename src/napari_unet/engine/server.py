@@ -104,7 +104,8 @@ class Server:
     channel : Channel
         To the viewer.
     config : dict
-        ``jobs``: module with ``KINDS`` (name to generator function of a :class:`Job`) and ``BETWEEN``
+        ``jobs``: module with ``KINDS`` (name to generator function of a :class:`Job`), perhaps
+        ``warm_up`` (called while there is nothing to do yet). ``between``:
         (names of short kinds, answered between two events of the running job). ``parent``: process
         id of the viewer when it runs on this machine, else None. ``nice``: priority.
     """
@@ -119,6 +120,7 @@ class Server:
         self._jobs: dict[int, Job] = {}
         self._kinds: dict[str, Callable[[Job], Generator[Event, None, None]]] = {}
         self._short: frozenset[str] = frozenset()
+        self._warm_up: Callable[[], None] = lambda: None
         self._log = Path(os.devnull)
 
     def run(self) -> None:
@@ -134,6 +136,8 @@ class Server:
         self._send({"type": "hello", "protocol": PROTOCOL, "pid": os.getpid(), "log": str(self._log)})
         if self._load_jobs():
             self._send({"type": "ready"})
+            if self._waiting.empty():
+                self._warm_up()
             while (job := self._waiting.get()) is not None:
                 self._run_job(job)
         os._exit(0)  # without waiting for whatever threads torch has
@@ -142,7 +146,9 @@ class Server:
         """Import the jobs, and torch with them; report why when that fails."""
         self._short = frozenset(self._config["between"])
         try:
-            self._kinds = dict(importlib.import_module(self._config["jobs"]).KINDS)
+            jobs = importlib.import_module(self._config["jobs"])
+            self._kinds = dict(jobs.KINDS)
+            self._warm_up = getattr(jobs, "warm_up", self._warm_up)
         except Exception as error:
             traceback.print_exc()
             text = "".join(traceback.format_exception_only(error)).strip()
