@@ -37,6 +37,7 @@ def docks(make_napari_viewer, qtbot, monkeypatch):
     engine = Engine.shared()
     for viewer in opened:
         viewer.close()
+    qtbot.wait(100)
     qtbot.waitUntil(lambda: engine.state in ("stopped", "dead"), timeout=20_000)
     assert not alive(engine.pid)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -90,7 +91,8 @@ class _DockEvents(QObject):
     def __init__(self, dock: QWidget, gone: Callable[[], None]) -> None:
         super().__init__(dock)
         self._dock, self._gone = dock, gone
-        self._window: QWidget | None = None
+        # Held weakly, or the window would live for as long as what it contains.
+        self._window: weakref.ref[QWidget] | None = None
         self._docked = False
         dock.installEventFilter(self)
 
@@ -99,7 +101,7 @@ class _DockEvents(QObject):
         if watched is self._dock and event.type() == QEvent.Type.ParentChange:
             # Later: napari parents the dock first, and puts its frame into the window after that.
             QTimer.singleShot(0, self._on_parent)
-        elif watched is self._window and event.type() == QEvent.Type.Close:
+        elif watched is self._own_window() and event.type() == QEvent.Type.Close:
             # Later: napari may refuse to close; what counts is whether the window is still there.
             QTimer.singleShot(0, self._on_window_close)
         return False
@@ -111,13 +113,19 @@ class _DockEvents(QObject):
             self._gone()
         elif self._dock.parent() is not None:
             self._docked = True
-            if self._window is not None and isalive(self._window):
-                self._window.removeEventFilter(self)
-            self._window = self._dock.window()
-            self._window.installEventFilter(self)
+            window = self._own_window()
+            if window is not None:
+                window.removeEventFilter(self)
+            self._window = weakref.ref(self._dock.window())
+            self._dock.window().installEventFilter(self)
+
+    def _own_window(self) -> QWidget | None:
+        window = self._window() if self._window is not None else None
+        return window if window is not None and isalive(window) else None
 
     def _on_window_close(self) -> None:
-        if self._window is None or not isalive(self._window) or not self._window.isVisible():
+        window = self._own_window()
+        if window is None or not window.isVisible():
             self._gone()
 
 

@@ -101,7 +101,8 @@ def new_result(viewer: ViewerModel, image: Image, axes: str, what: str, model: s
         layer = viewer.add_image(array, contrast_limits=(0, 1), colormap="magma", opacity=0.7, **about)
     else:
         layer = viewer.add_labels(array, opacity=0.6, **about)
-        layer.events.paint.connect(result._on_paint)
+        # Of the brush, the bucket and undo alike, but not of layer.refresh().
+        layer.events.labels_update.connect(result._on_paint)
     result._layer = weakref.ref(layer)
     for other in filter(is_preview, viewer.layers):
         # What the network thought while it learnt would show through.
