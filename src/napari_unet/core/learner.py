@@ -59,6 +59,8 @@ class Learner:
         if plan.resume is not None:
             self.load_state(plan.resume)
         self._set_mode()
+        # Dropout draws from torch's own numbers, whatever drew from them since the plan was made.
+        torch.manual_seed(plan.settings.seed + self.step)
         self.scaler = torch.amp.GradScaler(self.compute.device.type, enabled=self.compute.dtype == torch.float16)
         self._executor = ThreadPoolExecutor(1, "patches")
         self._next: Future[list[dict[str, Any]]] | None = None
