@@ -62,7 +62,7 @@ def test_the_whole_loop_by_clicks(docks, click, qtbot, done):
     annotation = viewer.layers["nuclei stack annotation"]
     assert annotation.scale.tolist() == image.scale.tolist()
     z = viewer.dims.current_step[0]
-    paint(annotation, generate_stack("nuclei", (16, 256, 256), seed=2)[1][z], (z,), stop=230)
+    paint(annotation, generate_stack("nuclei", (16, 256, 256), seed=2, diameter=28, density=0.25)[1][z], (z,), stop=230)
     click(view.next_button)
     assert annotation.selected_label > 2
 
@@ -315,10 +315,13 @@ def test_sliders_change_the_result_but_not_what_was_edited(segmenting, click, qt
     result = viewer.layers["picture cells"]
     cells = np.bincount(result.data.ravel())[1:]
     assert (cells >= 15).all()
-    segment.view.smallest.set_value(100)
-    qtbot.waitUntil(lambda: (np.bincount(result.data.ravel())[1:] >= 100).all(), timeout=LONG)
+    median = int(np.median(cells)) + 1
+    segment.view.smallest.set_value(median)
+    qtbot.waitUntil(lambda: segment.controller.result.tuned[()][1] == median, timeout=LONG)
     qtbot.waitUntil(lambda: segment.controller.relabelling is None)
-    assert result.data.any()
+    left = np.bincount(result.data.ravel())[1:]
+    assert 0 < len(left) < len(cells)
+    assert (left >= median).all()
     result.paint((3, 3), 77)
     segment.view.smallest.set_value(15)
     qtbot.waitUntil(lambda: any("edited by hand" in text for _, text in segment.view.messages.lines()))

@@ -189,7 +189,13 @@ def test_messages_are_plain_text_and_the_last_four(qtbot):
 
 
 def test_time_left_reads_well():
-    assert [time_left(s) for s in (None, 0.4, 99, 150, 3000)] == ["", "0 s left", "99 s left", "2 min left", "50 min left"]
+    assert [time_left(s) for s in (None, 0.4, 99, 150, 3000)] == [
+        "",
+        "0 s left",
+        "99 s left",
+        "2 min left",
+        "50 min left",
+    ]
 
 
 # --- reading in the background --------------------------------------------------------------------------
@@ -205,7 +211,8 @@ def test_only_the_newest_read_is_delivered(qtbot):
 
 
 @pytest.mark.parametrize(
-    ("error", "message"), [(DataError("no paint"), "no paint"), (OSError("drive gone"), "cannot be read: OSError: drive")]
+    ("error", "message"),
+    [(DataError("no paint"), "no paint"), (OSError("drive gone"), "cannot be read: OSError: drive")],
 )
 def test_what_goes_wrong_while_reading_is_told(qtbot, error, message):
     def fail():

@@ -25,7 +25,9 @@ def own_viewer(napari_viewer: Any) -> Any:
     return getattr(napari_viewer, "__wrapped__", napari_viewer)
 
 
-def connect_job(job: Job, on_event: Callable[[Any], None], on_failed: Callable[[str], None], on_done: Callable[[], None]) -> None:
+def connect_job(
+    job: Job, on_event: Callable[[Any], None], on_failed: Callable[[str], None], on_done: Callable[[], None]
+) -> None:
     """Listen to a job."""
     job.event.connect(on_event)
     job.failed.connect(on_failed)

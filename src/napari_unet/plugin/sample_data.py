@@ -27,6 +27,6 @@ def stack() -> list[LayerData]:
     """Return a stack of fluorescent nuclei, 16 planes of 256 x 256 pixels, three times as coarse in depth."""
     from ..core.synthetic import generate_stack
 
-    image, _ = generate_stack("nuclei", (16, 256, 256), seed=2)
+    image, _ = generate_stack("nuclei", (16, 256, 256), seed=2, diameter=28, density=0.25)
     about = {"name": "nuclei stack", "scale": (3.0, 1.0, 1.0), "axis_labels": ("z", "y", "x")}
     return [(image, about, "image")]
