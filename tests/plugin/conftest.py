@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from discs import SHORT, SMALL
+from discs import alive
 from qtpy.QtCore import Qt
 
 from napari_unet.plugin.models import Shelf
@@ -42,30 +42,7 @@ def docks(make_napari_viewer, qtbot, monkeypatch):
     assert not alive(engine.pid)
 
 
-def alive(pid):
-    """Return whether a process runs (a zombie does not)."""
-    if pid is None:
-        return False
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
-
-
 @pytest.fixture
 def click(qtbot):
     """Return a function that clicks a button with the mouse."""
     return lambda button: qtbot.mouseClick(button, Qt.MouseButton.LeftButton)
-
-
-def make_small(view, seconds=6.0, start="scratch"):
-    """Set a train dock to a small network and a short time."""
-    view.start.choose(start)
-    view.network.show_values(SMALL)
-    view.advanced.show_values(SHORT)
-    view.simple.show_values({"seconds": seconds})
-
-
-def errors(view):
-    """Return the error messages that a dock shows."""
-    return [text for kind, text in view.messages.lines() if kind == "error"]

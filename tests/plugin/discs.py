@@ -1,6 +1,7 @@
-"""Pictures of bright discs, which a small network learns within seconds, and a model that has."""
+"""Pictures of bright discs, which a small network learns within seconds, a model that has, and docks set to it."""
 
 import sys
+from pathlib import Path
 
 import numpy as np
 
@@ -42,6 +43,29 @@ def train(folder):
     plan = resolve([AnnotatedImage(image, labels)], settings, network=NetworkSettings(**SMALL), name="discs")
     *_, last = train(plan)
     save_model(last.model, folder)
+
+
+def alive(pid):
+    """Return whether a process runs (a zombie does not)."""
+    if pid is None:
+        return False
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def make_small(view, seconds=6.0, start="scratch"):
+    """Set a train dock to a small network and a short time."""
+    view.start.choose(start)
+    view.network.show_values(SMALL)
+    view.advanced.show_values(SHORT)
+    view.simple.show_values({"seconds": seconds})
+
+
+def errors(view):
+    """Return the error messages that a dock shows."""
+    return [text for kind, text in view.messages.lines() if kind == "error"]
 
 
 if __name__ == "__main__":

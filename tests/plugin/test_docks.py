@@ -6,8 +6,7 @@ import time
 
 import numpy as np
 import pytest
-from conftest import alive, errors, make_small
-from discs import discs, stack
+from discs import alive, discs, errors, make_small, stack
 from napari.layers import Labels
 
 from napari_unet.core.synthetic import generate_stack
