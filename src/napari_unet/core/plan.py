@@ -17,7 +17,7 @@ from .arrays import SCALE_LIMITS, Planes, ScaledPlanes, plane_normalisation
 from .card import Card
 from .device import Compute, choose
 from .errors import DataError, ModelError
-from .labels import median_diameter
+from .labels import median_diameter, smallest_area
 from .loss import class_weights
 from .package import Model, new_model
 from .patches import Sample, Split, make_sample, patch_sizes, split_samples
@@ -111,15 +111,8 @@ def resolve(
     values = class_values(images, settings) if settings.mode == "classes" else ()
     samples, scale, diameter = _samples(images, settings, start, values)
     counts = _check_known(samples, settings, values)
-    notes = _background_notes(counts)
-    model, more = _starting_model(start, network, settings, samples[0].image.shape[0], values)
-    if scale != 1:
-        notes.append(
-            f"Images are seen at {scale:.2f} of their size, so that cells are about {diameter * scale:.0f} px wide."
-        )
+    model, fitted = _starting_model(start, network, settings, samples[0].image.shape[0], values)
     split = split_samples(samples, settings.validation, np.random.default_rng(settings.seed))
-    if settings.validation and split.note:
-        notes.append(split.note)
     scratch = start is None
     chosen = settings.learning_rate or LEARNING_RATES[settings.optimiser, scratch]
     settings = dataclasses.replace(settings, learning_rate=chosen)
@@ -129,6 +122,7 @@ def resolve(
         mode=settings.mode,
         scale=scale,
         diameter=round(diameter * scale, 2) or model.card.diameter,
+        prediction=_prediction(samples, settings, scale),
     )
     largest = max(max(s.known.mask.shape) for s in split.train)
     return TrainingPlan(
@@ -138,11 +132,19 @@ def resolve(
         compute=choose(settings.device, settings.precision),
         sizes=patch_sizes(settings.patch, largest, model.network.geometry, model.network.padding),
         weights=class_weights(counts, settings.balance),
-        notes=tuple(notes + more),
+        notes=(*_notes(counts, scale, diameter, split), *fitted),
         folder=folder,
         resume=resume,
         ledger=_ledger(images, samples, settings, start, diameter),
     )
+
+
+def _prediction(samples: Sequence[Sample], settings: TrainingSettings, scale: float) -> dict[str, Any]:
+    """Return the prediction settings that follow from the paint alone."""
+    if settings.mode == "classes":
+        return {"what": "classes"}
+    area = smallest_area([s.known.instances for s in samples]) / scale**2
+    return {"smallest": max(1, int(area))} if area else {}
 
 
 def _samples(
@@ -229,11 +231,16 @@ def _check_known(samples: Sequence[Sample], settings: TrainingSettings, values: 
     return counts
 
 
-def _background_notes(counts: NDArray[np.int64]) -> list[str]:
-    """Return a warning when hardly any background is known."""
+def _notes(counts: NDArray[np.int64], scale: float, diameter: float, split: Split) -> list[str]:
+    """Return what the user should know of the annotation, the images' size and the validation part."""
+    notes = []
     if counts[0] < 0.2 * counts[1:].sum():
-        return ["Very little background is painted; paint some between and beside the cells for a better model."]
-    return []
+        notes.append("Very little background is painted; paint some between and beside the cells for a better model.")
+    if scale != 1:
+        notes.append(
+            f"Images are seen at {scale:.2f} of their size, so that cells are about {diameter * scale:.0f} px wide."
+        )
+    return [*notes, split.note] if split.note else notes
 
 
 def _starting_model(
