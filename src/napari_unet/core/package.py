@@ -14,6 +14,7 @@ import tempfile
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -156,7 +157,7 @@ def _npy(array: NDArray[np.generic]) -> bytes:
     return buffer.getvalue()
 
 
-def _array(raw: bytes) -> NDArray[np.generic]:
+def _array(raw: bytes) -> NDArray[Any]:
     """Return the array of a ``.npy`` file; raise a ValueError when it is none of numbers."""
     found = np.load(io.BytesIO(raw), allow_pickle=False)
     if not isinstance(found, np.ndarray) or found.dtype.kind != "f":
