@@ -128,7 +128,7 @@ class TrainView(QWidget):
         if not possible:
             text = "Make a New annotation to paint on."
         elif background:
-            text = f"Label {background}: background, grey. {background + 1}, {background + 2}, ...: a label per cell."
+            text = f"{background} is background (grey); {background + 1}, {background + 2}, ... are cells."
         else:
             text = "Every label is a cell; this layer has no background label."
         self.hint.setText(text)
