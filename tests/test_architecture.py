@@ -40,7 +40,7 @@ LEVELS: tuple[frozenset[str], ...] = (
         }
     ),
     frozenset({"package", "patches", "plan"}),
-    frozenset({"learner", "prediction", "training", "validation"}),
+    frozenset({"learner", "prediction", "training", "tuning", "validation"}),
 )
 """The levels of core, lowest first. A module imports from its own level or below, never in a circle."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -70,6 +71,16 @@ def median_diameter(labels: Labels) -> float:
     areas = np.bincount(labels.ravel().clip(0))[1:]
     areas = areas[areas > 0]
     return float(np.median(np.sqrt(areas * 4 / np.pi))) if len(areas) else 0.0
+
+
+def smallest_area(many: Sequence[Labels]) -> float:
+    """Return the area in pixels below which a cell is taken for a speck; 0 without cells.
+
+    Half of the area that 95 % of the cells exceed.
+    """
+    areas = np.concatenate([np.bincount(labels.ravel().clip(0))[1:] for labels in many] or [np.zeros(0, np.intp)])
+    areas = areas[areas > 0]
+    return float(np.percentile(areas, 5) / 2) if len(areas) else 0.0
 
 
 def border_distance(labels: Labels) -> NDArray[np.float32]:

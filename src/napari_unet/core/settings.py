@@ -195,7 +195,7 @@ class PredictionSettings:
         "the model has it.", choices=("auto", "distance", "components", "shape"),
     )  # fmt: skip
     seed_height: float = option(
-        0.1, "How far a valley between two cells has to dip for them to be split. Larger splits less.",
+        0.2, "How far a valley between two cells has to dip for them to be split. Larger splits less.",
         minimum=0.0, maximum=1.0, step=0.01,
     )  # fmt: skip
     gap: int = option(

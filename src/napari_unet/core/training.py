@@ -6,6 +6,7 @@ import dataclasses
 import datetime
 import time
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,7 +32,8 @@ from .learner import Learner
 from .package import Model, save_model
 from .plan import TrainingPlan
 from .prediction import Predictor, check_fit, never, predict_region
-from .settings import PredictionSettings
+from .settings import PredictionSettings, with_values
+from .tuning import tune
 from .validation import Score, score
 
 _ROLLBACKS = 5
@@ -251,8 +253,8 @@ class _Run:
 
     def finish(self) -> Iterator[TrainingEvent]:
         """Yield the last checkpoint and the result."""
-        if self.best is not None:
-            self.best = Model(self.best.network, self.card())
+        best = self.best or self.model()
+        self.best = Model(best.network, dataclasses.replace(self.card(), prediction=self.tuned(best)))
         path = ""
         for event in self.checkpoint():
             if isinstance(event, CheckpointSaved):
@@ -260,11 +262,19 @@ class _Run:
             elif isinstance(event, Adapted):
                 self.reason = f"{self.reason} The model is not on disk: {event.message}".strip()
             yield event
-        best = self.best or self.model()
         yield Finished(
             self.elapsed, self.learner.step, self.best_step or self.learner.step, path,
-            _metrics(self.best_score), self.reason, best,
+            _metrics(self.best_score), self.reason, self.best,
         )  # fmt: skip
+
+    def tuned(self, best: Model) -> dict[str, Any]:
+        """Return the prediction settings for the model's card, measured on what was painted."""
+        card = self.plan.model.card
+        if card.mode != "instances" or self.learner.run_steps == 0:
+            return card.prediction
+        base = with_values(PredictionSettings(), card.prediction)
+        predictor = Predictor.create(best.network, self.learner.compute)
+        return {**card.prediction, **tune(predictor, self.plan.split, base, card.scale)}
 
 
 def _metrics(found: Score | None) -> dict[str, float]:

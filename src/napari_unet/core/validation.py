@@ -113,10 +113,31 @@ def score(predictor: Predictor, samples: Sequence[Sample], weights: NDArray[np.f
 
 
 def match_known(truth: NDArray[np.int32], labels: NDArray[np.int32], mask: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Return true positives, false positives and false negatives at IoU 0.5 where only part is known.
+    """Return true positives, false positives and false negatives at IoU 0.5, see :func:`match_known_at`."""
+    return np.asarray(match_known_at(truth, labels, mask, (0.5,))[0])
+
+
+def match_known_at(
+    truth: NDArray[np.int32], labels: NDArray[np.int32], mask: NDArray[np.bool_], thresholds: Sequence[float]
+) -> NDArray[np.float64]:
+    """Return true positives, false positives and false negatives where only part is known.
 
     Pixels outside of the mask count for nobody, and a predicted cell of which less than half is
     known is neither right nor wrong.
+
+    Parameters
+    ----------
+    truth, labels : NDArray of int32
+        True and predicted instances, (Y, X).
+    mask : NDArray of bool
+        What is known, (Y, X).
+    thresholds : sequence of float
+        A cell is found when its IoU is above, each at least 0.5.
+
+    Returns
+    -------
+    NDArray
+        Counts as (thresholds, 3).
     """
     inside = np.where(mask, labels, 0)
     whole, part = np.bincount(labels.ravel()), np.bincount(inside.ravel(), minlength=int(labels.max(initial=0)) + 1)
@@ -127,11 +148,13 @@ def match_known(truth: NDArray[np.int32], labels: NDArray[np.int32], mask: NDArr
     keys, overlap = np.unique(pairs, return_counts=True)
     cell, other = keys // len(part), keys % len(part)
     iou = overlap / (sizes[cell] + part[other] - overlap)
-    hits = (iou > 0.5) & (cell > 0) & (other > 0)
-    found = int(hits.sum())
     present = int((sizes[1:] > 0).sum())
-    wrong = int(counted.sum()) - int(counted[other[hits]].sum())
-    return np.array([found, wrong, present - found], float)
+    rows = []
+    for threshold in thresholds:
+        hits = (iou > threshold) & (cell > 0) & (other > 0)
+        found = int(hits.sum())
+        rows.append([found, int(counted.sum()) - int(counted[other[hits]].sum()), present - found])
+    return np.array(rows, float)
 
 
 def _f1(tp: float, fp: float, fn: float) -> float:

@@ -1,0 +1,94 @@
+"""Chooses how network outputs become cells, by measuring on what was painted."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .arrays import Normalisation, Planes
+from .instances import Outputs, labels_from_outputs
+from .patches import Sample, Split
+from .prediction import Predictor, predict_region
+from .settings import PredictionSettings
+from .unet import DISTANCE
+from .validation import known_box, match_known_at
+
+CANDIDATES: dict[str, tuple[Any, ...]] = {
+    "seed_height": (0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5),
+    "threshold": (0.3, 0.4, 0.5, 0.6, 0.7),
+}
+"""What is tried for each setting, one setting after the other."""
+_IOUS = (0.5, 0.6, 0.7, 0.8)
+_FEWEST_CELLS = 8
+_MOST_SAMPLES = 4
+_LEAST_GAIN = 0.01
+"""Gain in mean AP below which a setting stays as it is: on few cells less than that is chance."""
+
+
+def tune(predictor: Predictor, split: Split, base: PredictionSettings, scale: float) -> dict[str, Any]:
+    """Return the prediction settings that separate the annotated cells best.
+
+    Parameters
+    ----------
+    predictor : Predictor
+        The trained network.
+    split : Split
+        Measured on its validation part; with fewer than eight cells there, on the rest too.
+    base : PredictionSettings
+        What to start from; ``smallest`` in pixels of the image's own size.
+    scale : float
+        Size at which the samples are seen over the image's own size.
+
+    Returns
+    -------
+    dict
+        ``smallest``, and each other setting that measured clearly better than ``base``.
+    """
+    chosen: dict[str, Any] = {"smallest": base.smallest}
+    samples = _samples(split)
+    if not samples:
+        return chosen
+    measured = [_outputs(predictor, sample) for sample in samples]
+    settings = dataclasses.replace(base, smallest=round(base.smallest * scale**2))
+    best = mean_ap(measured, settings)
+    for name, values in CANDIDATES.items():
+        if name == "seed_height" and DISTANCE not in predictor.network.outputs:
+            continue
+        tried = {value: mean_ap(measured, dataclasses.replace(settings, **{name: value})) for value in values}
+        value = max(tried, key=lambda v: tried[v])
+        if tried[value] > best + _LEAST_GAIN:
+            best, chosen[name] = tried[value], value
+            settings = dataclasses.replace(settings, **{name: value})
+    return chosen
+
+
+Measured = tuple[Outputs, NDArray[np.int32], NDArray[np.bool_]]
+"""Outputs, true instances and known mask of one region."""
+
+
+def mean_ap(measured: Sequence[Measured], settings: PredictionSettings) -> float:
+    """Return the AP over all regions together, averaged over IoU 0.5 to 0.8, where only part is known."""
+    counts = sum(match_known_at(truth, labels_from_outputs(o, settings), mask, _IOUS) for o, truth, mask in measured)
+    counts = np.asarray(counts)
+    return float((counts[:, 0] / np.maximum(1, counts.sum(axis=1))).mean())
+
+
+def _samples(split: Split) -> list[Sample]:
+    """Return the samples to measure on, those with most cells."""
+    by_cells = sorted(split.validation, key=lambda s: -s.cells)
+    if sum(s.cells for s in by_cells) < _FEWEST_CELLS:
+        by_cells += sorted(split.train, key=lambda s: -s.cells)
+    return [s for s in by_cells if s.cells][:_MOST_SAMPLES]
+
+
+def _outputs(predictor: Predictor, sample: Sample) -> Measured:
+    """Return outputs, truth and mask of a sample's known region."""
+    y0, y1, x0, x1 = box = known_box(sample)
+    channels = sample.image.shape[0]
+    identity = Normalisation((0.0,) * channels, (1.0,) * channels)
+    outputs = predict_region(predictor, Planes(sample.image, "cyx"), (), box, identity)
+    return outputs, sample.known.instances[y0:y1, x0:x1], sample.known.mask[y0:y1, x0:x1]

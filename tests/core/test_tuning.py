@@ -1,0 +1,112 @@
+"""The choice of how outputs become cells."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from napari_unet.core import tuning
+from napari_unet.core.annotation import Known
+from napari_unet.core.labels import smallest_area
+from napari_unet.core.patches import Split, make_sample
+from napari_unet.core.settings import PredictionSettings
+
+OUTPUTS = {"classes": slice(0, 2), "distance": slice(2, 3)}
+
+
+def grid_of_cells(count=4, size=24, gap=6):
+    """Return squares on a grid, (Y, X)."""
+    side = count * (size + gap)
+    labels = np.zeros((side, side), np.int32)
+    for index in range(count**2):
+        y, x = (gap // 2 + (size + gap) * k for k in divmod(index, count))
+        labels[y : y + size, x : x + size] = index + 1
+    return labels
+
+
+def sample_of(labels):
+    """Return a sample that knows every pixel."""
+    known = Known(labels, (labels > 0).astype(np.uint8), np.ones(labels.shape, bool))
+    return make_sample(np.zeros((1, *labels.shape), np.float32), known, "cells")
+
+
+def answer(labels, dip, outside=0.0):
+    """Return outputs whose cells have two summits each, ``dip`` deep apart."""
+    columns = np.zeros(labels.shape, np.float32)
+    for cell in range(1, labels.max() + 1):
+        ys, xs = np.nonzero(labels == cell)
+        place = (xs - xs.min()) / (xs.max() - xs.min())
+        columns[ys, xs] = 0.9 - dip * np.clip(1 - np.abs(place - 0.5) / 0.25, 0, 1)
+    inside = np.where(labels > 0, 0.9, outside).astype(np.float32)
+    return {"classes": np.stack([1 - inside, inside]), "distance": columns[None]}
+
+
+@pytest.fixture
+def predictor(monkeypatch):
+    """Let regions be answered by ``predictor.answers``, one per sample in turn."""
+    fake = SimpleNamespace(network=SimpleNamespace(outputs=OUTPUTS), answers=[], asked=0)
+
+    def predict_region(_predictor, _planes, _plane, box, _normalisation):
+        outputs = fake.answers[fake.asked % len(fake.answers)]
+        fake.asked += 1
+        return {name: values[:, box[0] : box[1], box[2] : box[3]] for name, values in outputs.items()}
+
+    monkeypatch.setattr(tuning, "predict_region", predict_region)
+    return fake
+
+
+def test_cells_with_two_summits_are_held_together(predictor):
+    labels = grid_of_cells()
+    predictor.answers = [answer(labels, dip=0.3)]
+    chosen = tuning.tune(predictor, Split((), (sample_of(labels),)), PredictionSettings(), 1.0)
+    assert chosen["seed_height"] >= 0.3 > PredictionSettings().seed_height
+
+
+def test_what_is_good_already_stays(predictor):
+    labels = grid_of_cells()
+    predictor.answers = [answer(labels, dip=0.0)]
+    assert tuning.tune(predictor, Split((), (sample_of(labels),)), PredictionSettings(smallest=7), 1.0) == {
+        "smallest": 7
+    }
+
+
+def test_a_higher_threshold_drops_faint_bridges(predictor):
+    labels = grid_of_cells()
+    predictor.answers = [answer(labels, dip=0.0, outside=0.55)]
+    chosen = tuning.tune(predictor, Split((), (sample_of(labels),)), PredictionSettings(), 1.0)
+    assert chosen["threshold"] > 0.55
+
+
+def test_the_smallest_cell_is_counted_at_the_scale_of_the_samples(predictor):
+    labels = grid_of_cells()
+    predictor.answers = [answer(labels, dip=0.0)]
+    split = Split((), (sample_of(labels),))
+    at_half = PredictionSettings(smallest=4 * 24**2 + 8)
+    measured = [tuning._outputs(predictor, split.validation[0])]
+    assert tuning.mean_ap(measured, PredictionSettings(smallest=24**2)) == 1
+    assert tuning.mean_ap(measured, PredictionSettings(smallest=24**2 + 2)) == 0
+    assert tuning.tune(predictor, split, at_half, 0.5)["smallest"] == at_half.smallest
+
+
+def test_few_cells_to_validate_on_are_joined_by_those_learnt_from(predictor):
+    few, many = grid_of_cells(1), grid_of_cells(3)
+    predictor.answers = [answer(few, 0.0), answer(many, 0.0)]
+    tuning.tune(predictor, Split((sample_of(many),), (sample_of(few),)), PredictionSettings(), 1.0)
+    assert predictor.asked == 2
+    predictor.asked, predictor.answers = 0, [answer(many, 0.0)]
+    tuning.tune(predictor, Split((sample_of(few),), (sample_of(many),)), PredictionSettings(), 1.0)
+    assert predictor.asked == 1
+
+
+def test_without_cells_nothing_is_measured(predictor):
+    empty = sample_of(np.zeros((32, 32), np.int32))
+    assert tuning.tune(predictor, Split((empty,), ()), PredictionSettings(), 1.0) == {"smallest": 15}
+    assert predictor.asked == 0
+
+
+def test_the_smallest_area_is_half_of_what_nearly_all_exceed():
+    labels = np.zeros((40, 40), np.int32)
+    for index in range(20):
+        labels[2 * index, : index + 20] = index + 1
+    assert smallest_area([labels]) == pytest.approx(np.percentile(np.arange(20, 40), 5) / 2)
+    assert smallest_area([]) == smallest_area([np.zeros((3, 3), int)]) == 0
