@@ -19,8 +19,8 @@ from pathlib import Path
 import numpy as np
 from skimage.io import imread
 
-from napari_unet.core.arrays import Planes, ScaledPlanes, plane_normalisation
 from napari_unet.core.annotation import AnnotatedImage, interpret
+from napari_unet.core.arrays import Planes, ScaledPlanes, plane_normalisation
 from napari_unet.core.card import Card, bundled_folder
 from napari_unet.core.device import choose
 from napari_unet.core.labels import median_diameter
