@@ -15,6 +15,7 @@ import pytest
 import tifffile
 from PIL import Image
 
+from napari_unet import stores
 from napari_unet.cli import main
 from napari_unet.stores import output as output_module
 from tiny import write_model, write_pictures
@@ -296,6 +297,21 @@ def test_models_to_places_that_cannot_be_written(
     words = train_words(pictures, model)
     words[words.index("--output") + 1] = tmp_path / "file" / "model"
     assert "file/model cannot be written" in complains(*words)
+
+
+@pytest.mark.parametrize("name", ["documents", "thesis.txt"])
+def test_models_in_place_of_other_things_are_refused_before_any_work(
+    pictures: tuple[Path, Path], tmp_path: Path, model: Path, complains: Any, name: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    (tmp_path / "documents").mkdir()
+    (tmp_path / "documents" / "thesis.tex").write_text("years")
+    (tmp_path / "thesis.txt").write_text("years")
+    monkeypatch.setattr(stores, "annotated_images", lambda *_, **__: pytest.fail("images were read"))
+    words = train_words(pictures, model)
+    words[words.index("--output") + 1] = tmp_path / name
+    assert f"{name} exists and is no model" in complains(*words)
+    assert f"{name} exists and is no model" in complains(*words, "--overwrite")
 
 
 def full_disk(*_: Any, **__: Any) -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import stores
 from ..core.annotation import AnnotatedImage
+from ..core.card import check_place
 from ..core.errors import SettingsError, UNetError
 from ..core.events import Adapted, Finished, Started, StepDone, Stopped, TrainingEvent, Validated
 from ..core.settings import NetworkSettings, TrainingSettings, with_values
@@ -35,6 +36,7 @@ def train(arguments: argparse.Namespace) -> int:
     """
     settings, network = choose_settings(chosen(arguments, _NAMED), arguments.start == SCRATCH)
     output = arguments.output
+    check_place(output)
     stores.check_output(output, arguments.overwrite, arguments.images, arguments.labels)
     images = stores.annotated_images(
         arguments.images, arguments.labels, axes=arguments.axes, empty=settings.unpainted == "background"

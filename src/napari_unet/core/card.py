@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from .errors import ModelError, SettingsError
+from .errors import ModelError, SettingsError, StoreError
 from .settings import NetworkSettings, with_values
 
 CARD_NAME = "model.json"
@@ -115,6 +115,19 @@ def bundled_folder() -> Path:
 def model_path(model: str | Path) -> Path:
     """Return where a model lies; ``"bundled"`` stands for the one in the package."""
     return bundled_folder() if str(model) == BUNDLED else Path(model)
+
+
+def check_place(path: Path) -> None:
+    """Raise unless a model may be saved at a path: nothing is there, or an older model.
+
+    Raises
+    ------
+    StoreError
+        When saving would replace something that is no model.
+    """
+    taken = path.is_dir() and any(path.iterdir()) and not (path / CARD_NAME).exists()
+    if taken or (path.is_file() and path.suffix.lower() != ".zip"):
+        raise StoreError(f"{path} exists and is no model; choose another name, so that nothing is lost.")
 
 
 def _member(archive: zipfile.ZipFile, name: str) -> str:

@@ -23,7 +23,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 
-from .card import CARD_NAME, Card, model_path, read_card, read_file
+from .card import CARD_NAME, Card, check_place, model_path, read_card, read_file
 from .errors import ModelError, SettingsError, StoreError
 from .unet import UNet
 
@@ -100,7 +100,7 @@ def save_model(model: Model, path: str | Path, *, half: bool = False) -> Card:
         When the place cannot be written, or holds something else than a model.
     """
     path = Path(path)
-    _check_place(path)
+    check_place(path)
     files = _files(model, half)
     hashes = {name: hashlib.sha256(raw).hexdigest() for name, raw in files.items()}
     card = dataclasses.replace(model.card, hashes=hashes)
@@ -182,13 +182,6 @@ def verify_model(model: str | Path) -> float:
     if not difference <= TOLERANCE:
         raise ModelError(f"The model {path} does not reproduce its test output: it is {difference:.3g} off.")
     return difference
-
-
-def _check_place(path: Path) -> None:
-    """Raise a :class:`StoreError` when saving there would replace something that is no model."""
-    taken = path.is_dir() and any(path.iterdir()) and not (path / CARD_NAME).exists()
-    if taken or (path.is_file() and path.suffix.lower() != ".zip"):
-        raise StoreError(f"{path} exists and is no model; choose another name, so that nothing is lost.")
 
 
 def _write_folder(path: Path, files: dict[str, bytes]) -> None:
