@@ -27,7 +27,7 @@ _NEAR_ENOUGH = 1.5
 """Ratio of diameters up to which an image is taken at its own size."""
 _SCRATCH_RANGE = (12.0, 48.0)
 """Object diameters in pixels at which a new network learns well; images are resized into this range."""
-LEARNING_RATES = {("adamw", True): 1e-3, ("adamw", False): 3e-4, ("sgd", True): 1e-3, ("sgd", False): 1e-4}
+LEARNING_RATES = {("adamw", True): 1e-3, ("adamw", False): 1e-3, ("sgd", True): 1e-3, ("sgd", False): 1e-4}
 """Measured defaults by optimiser and whether training starts from scratch."""
 
 
