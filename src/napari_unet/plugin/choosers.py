@@ -290,6 +290,19 @@ class ImageChoice:
         """Return the axis letters of the chosen image."""
         return self._view.axes.axes()
 
+    def chosen(self) -> Image:
+        """Return the chosen image layer.
+
+        Raises
+        ------
+        DataError
+            When there is none.
+        """
+        image = self.image()
+        if image is None:
+            raise DataError("There is no image; open one, or one of File > Open Sample > napari-unet.")
+        return image
+
     def planes(self) -> Planes:
         """Return the chosen layers as planes.
 
@@ -298,10 +311,7 @@ class ImageChoice:
         DataError
             When there is no image, or the layers do not fit together.
         """
-        image = self.image()
-        if image is None:
-            raise DataError("There is no image; open one, or one of File > Open Sample > napari-unet.")
-        return planes_of([image, *self._view.channels.ticked()], self.axes())
+        return planes_of([self.chosen(), *self._view.channels.ticked()], self.axes())
 
     def _on_list(self) -> None:
         self._view.image.show_layers(images_of(self._viewer))
@@ -310,7 +320,8 @@ class ImageChoice:
 
     def _on_choice(self) -> None:
         image = self.image()
-        if image is not None and self._shown is image:
+        same = image is self._shown
+        if image is not None and same:
             # Noted on the layer, so that both docks and a later session of them agree.
             image.metadata.setdefault(OURS, {})["axes"] = self.axes()
         self._show_details()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from functools import partial
 from typing import Any, Generic
 
 from qtpy.QtCore import QEvent, QLocale, QObject, Qt, Signal
@@ -183,15 +184,18 @@ class SettingsForm(QWidget, Generic[S]):
 
     def __init__(self, settings: S, names: Iterable[str], parent: QWidget | None = None) -> None:
         super().__init__(parent)
-        self._start = settings
+        self._start: S = settings
         known = options(settings)
         layout = plain_form(self)
         self.editors: dict[str, QWidget] = {}
         for name in names:
             editor = make_editor(name, known[name], getattr(settings, name))
-            _change_signal(editor).connect(lambda *_, name=name: self.changed.emit(name))
+            _change_signal(editor).connect(partial(self._on_change, name))
             layout.addRow(caption(label_of(name, known[name]), editor.toolTip()), editor)
             self.editors[name] = editor
+
+    def _on_change(self, name: str, *values: Any) -> None:
+        self.changed.emit(name)
 
     def values(self) -> dict[str, Any]:
         """Return what the editors show, by field name."""
