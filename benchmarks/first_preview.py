@@ -23,10 +23,10 @@ READY, COLD = "ready", "cold"
 
 
 def preview_of(viewer: Any) -> Any:
-    """Return the preview layer, or None."""
-    from napari_unet.plugin.preview import is_preview
+    """Return the preview layer once something is shown in it, or None."""
+    from napari_unet.plugin.preview import shows_answer
 
-    return next((layer for layer in viewer.layers if is_preview(layer)), None)
+    return next((layer for layer in viewer.layers if shows_answer(layer)), None)
 
 
 def measure_once(way: str, model: str) -> dict[str, float]:

@@ -121,8 +121,10 @@ def shoot(folder: Path, start: str, seconds: float) -> None:
 
 
 def has_preview(viewer: Any) -> bool:
-    """Return whether the live preview is among the layers."""
-    return any("preview" in layer.name.lower() for layer in viewer.layers)
+    """Return whether the live preview shows something."""
+    from napari_unet.plugin.preview import shows_answer
+
+    return any(shows_answer(layer) for layer in viewer.layers)
 
 
 def main() -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from qtpy.compat import isalive
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
     from napari.components import ViewerModel
 
     from .runner import Job
+
+_PAINT_AFTER_MS = 15
 
 
 def own_viewer(napari_viewer: Any) -> Any:
@@ -40,6 +43,26 @@ def abandon_job(job: Job | None) -> None:
         for signal in (job.event, job.failed, job.done):
             signal.disconnect()
         job.stop()
+
+
+@contextlib.contextmanager
+def painted_later(widget: QWidget) -> Iterator[None]:
+    """Have the widget's window painted in a later turn of the event loop than what is done in this context.
+
+    Adding a layer and painting it each take a while; apart, the viewer answers in between.
+    """
+    window = widget.window()
+    window.setUpdatesEnabled(False)
+    try:
+        yield
+    finally:
+        QTimer.singleShot(_PAINT_AFTER_MS, lambda: window.setUpdatesEnabled(True) if isalive(window) else None)
+
+
+def disconnect_from(sender: QObject, signal: str, slot: Callable[..., Any]) -> None:
+    """Listen to a signal no more; at the end of the process the sender may be gone already."""
+    if isalive(sender):
+        getattr(sender, signal).disconnect(slot)
 
 
 class EngineUse:

@@ -128,26 +128,65 @@ def is_preview(layer: Layer) -> bool:
     return bool(note(layer).get("preview"))
 
 
+def shows_answer(layer: Layer) -> bool:
+    """Return whether the layer is a preview with what a network has answered in the last training."""
+    return is_preview(layer) and layer.visible and "waiting" not in note(layer)
+
+
+def prepare_preview(viewer: ViewerModel, image: Image, axes: str) -> None:
+    """Have the preview layer there, empty as long as there was no preview yet.
+
+    napari takes about a tenth of a second to add a layer and to draw it first, so neither is left for the training.
+    """
+    plane, box = current_plane(viewer, image, axes), view_box(viewer, image, axes, LARGEST_SIDE)
+    layer = _existing(viewer, image)
+    if layer is None:
+        nothing = np.zeros((box[1] - box[0], box[3] - box[2]), np.int32)
+        layer = _insert(viewer, image, _as_layer_data(nothing, axes), placement(image, axes, _corner(axes, plane, box)))
+    note(layer)["waiting"] = True
+
+
 def show_preview(
     viewer: ViewerModel, image: Image, axes: str, plane: tuple[int, ...], box: Box, labels: np.ndarray[Any, Any]
 ) -> None:
     """Show labels of a crop in the preview layer; selection and painting mode of other layers stay as they are."""
-    corner = _corner(axes, plane, box)
+    where = placement(image, axes, _corner(axes, plane, box))
+    data = _as_layer_data(labels, axes)
+    layer = _existing(viewer, image)
+    if layer is None:
+        layer = _insert(viewer, image, data, where)
+    else:
+        # Moved first, so that no frame shows the new labels at the old place beyond the image.
+        _place(layer, where)
+        layer.data = data
+    # A user who hides it while training is not overruled, only one who did before.
+    if note(layer).pop("waiting", False):
+        layer.visible = True
+
+
+def _existing(viewer: ViewerModel, image: Image) -> Any:
+    """Return the preview layer, or None; one that does not fit the image's axes is removed."""
+    layer = next((known for known in viewer.layers if is_preview(known)), None)
+    if layer is not None and layer.ndim != image.ndim:
+        viewer.layers.remove(layer)
+        return None
+    return layer
+
+
+def _as_layer_data(labels: np.ndarray[Any, Any], axes: str) -> np.ndarray[Any, Any]:
+    """Return (Y, X) labels with the image's axes, all but height and width one thick."""
     shape = tuple(labels.shape[0] if a == "y" else labels.shape[1] if a == "x" else 1 for a in axes)
     data = np.zeros(shape, np.int32)
-    write_plane(data, axes, (0,) * len(plane), labels)
-    where = placement(image, axes, corner)
-    layer = next((known for known in viewer.layers if is_preview(known)), None)
-    if layer is not None and layer.ndim != len(shape):
-        viewer.layers.remove(layer)
-        layer = None
-    if layer is None:
-        _insert(viewer, image, data, where)
-        return
-    # Moved first, so that no frame shows the new labels at the old place beyond the image.
-    layer.translate = where["translate"]
-    layer.scale = where["scale"]
-    layer.data = data
+    write_plane(data, axes, (0,) * sum(a not in "cyx" for a in axes), labels)
+    return data
+
+
+def _place(layer: Any, where: dict[str, Any]) -> None:
+    """Give a layer another place; what stays as it is costs nothing."""
+    for name, wanted in where.items():
+        now = getattr(layer, name)
+        if not np.array_equal(np.asarray(getattr(now, "affine_matrix", now)), np.asarray(wanted)):
+            setattr(layer, name, wanted)
 
 
 def _corner(axes: str, plane: tuple[int, ...], box: Box) -> list[int]:
@@ -156,12 +195,14 @@ def _corner(axes: str, plane: tuple[int, ...], box: Box) -> list[int]:
     return [{"y": box[0], "x": box[2], "c": 0}[a] if a in "yxc" else next(where) for a in axes]
 
 
-def _insert(viewer: ViewerModel, image: Image, data: np.ndarray[Any, Any], where: dict[str, Any]) -> None:
-    """Add the preview right above the image, below all paint."""
+def _insert(viewer: ViewerModel, image: Image, data: np.ndarray[Any, Any], where: dict[str, Any]) -> Any:
+    """Add a preview right above the image, below all paint; return it."""
     from napari.layers import Labels
 
-    layer = Labels(data, name=PREVIEW_NAME, opacity=0.45, metadata={OURS: {"preview": True}}, **where)
+    about = {"name": PREVIEW_NAME, "metadata": {OURS: {"preview": True}}}
+    layer = Labels(data, opacity=0.45, **about, **where)
     active, selected = viewer.layers.selection.active, set(viewer.layers.selection)
     viewer.layers.insert(viewer.layers.index(image) + 1, layer)
     viewer.layers.selection = selected
     viewer.layers.selection.active = active
+    return layer

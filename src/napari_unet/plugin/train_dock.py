@@ -18,11 +18,11 @@ from ..core.settings import TrainingSettings, with_values
 from .annotate import background_label, new_annotation, select_background, select_next_cell
 from .background import Background
 from .choosers import SCRATCH, ImageChoice, labels_of
-from .docking import EngineUse, ThemeWatch, abandon_job, connect_job, own_viewer
+from .docking import EngineUse, ThemeWatch, abandon_job, connect_job, disconnect_from, own_viewer
 from .layers import check_labels_fit, collect, full_data
 from .models import ModelEntry, Shelf
 from .parts import DOCK_WIDTH, scrolled, time_left
-from .preview import PreviewFeeder
+from .preview import PreviewFeeder, prepare_preview
 from .train_view import TrainView
 
 if TYPE_CHECKING:
@@ -73,8 +73,8 @@ class TrainController:
         if self.feeder is not None:
             self.feeder.close()
         self._choice.close()
-        self.shelf.changed.disconnect(self._show_models)
-        self.engine.state_changed.disconnect(self._on_engine)
+        disconnect_from(self.shelf, "changed", self._show_models)
+        disconnect_from(self.engine, "state_changed", self._on_engine)
 
     # --- annotation -----------------------------------------------------------------------------
 
@@ -92,6 +92,9 @@ class TrainController:
         if image is None:
             return
         try:
+            if self.view.preview_box.isChecked():
+                # Now, because adding a layer holds up the viewer longer than anything while training may.
+                prepare_preview(self.viewer, image, self._choice.axes())
             layer = new_annotation(self.viewer, image, self._choice.axes())
         except UNetError as error:
             self.view.messages.say(str(error), "error")
@@ -117,13 +120,16 @@ class TrainController:
         try:
             labels = self._labels()
             planes, axes = self._planes(), self._choice.axes()
-            check_labels_fit(self._choice.image(), axes, labels)
+            image = self._choice.chosen()
+            check_labels_fit(image, axes, labels)
             settings = self._settings(labels)
             network = self.view.network.settings()
         except UNetError as error:
             self.view.messages.say(str(error), "error")
             return
-        start, image, name = self.view.start.currentData(), self._choice.image(), labels.name
+        start, name = self.view.start.currentData(), labels.name
+        if self.view.preview_box.isChecked():
+            prepare_preview(self.viewer, image, axes)
         self.view.set_busy(True)
         self.view.progress.wait("reading the annotation")
 

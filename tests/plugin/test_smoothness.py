@@ -1,0 +1,200 @@
+"""What keeps the viewer answering while something is computed."""
+
+import gc
+import weakref
+
+import numpy as np
+import pytest
+from napari.components import ViewerModel
+from napari.layers import Labels
+from qtpy.QtWidgets import QWidget
+
+from napari_unet.core.settings import PredictionSettings, options
+from napari_unet.plugin.collector import Hold
+from napari_unet.plugin.docking import painted_later
+from napari_unet.plugin.preview import is_preview, prepare_preview, show_preview, shows_answer
+from napari_unet.plugin.results import new_result
+from napari_unet.plugin.segment_view import SizeSlider
+
+
+class Ring:
+    """Garbage that only the collector can find."""
+
+    def __init__(self):
+        self.self = self
+
+
+# --- garbage -----------------------------------------------------------------------------------------------------
+
+
+def test_what_was_there_before_a_hold_is_collected_only_after_the_last_one():
+    ring = Ring()
+    gone = weakref.ref(ring)
+    first, second = Hold(), Hold()
+    del ring
+    gc.collect()
+    assert gone() is not None
+    first.release()
+    first.release()
+    gc.collect()
+    assert gone() is not None
+    second.release()
+    gc.collect()
+    assert gone() is None
+    assert gc.get_freeze_count() == 0
+
+
+def test_what_is_made_during_a_hold_is_collected_at_once():
+    with Hold():
+        ring = Ring()
+        gone = weakref.ref(ring)
+        del ring
+        gc.collect()
+        assert gone() is None
+
+
+def test_a_hold_ends_with_an_error():
+    with pytest.raises(ZeroDivisionError), Hold():
+        raise ZeroDivisionError
+    assert gc.get_freeze_count() == 0
+
+
+# --- painting ----------------------------------------------------------------------------------------------------
+
+
+def test_a_window_is_painted_again_soon_also_after_an_error(qtbot):
+    window = QWidget()
+    inner = QWidget(window)
+    qtbot.addWidget(window)
+    with pytest.raises(ZeroDivisionError), painted_later(inner):
+        assert not window.updatesEnabled()
+        raise ZeroDivisionError
+    qtbot.waitUntil(window.updatesEnabled)
+
+
+def test_a_window_that_is_gone_meanwhile_is_left_alone(qtbot):
+    window = QWidget()
+    with painted_later(window):
+        pass
+    window.deleteLater()
+    with qtbot.captureExceptions() as errors:
+        qtbot.wait(50)
+    assert not errors
+
+
+# --- layers that are there before they are needed ------------------------------------------------------------------
+
+
+@pytest.fixture
+def pictured():
+    """Return a viewer with a stack, and a layer being painted on it."""
+    viewer = ViewerModel()
+    image = viewer.add_image(np.zeros((4, 40, 60)), scale=(3, 2, 2), translate=(1, 5, 7))
+    viewer.dims.set_current_step(0, 2)
+    paint = viewer.add_labels(np.zeros((4, 40, 60), int), scale=(3, 2, 2), translate=(1, 5, 7))
+    paint.mode = "paint"
+    return viewer, image, paint
+
+
+def test_a_prepared_preview_is_empty_and_disturbs_nothing(pictured):
+    viewer, image, paint = pictured
+    prepare_preview(viewer, image, "zyx")
+    preview = viewer.layers[1]
+    assert is_preview(preview) and not shows_answer(preview)
+    assert preview.data.shape == (1, 40, 60) and not preview.data.any()
+    assert viewer.layers.selection.active is paint and paint.mode == "paint"
+    prepare_preview(viewer, image, "zyx")
+    assert len(viewer.layers) == 3
+
+
+def test_an_answer_fills_the_prepared_preview(pictured):
+    viewer, image, _ = pictured
+    prepare_preview(viewer, image, "zyx")
+    preview = viewer.layers[1]
+    show_preview(viewer, image, "zyx", (3,), (10, 20, 30, 60), np.full((10, 30), 7))
+    assert viewer.layers[1] is preview and shows_answer(preview)
+    assert preview.data.shape == (1, 10, 30)
+    np.testing.assert_allclose(preview.data_to_world((0, 0, 0)), image.data_to_world((3, 10, 30)))
+
+
+def test_a_preview_hidden_while_training_stays_hidden_until_the_next_training(pictured):
+    viewer, image, _ = pictured
+    prepare_preview(viewer, image, "zyx")
+    preview = viewer.layers[1]
+    box, labels = (0, 40, 0, 60), np.ones((40, 60), int)
+    show_preview(viewer, image, "zyx", (0,), box, labels)
+    preview.visible = False
+    show_preview(viewer, image, "zyx", (0,), box, labels)
+    assert not preview.visible
+    prepare_preview(viewer, image, "zyx")
+    assert not preview.visible
+    show_preview(viewer, image, "zyx", (0,), box, labels)
+    assert preview.visible
+
+
+def test_a_preview_moves_to_another_image_with_its_placement(pictured):
+    viewer, image, _ = pictured
+    prepare_preview(viewer, image, "zyx")
+    preview = viewer.layers[1]
+    other = viewer.add_image(np.zeros((4, 30, 30)), rotate=20, units=("um", "um", "um"), axis_labels=("z", "y", "x"))
+    show_preview(viewer, other, "zyx", (1,), (0, 30, 0, 30), np.ones((30, 30), int))
+    assert viewer.layers[1] is preview
+    assert (preview.units, preview.axis_labels) == (other.units, other.axis_labels)
+    np.testing.assert_allclose(preview.data_to_world((0, 9, 9)), other.data_to_world((1, 9, 9)))
+
+
+def test_a_preview_with_other_axes_is_made_anew(pictured):
+    viewer, image, _ = pictured
+    prepare_preview(viewer, image, "zyx")
+    flat = viewer.add_image(np.zeros((30, 30)))
+    prepare_preview(viewer, flat, "yx")
+    assert [layer.ndim for layer in viewer.layers if is_preview(layer)] == [2]
+
+
+@pytest.mark.parametrize("what", ["instances", "probabilities"])
+def test_a_result_is_shown_once_and_then_left_to_the_user(pictured, what):
+    viewer, image, _ = pictured
+    result = new_result(viewer, image, "zyx", what, "model")
+    layer = result.layer()
+    assert isinstance(layer, Labels) == (what == "instances")
+    assert not layer.visible
+    result.write(viewer, (2,), np.ones((40, 60)), ())
+    assert layer.visible
+    layer.visible = False
+    result.reveal()
+    result.write(viewer, (1,), np.ones((40, 60)), ())
+    assert not layer.visible
+    assert layer.data[1].all() and layer.data[2].all()
+
+
+# --- sizes of cells --------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def sizes(qtbot):
+    slider = SizeSlider(options(PredictionSettings)["smallest"], PredictionSettings().smallest)
+    qtbot.addWidget(slider)
+    return slider
+
+
+@pytest.mark.parametrize("area", [0, 15, 400, 5000, 40_000, 3_000_000])
+def test_any_area_has_room_above_it_on_the_slider(sizes, area):
+    sizes.set_value(area)
+    assert sizes.value() == area
+    assert 0 <= sizes.slider.value() < sizes.slider.maximum()
+    sizes.slider.setValue(sizes.slider.maximum())
+    assert sizes.value() >= max(5000, 4 * area)
+    sizes.slider.setValue(0)
+    assert sizes.value() == 0
+
+
+def test_a_typed_area_beyond_the_slider_is_kept(sizes):
+    sizes.box.setValue(70_000)
+    assert sizes.value() == 70_000
+    assert sizes.slider.value() == sizes.slider.maximum()
+
+
+def test_small_steps_are_fine_for_small_cells(sizes):
+    sizes.set_value(15)
+    sizes.slider.setValue(sizes.slider.value() + 1)
+    assert 15 < sizes.value() < 30
