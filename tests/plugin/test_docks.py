@@ -11,7 +11,7 @@ from napari.layers import Labels
 
 from napari_unet.core.synthetic import generate_stack
 from napari_unet.plugin.layers import view_box
-from napari_unet.plugin.preview import is_preview
+from napari_unet.plugin.preview import shows_answer
 from napari_unet.plugin.runner import Engine
 
 LONG = 60_000
@@ -25,7 +25,8 @@ def paint(layer, labels, plane=(), stop=110):
 
 
 def preview_of(viewer):
-    return next((layer for layer in viewer.layers if is_preview(layer)), None)
+    """Return the preview layer once an answer is shown in it, or None."""
+    return next((layer for layer in viewer.layers if shows_answer(layer)), None)
 
 
 def painted_disc(viewer, dock, click):
@@ -325,6 +326,22 @@ def test_sliders_change_the_result_but_not_what_was_edited(segmenting, click, qt
     segment.view.smallest.set_value(15)
     qtbot.waitUntil(lambda: any("edited by hand" in text for _, text in segment.view.messages.lines()))
     assert result.data[3, 3] == 77
+
+
+def test_all_planes_segmented_one_by_one_follow_the_sliders(segmenting, click, qtbot, done):
+    viewer, segment, _ = segmenting(stack())
+    for z in (3, 1, 0):
+        viewer.dims.set_current_step(0, z)
+        click(segment.view.run_button)
+        done(segment)
+    result = viewer.layers["picture cells"]
+    before = (result.data > 0).sum(axis=(1, 2))
+    assert len(set(segment.controller.result.jobs.values())) == 3
+    segment.view.threshold.setValue(0.9)
+    qtbot.waitUntil(lambda: bool(((result.data > 0).sum(axis=(1, 2)) < before)[[0, 1, 3]].all()), timeout=LONG)
+    qtbot.waitUntil(lambda: segment.controller.relabelling is None, timeout=LONG)
+    assert not [text for kind, text in segment.view.messages.lines() if kind == "warning"]
+    assert not result.data[[2, 4]].any()
 
 
 def test_probabilities_become_a_picture_and_classes_labels(segmenting, click, done):

@@ -399,7 +399,8 @@ def test_segmenting_and_relabelling(model, real, qtbot):
     assert probabilities.dtype == np.float32 and probabilities.shape == (96, 96)
     assert real.pid and 0 <= probabilities.min() < probabilities.max() <= 1
 
-    again = Seen(real.relabel(seen.job.id, PredictionSettings(what="probabilities"), [(0,), (2,), (1,)])).wait(qtbot)
+    again = Seen(real.relabel(dict.fromkeys([(0,), (2,), (1,)], seen.job.id), PredictionSettings(what="probabilities")))
+    again.wait(qtbot)
     assert again.of(PlaneLost) == [PlaneLost((1,))]
     np.testing.assert_allclose(again.of(PlaneResult)[1].labels, probabilities, atol=1e-3)
     # The threshold decides, from the same outputs.
@@ -407,7 +408,7 @@ def test_segmenting_and_relabelling(model, real, qtbot):
     counts = []
     for threshold in (max(0.01, middle - 0.05), min(0.99, middle + 0.05)):
         settings = PredictionSettings(threshold=threshold, smallest=0, separation="components")
-        labels = Seen(real.relabel(seen.job.id, settings, [(2,)])).wait(qtbot).of(PlaneResult)[0].labels
+        labels = Seen(real.relabel({(2,): seen.job.id}, settings)).wait(qtbot).of(PlaneResult)[0].labels
         counts.append(int((labels > 0).sum()))
         assert labels.dtype.kind == "i"
     assert counts[0] > counts[1]

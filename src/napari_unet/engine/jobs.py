@@ -76,12 +76,13 @@ def _planes(job: Job, model: Model) -> Planes:
 
 
 def relabel(job: Job) -> Generator[Event, None, None]:
-    """Label planes of an earlier job again, from its kept outputs and without the network."""
+    """Label planes of earlier jobs again, from their kept outputs and without the network."""
     settings = with_values(PredictionSettings(), job.payload["settings"])
-    for plane in map(tuple, job.payload["planes"]):
+    for wanted in job.payload["planes"]:
         if job.stop():
             return
-        outputs = _OUTPUTS.get(job.payload["source"], plane)
+        plane = tuple(wanted["plane"])
+        outputs = _OUTPUTS.get(wanted["job"], plane)
         yield PlaneLost(plane) if outputs is None else PlaneResult(plane, labels_from_outputs(outputs, settings))
 
 

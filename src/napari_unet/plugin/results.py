@@ -37,8 +37,8 @@ class Result:
         Kind of result, and the model that made it.
     array : WritableArray
         The layer's data.
-    job_id : int
-        The job whose network outputs are kept in the engine.
+    jobs : dict
+        By plane: the job whose network outputs of it the engine keeps.
     tuned : dict
         By plane: the tuning that its labels were made with.
     edited : bool
@@ -50,10 +50,11 @@ class Result:
     what: str
     model: str
     array: Any
-    job_id: int = 0
+    jobs: dict[tuple[int, ...], int] = field(default_factory=dict)
     tuned: dict[tuple[int, ...], Tuning] = field(default_factory=dict)
     edited: bool = False
     _layer: weakref.ref[Layer] | None = None
+    _veiled: bool = True
 
     def layer(self) -> Any:
         """Return the layer, or None when it was deleted and forgotten."""
@@ -72,11 +73,19 @@ class Result:
         """Put a plane's result in place, and redraw when it is on screen."""
         if not self.is_in(viewer):
             return
+        self.reveal()
         write_plane(self.array, self.axes, plane, values)
         self.tuned[plane] = tuning
         layer = self.layer()
         if viewer.dims.ndisplay == 3 or current_plane(viewer, layer, self.axes) == plane:
-            layer.refresh()
+            layer.refresh(extent=False)
+
+    def reveal(self) -> None:
+        """Show the layer, once; a user who hides it later is not overruled."""
+        layer = self.layer()
+        if self._veiled and layer is not None:
+            self._veiled = False
+            layer.visible = True
 
     def _on_paint(self, event: Any = None) -> None:
         self.edited = True
@@ -84,6 +93,9 @@ class Result:
 
 def new_result(viewer: ViewerModel, image: Image, axes: str, what: str, model: str) -> Result:
     """Return a result with an empty layer on top of the image, placed and named after it.
+
+    The layer is hidden until :meth:`Result.reveal`, because adding and drawing it at once would hold up the
+    viewer for twice as long.
 
     Raises
     ------
@@ -94,6 +106,7 @@ def new_result(viewer: ViewerModel, image: Image, axes: str, what: str, model: s
     result = Result(weakref.ref(image), axes, what, model, array)
     about = {
         "name": f"{image.name} {_NAMES[what]}",
+        "visible": False,
         "metadata": {OURS: {"result": what, "model": model}},
         **placement(image, axes),
     }

@@ -14,7 +14,7 @@ import threading
 import time
 import traceback
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -22,6 +22,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
+from qtpy.compat import isalive
 from qtpy.QtCore import QCoreApplication, QObject, Qt, QTimer, Signal
 
 from .. import runs
@@ -32,6 +33,7 @@ from ..core.errors import UNetError
 from ..core.events import Event, Stopped
 from ..core.settings import NetworkSettings, PredictionSettings, TrainingSettings, to_dict
 from ..engine import EngineClient, JobDone, JobFailed, PlaneLost, PlaneResult
+from .collector import Hold
 
 __all__ = ["Engine", "Job", "PlaneLost", "PlaneResult", "SegmentRequest", "TrainRequest"]
 
@@ -99,7 +101,7 @@ class Job(QObject):
     done : Signal()
         Exactly once, always last.
     id : int
-        Number of the job; the ``job_id`` of :meth:`Engine.relabel`. 0 until it was sent.
+        Number of the job, for :meth:`Engine.relabel`. 0 until it was sent.
     running : bool
         Whether ``done`` is still to come.
     folder : Path or None
@@ -193,7 +195,7 @@ class Engine(QObject):
         self._client.on_state = self._on_state
         self.state = self._client.state
         self.reason = ""
-        self._jobs: set[Job] = set()
+        self._jobs: dict[Job, Hold] = {}
         self._queue: deque[tuple[Job | None, Any]] = deque()
         self._woken = threading.Event()
         self._wake.connect(self._deliver, Qt.ConnectionType.QueuedConnection)
@@ -243,12 +245,20 @@ class Engine(QObject):
 
         return self._begin(prepare)
 
-    def relabel(self, job_id: int, settings: PredictionSettings, planes: Sequence[tuple[int, ...]]) -> Job:
-        """Label planes of a segmentation again from its kept outputs; :class:`PlaneLost` where there are none.
+    def relabel(self, sources: Mapping[tuple[int, ...], int], settings: PredictionSettings) -> Job:
+        """Label planes again from their kept outputs; :class:`PlaneLost` where there are none any more.
 
         Runs between two tiles or steps of a job that is under way.
+
+        Parameters
+        ----------
+        sources : mapping of tuple of int to int
+            By plane, in the order to be done: ``id`` of the job that segmented it.
+        settings : PredictionSettings
+            How to label.
         """
-        payload = {"source": job_id, "settings": to_dict(settings), "planes": [list(plane) for plane in planes]}
+        planes = [{"plane": list(map(int, plane)), "job": job_id} for plane, job_id in sources.items()]
+        payload = {"settings": to_dict(settings), "planes": planes}
         return self._begin(lambda job: ("relabel", payload, []))
 
     # ---- other threads to the main thread ---------------------------------------------------------
@@ -256,7 +266,7 @@ class Engine(QObject):
     def _begin(self, prepare: Callable[[Job], tuple[str, dict[str, Any], list[Any]]]) -> Job:
         """Return a new job, prepared and sent in a thread."""
         job = Job(self._client)
-        self._jobs.add(job)
+        self._jobs[job] = Hold()
         self._client.start()
         threading.Thread(target=self._submit, args=(job, prepare), name="unet-submit", daemon=True).start()
         return job
@@ -283,13 +293,16 @@ class Engine(QObject):
 
     def _post(self, job: Job | None, item: Any) -> None:
         """Append to the queue, and wake the main thread unless it is on its way already."""
+        # At the end of the process Qt takes this object apart: then nobody is left to be told.
+        if not isalive(self):
+            return
         self._queue.append((job, item))
         if not self._woken.is_set():
             self._woken.set()
             try:
                 self._wake.emit()
             except RuntimeError:
-                # Qt took this object apart at the end of the process: nobody is left to be told.
+                # Taken apart since the question.
                 _logger.debug("an event came after the end of the engine: %r", item)
 
     def _deliver(self) -> None:
@@ -311,8 +324,8 @@ class Engine(QObject):
             self.state_changed.emit(self.state)
             return
         job.deliver(item)
-        if not job.running:
-            self._jobs.discard(job)
+        if not job.running and job in self._jobs:
+            self._jobs.pop(job).release()
 
 
 def _snapshot(labels: Any) -> Any:

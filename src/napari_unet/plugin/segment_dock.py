@@ -14,11 +14,13 @@ from ..core.card import read_card
 from ..core.errors import DataError, UNetError
 from ..core.settings import PredictionSettings, validate, with_values
 from .choosers import ImageChoice
-from .docking import EngineUse, ThemeWatch, abandon_job, connect_job, own_viewer
+from .collector import Hold
+from .docking import EngineUse, ThemeWatch, abandon_job, connect_job, disconnect_from, own_viewer, painted_later
 from .layers import current_plane
 from .models import ModelEntry, Shelf, check_channels
 from .parts import DOCK_WIDTH, scrolled, time_left
 from .results import Result, Tuning, new_result
+from .runner import SegmentRequest
 from .segment_view import WHOLE, SegmentView
 
 if TYPE_CHECKING:
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
 TUNING = ("threshold", "smallest", "holes", "separation", "seed_height", "gap")
 """Settings that labels follow from without running the network again."""
 _THROTTLE_MS = 80
+_REVEAL_MS = 30
 
 
 class SegmentController:
@@ -71,8 +74,8 @@ class SegmentController:
         abandon_job(self.job)
         abandon_job(self.relabelling)
         self._choice.close()
-        self.shelf.changed.disconnect(self._show_models)
-        self.engine.state_changed.disconnect(self.view.show_engine)
+        disconnect_from(self.shelf, "changed", self._show_models)
+        disconnect_from(self.engine, "state_changed", self.view.show_engine)
 
     # --- what to segment with -------------------------------------------------------------------
 
@@ -125,19 +128,26 @@ class SegmentController:
         try:
             planes, model = self._planes()
             settings = validate(with_values(PredictionSettings(), self.view.values()))
-            image = self._choice.image()
+            image = self._choice.chosen()
             todo = self._todo(planes, image)
-            self.result = self._layer_for(image, settings.what, model, todo)
+            with Hold(), painted_later(self.view):
+                self.result = self._layer_for(image, settings.what, model, todo)
+                self._begin(SegmentRequest(planes, model, settings, todo))
         except UNetError as error:
             self.view.messages.say(str(error), "error")
-            return
-        from .runner import SegmentRequest
 
-        job = self.engine.segment(SegmentRequest(planes, model, settings, todo))
-        self.job, self._run_tuning = job, _tuning(settings)
+    def _begin(self, request: SegmentRequest) -> None:
+        """Hand the work to the engine, and follow it."""
+        job = self.engine.segment(request)
+        self.job, self._run_tuning = job, _tuning(request.settings)
+        QTimer.singleShot(_REVEAL_MS, self._reveal)
         self.view.set_busy(True)
         self.view.progress.wait("starting")
         connect_job(job, self._on_event, self._on_failed, self._on_done)
+
+    def _reveal(self) -> None:
+        if self.result is not None and self.result.is_in(self.viewer):
+            self.result.reveal()
 
     def _planes(self) -> tuple[Planes, str]:
         """Return the chosen image and model, which fit each other, or raise a readable error."""
@@ -156,8 +166,7 @@ class SegmentController:
         """Return the layer to fill: the last one while its planes are free, so that planes can be done one by one."""
         last, axes = self.result, self._choice.axes()
         same = last is not None and (last.image(), last.axes, last.what, last.model) == (image, axes, what, model)
-        if same and len(todo) == 1 and last.is_in(self.viewer) and not last.has(todo[0]):
-            last.tuned.clear()
+        if last is not None and same and len(todo) == 1 and last.is_in(self.viewer) and not last.has(todo[0]):
             return last
         return new_result(self.viewer, image, axes, what, model)
 
@@ -184,8 +193,9 @@ class SegmentController:
 
     def _on_planeresult(self, event: Any) -> None:
         if self.result is not None and self.job is not None:
-            self.result.job_id = self.job.id
-            self.result.write(self.viewer, tuple(event.plane), event.labels, self._run_tuning)
+            plane = tuple(event.plane)
+            self.result.jobs[plane] = self.job.id
+            self.result.write(self.viewer, plane, event.labels, self._run_tuning)
 
     def _on_planedone(self, event: events.PlaneDone) -> None:
         self._objects += event.objects
@@ -225,7 +235,7 @@ class SegmentController:
     def _relabel(self) -> None:
         """Bring all planes of the last result up to the present threshold and sizes, what is on screen first."""
         result = self.result
-        if result is None or not result.job_id or not result.is_in(self.viewer) or result.what == "probabilities":
+        if result is None or not result.is_in(self.viewer) or result.what == "probabilities":
             return
         if self.relabelling is not None:
             # Its done starts the next one, with whatever the sliders say then.
@@ -243,7 +253,8 @@ class SegmentController:
             )
             return
         here = current_plane(self.viewer, result.layer(), result.axes)
-        job = self.engine.relabel(result.job_id, settings, sorted(stale, key=lambda plane: plane != here))
+        sources = {plane: result.jobs[plane] for plane in sorted(stale, key=lambda plane: plane != here)}
+        job = self.engine.relabel(sources, settings)
         self.relabelling = job
         connect_job(
             job, lambda event: self._on_relabelled(result, event, tuning), self._on_failed, self._on_relabelling_done

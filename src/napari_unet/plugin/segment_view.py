@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from qtpy.QtCore import Qt, Signal
 from qtpy.QtWidgets import (
     QComboBox,
@@ -34,6 +36,7 @@ from .parts import Messages, Progress, button, dress_main_button, folded, headin
 CURRENT, WHOLE = "current", "whole"
 _SLIDER_STEPS = 100
 _SLIDER_LARGEST = 5000
+"""Square pixels at the right end at first; more once larger areas are shown."""
 
 
 class SizeSlider(QWidget):
@@ -43,6 +46,7 @@ class SizeSlider(QWidget):
 
     def __init__(self, option: Option, default: int) -> None:
         super().__init__()
+        self._largest = _SLIDER_LARGEST
         self.slider = QSlider(Qt.Orientation.Horizontal)
         self.slider.setRange(0, _SLIDER_STEPS)
         self.box = make_editor("smallest", option, default)
@@ -64,17 +68,23 @@ class SizeSlider(QWidget):
         return self.box.value()
 
     def set_value(self, value: int) -> None:
-        """Show an area in square pixels."""
+        """Show an area in square pixels, with as much room above it on the slider as large cells may need."""
+        self._largest = max(_SLIDER_LARGEST, 4 * value)
         self.box.setValue(value)
+        self._move_slider(value)
 
     def _on_box(self, value: int) -> None:
-        self.slider.blockSignals(True)
-        self.slider.setValue(round(_SLIDER_STEPS * min(1.0, value / _SLIDER_LARGEST) ** (1 / 3)))
-        self.slider.blockSignals(False)
+        self._largest = max(self._largest, value)
+        self._move_slider(value)
         self.value_changed.emit(value)
 
+    def _move_slider(self, value: int) -> None:
+        self.slider.blockSignals(True)
+        self.slider.setValue(round(_SLIDER_STEPS * (value / self._largest) ** (1 / 3)))
+        self.slider.blockSignals(False)
+
     def _on_slider(self, position: int) -> None:
-        self.box.setValue(round(_SLIDER_LARGEST * (position / _SLIDER_STEPS) ** 3))
+        self.box.setValue(round(self._largest * (position / _SLIDER_STEPS) ** 3))
 
 
 class SegmentView(QWidget):
@@ -168,7 +178,7 @@ class SegmentView(QWidget):
 
     # --- setters and getters ------------------------------------------------------------------
 
-    def values(self) -> dict[str, object]:
+    def values(self) -> dict[str, Any]:
         """Return the prediction settings as shown."""
         return {
             "what": get_value(self.what),
@@ -177,7 +187,7 @@ class SegmentView(QWidget):
             **self.advanced.values(),
         }
 
-    def show_values(self, values: dict[str, object]) -> None:
+    def show_values(self, values: dict[str, Any]) -> None:
         """Show some prediction settings, without announcing them as the user's."""
         self.blockSignals(True)
         self.advanced.show_values(values)
