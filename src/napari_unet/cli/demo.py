@@ -78,5 +78,7 @@ def _open_viewer(folder: Path) -> None:
     reason = loop.missing()
     if reason:
         print(f"napari is not opened: {reason}")
-    elif loop.open_viewer(folder):
+        return
+    print("opening napari with the layers; this command ends when its window is closed", flush=True)
+    if loop.open_viewer(folder):
         print("napari could not be opened here; the results are complete all the same")

@@ -110,17 +110,17 @@ def _write_scores(result: Result) -> None:
 
 
 def layers(result: Result, number: int) -> list[dict[str, Any]]:
-    """Return what the viewer shows of one image."""
+    """Return what the viewer shows of one image, the lowest layer first."""
     case, hidden = result.cases[number], {"visible": False}
     before, after = (labels_path(result.folder / n, case, result.cases) for n in ("labels_before", "labels"))
     out = [
         _layer("image", "image", case.image_path.absolute(), axes=case.planes.axes),
         _layer("truth", "labels", case.truth_path.absolute(), options=hidden),
-        _layer("before training", "labels", before.absolute(), options=hidden),
-        _layer("after training", "labels", after.absolute()),
     ]
     if number == result.number:
         out.append(_layer("painted", "labels", (result.folder / "painted.tif").absolute(), options=hidden))
+    out.append(_layer("before training", "labels", before.absolute(), options=hidden))
+    out.append(_layer("after training", "labels", after.absolute()))
     return out
 
 

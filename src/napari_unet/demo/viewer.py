@@ -1,4 +1,4 @@
-"""Open napari with the layers of a demo: ``python -m napari_unet.demo.viewer FOLDER``.
+"""Open napari with the layers of a demo: ``python -m napari_unet.demo FOLDER``.
 
 A process of its own, so that Qt and torch never share one.
 """
@@ -38,7 +38,7 @@ def write_layers(folder: Path, layers: Sequence[dict[str, Any]]) -> None:
 
 def open_viewer(folder: Path) -> int:
     """Open napari in a process of its own, wait until it is closed, and return its exit code."""
-    return subprocess.run([sys.executable, "-m", __name__, str(folder)], check=False).returncode
+    return subprocess.run([sys.executable, "-m", str(__package__), str(folder)], check=False).returncode
 
 
 def add_layers(viewer: Any, folder: Path) -> None:
@@ -64,7 +64,3 @@ def main(argv: Sequence[str] | None = None) -> int:
     viewer.reset_view()
     napari.run()
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
