@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import weakref
 from collections.abc import Callable, Iterator
@@ -108,6 +109,10 @@ class EngineUse:
         self._on_close.clear()
         if not self._open:
             self.engine.close()
+
+
+# When Python ends, Qt destroys docks in any order with what they would close; the engine has its own exit.
+atexit.register(EngineUse._open.clear)
 
 
 class _DockEvents(QObject):
