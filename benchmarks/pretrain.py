@@ -180,8 +180,11 @@ def save(learner: Learner, folder: Path, hours: float, scores: dict[str, float])
     learner.save_state(folder)
 
 
-def pretrain(folder: Path, hours: float, device: str, seed: int) -> None:
-    """Train for so many hours of wall-clock time, learning rate falling towards their end."""
+def pretrain(folder: Path, hours: float, device: str, seed: int, done: float = 0.0) -> None:
+    """Train for so many hours of wall-clock time, learning rate falling towards their end.
+
+    ``done`` is the share of the schedule that earlier runs went through.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     resume = folder if (folder / "state.safetensors").exists() else None
     train, spared = collect(seed)
@@ -193,7 +196,7 @@ def pretrain(folder: Path, hours: float, device: str, seed: int) -> None:
     begin = last = time.perf_counter()
     losses: list[float] = []
     while (elapsed := (time.perf_counter() - begin) / 3600) < hours:
-        loss = learner.train_step(elapsed / hours)
+        loss = learner.train_step(done + (1 - done) * elapsed / hours)
         losses.append(loss)
         if not np.isfinite(loss):
             learner.roll_back()
@@ -226,12 +229,13 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=Path("pretraining"))
     parser.add_argument("--device", default="auto")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--done", type=float, default=0.0, help="share of the schedule done by earlier runs")
     parser.add_argument("--export", type=Path, metavar="FOLDER")
     arguments = parser.parse_args()
     if arguments.export:
         export(arguments.export)
     else:
-        pretrain(arguments.output, arguments.hours, arguments.device, arguments.seed)
+        pretrain(arguments.output, arguments.hours, arguments.device, arguments.seed, arguments.done)
 
 
 if __name__ == "__main__":
