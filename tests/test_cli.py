@@ -316,7 +316,8 @@ def test_a_stack_stays_a_stack_with_its_axes(tmp_path: Path, model: Path, capsys
     tifffile.imwrite(tmp_path / "s.tif", stack, metadata={"axes": "TYX"})
     for name in ("o.tif", "o.ome.tif", "o.zarr"):
         assert run("segment", tmp_path / "s.tif", tmp_path / name, "--model", model) == 0
-        assert f"{name}: 5 x 70 x 90" in capsys.readouterr().out
+        out = capsys.readouterr().out
+        assert f"{name}: 5 x 70 x 90, " in out and "cells in 5 planes, counted plane by plane" in out
         planes = stores.open_picture(tmp_path / name).planes
         assert (planes.axes, planes.shape) == ("tyx", (5, 70, 90))
     first = stores.open_labels(tmp_path / "o.tif")[...]

@@ -134,8 +134,13 @@ class _Batch:
                     objects = int(event.metrics.get("objects", 0))
                 self._show(event, source, share, len(planes.indices()))
             out.save()
-        cells = f", {objects} cells" if self.settings.what == "instances" else ""
-        return f"{output}: {' x '.join(map(str, planes.shape))}{cells}"
+        return f"{output}: {' x '.join(map(str, planes.shape))}{self._counted(objects, len(planes.indices()))}"
+
+    def _counted(self, objects: int, planes: int) -> str:
+        """Return how many cells were found; one that is in several planes counts in each."""
+        if self.settings.what != "instances":
+            return ""
+        return f", {objects} cells" + (f" in {planes} planes, counted plane by plane" if planes > 1 else "")
 
     def _show(self, event: PredictionEvent, source: Path, share: _Share, planes: int) -> None:
         """Show one event of a prediction as a part of the whole batch."""
