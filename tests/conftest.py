@@ -21,7 +21,8 @@ def no_leaked_widgets(request):
         return
     from qtpy.QtWidgets import QApplication
 
-    before = set(map(id, _widgets(QApplication)))
+    # The widgets themselves and not their ids: Qt's own have no lasting Python object unless one is held.
+    before = _widgets(QApplication)
     yield
     leaked = _leaked(QApplication, before)
     if leaked:
@@ -44,9 +45,10 @@ def _leaked(application, before):
     for _ in range(3):
         QCoreApplication.sendPostedEvents(None, QEvent.Type.DeferredDelete)
         QCoreApplication.processEvents()
+    now, known = _widgets(application), set(map(id, before))
     top = set(map(id, application.topLevelWidgets()))
     return [
         f"{type(widget).__module__}.{type(widget).__name__}"
-        for widget in _widgets(application)
-        if id(widget) not in before and (type(widget).__module__.startswith("napari_unet") or id(widget) in top)
+        for widget in now
+        if id(widget) not in known and (type(widget).__module__.startswith("napari_unet") or id(widget) in top)
     ]
