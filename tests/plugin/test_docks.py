@@ -456,3 +456,24 @@ def test_both_docks_fit_on_a_small_screen_without_scrolling(docks, qtbot):
         room = 800 - 45 - 30
         assert dock.view.minimumSizeHint().width() <= 330
         assert dock.view.sizeHint().height() <= room
+
+
+def test_docks_share_a_tab_bar_and_the_newest_is_in_front(docks, qtbot):
+    viewer, train, segment = docks("Annotate and train", "Segment", show=True)
+    window = viewer.window._qt_window
+    frames = [train.parent(), segment.parent()]
+    qtbot.waitUntil(lambda: window.tabifiedDockWidgets(frames[0]) == [frames[1]])
+    qtbot.waitUntil(lambda: not segment.visibleRegion().isEmpty() and train.visibleRegion().isEmpty())
+
+
+def test_a_result_is_not_taken_for_an_annotation(docks, click):
+    viewer, train = docks("Annotate and train")
+    viewer.add_image(discs()[0], name="discs")
+    result = viewer.add_labels(discs()[1], name="cells", metadata={"napari_unet": {"result": "instances"}})
+    assert train.view.annotation.layer() is None
+    click(train.view.train_button)
+    assert "click New annotation" in errors(train.view)[0]
+    train.view.annotation.choose(result)
+    assert train.view.annotation.layer() is result
+    click(train.view.new_button)
+    assert train.view.annotation.layer() is viewer.layers["discs annotation"]

@@ -40,7 +40,7 @@ class LayerCombo(QComboBox):
     def __init__(self, tooltip: str, empty: str) -> None:
         super().__init__()
         self._layers: list[weakref.ref[Layer]] = []
-        self._empty = empty
+        self.setPlaceholderText(empty)
         self.setToolTip(f"<span>{tooltip}</span>")
         self.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
         self.setMinimumContentsLength(8)
@@ -54,16 +54,19 @@ class LayerCombo(QComboBox):
         index = self.currentIndex()
         return self._layers[index]() if 0 <= index < len(self._layers) else None
 
-    def show_layers(self, layers: Sequence[Layer]) -> None:
-        """Offer these layers; the present choice stays where it is still among them."""
+    def show_layers(self, layers: Sequence[Layer], likely: Callable[[Layer], bool] = lambda layer: True) -> None:
+        """Offer these layers; the present choice stays where it is still among them.
+
+        Otherwise the last one is chosen that is likely to be meant, or none.
+        """
         before = self.layer()
         self.blockSignals(True)
         self.clear()
         self._layers = [weakref.ref(layer) for layer in layers]
-        self.addItems([layer.name for layer in layers] or [self._empty])
+        self.addItems([layer.name for layer in layers])
         self.setEnabled(bool(layers))
-        kept = next((i for i, layer in enumerate(layers) if layer is before), len(layers) - 1)
-        self.setCurrentIndex(max(0, kept))
+        kept = [i for i, layer in enumerate(layers) if layer is before]
+        self.setCurrentIndex((kept or [i for i, layer in enumerate(layers) if likely(layer)] or [-1])[-1])
         self.blockSignals(False)
         if self.layer() is not before:
             self.layer_changed.emit()
@@ -352,6 +355,11 @@ def labels_of(viewer: ViewerModel) -> list[Any]:
     from napari.layers import Labels
 
     return [layer for layer in viewer.layers if isinstance(layer, Labels) and not is_preview(layer)]
+
+
+def is_painting(layer: Layer) -> bool:
+    """Return whether a Labels layer is meant to be painted on, other than what a network has made."""
+    return "result" not in note(layer)
 
 
 def noted_axes(image: Image) -> str:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from qtpy.compat import isalive
 from qtpy.QtCore import QEvent, QObject, QTimer
-from qtpy.QtWidgets import QWidget
+from qtpy.QtWidgets import QDockWidget, QMainWindow, QWidget
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -84,6 +84,7 @@ class EngineUse:
         from .runner import Engine
 
         self.engine = Engine.shared()
+        self.dock = dock
         self._on_close: list[Callable[[], None]] = []
         self._open.append(self)
         self._events = _DockEvents(dock, self.close)
@@ -115,6 +116,27 @@ class EngineUse:
 atexit.register(EngineUse._open.clear)
 
 
+def gather(dock: QWidget) -> None:
+    """Put a dock behind the same tab bar as the one that is open already, where each has its full height."""
+    window, frame = dock.window(), _frame(dock)
+    others = [_frame(use.dock) for use in EngineUse._open if use.dock is not dock and isalive(use.dock)]
+    for other in others:
+        if not isinstance(window, QMainWindow) or frame is None or other is None or other.window() is not window:
+            continue
+        if window.dockWidgetArea(frame) == window.dockWidgetArea(other) and not window.tabifiedDockWidgets(frame):
+            window.tabifyDockWidget(other, frame)
+            # Later: the tab bar is not there yet.
+            QTimer.singleShot(0, lambda: frame.raise_() if isalive(frame) else None)
+
+
+def _frame(dock: QWidget) -> QDockWidget | None:
+    """Return the frame that napari has put around a dock."""
+    parent: Any = dock.parent()
+    while parent is not None and not isinstance(parent, QDockWidget):
+        parent = parent.parent()
+    return parent
+
+
 class _DockEvents(QObject):
     """Follows a dock into and out of its window."""
 
@@ -143,6 +165,7 @@ class _DockEvents(QObject):
             self._gone()
         elif self._dock.parent() is not None:
             self._docked = True
+            gather(self._dock)
             window = self._own_window()
             if window is not None:
                 window.removeEventFilter(self)

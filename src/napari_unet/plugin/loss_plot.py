@@ -16,6 +16,8 @@ _PENS = {
 _REDRAW_MS = 250
 _MOST_POINTS = 2000
 _SMOOTH = 0.9
+# Above the curves, for the legend.
+_HEADROOM = 1.3
 
 
 class Curve:
@@ -56,7 +58,7 @@ class LossPlot(QWidget):
 
         self._pg = pyqtgraph
         self.plot = pyqtgraph.PlotWidget(background=None)
-        self.plot.setMinimumHeight(130)
+        self.plot.setMinimumHeight(110)
         self.plot.setMenuEnabled(False)
         self.plot.hideButtons()
         self.plot.setMouseEnabled(x=False, y=False)
@@ -67,7 +69,7 @@ class LossPlot(QWidget):
             "<span>How wrong the network is: on the patches that it learns from, and on the painted cells that are "
             "kept apart. Lower is better; the star marks the model that is kept, which finds the most cells.</span>"
         )
-        self._legend = self.plot.addLegend(offset=(-4, 4), labelTextSize="8pt", verSpacing=-4)
+        self._legend = self.plot.addLegend(offset=(-4, 4), labelTextSize="8pt", verSpacing=-4, colCount=2)
         self._raw = self.plot.plot()
         self._line = self.plot.plot(name="training")
         self._points = self.plot.plot(name="cells kept apart", symbolSize=5)
@@ -134,4 +136,4 @@ class LossPlot(QWidget):
         values = [*smooth, *self.validation.y]
         top = float(max(values)) if values else 1.0
         self.plot.setXRange(0, max(times), padding=0.02)
-        self.plot.setYRange(0, top * 1.15 if top > 0 else 1.0, padding=0)
+        self.plot.setYRange(0, top * _HEADROOM if top > 0 else 1.0, padding=0)

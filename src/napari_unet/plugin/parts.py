@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import html
 from collections.abc import Sequence
+from typing import Any
 
-from qtpy.QtCore import Qt
-from qtpy.QtGui import QIcon
+from qtpy.compat import isalive
+from qtpy.QtCore import Qt, QTimer
+from qtpy.QtGui import QIcon, QPixmap
 from qtpy.QtWidgets import (
     QFrame,
     QHBoxLayout,
@@ -64,10 +66,20 @@ class Messages(QLabel):
         if text and (kind, text) not in self._lines:
             self._lines = [*self._lines, (kind, text)][-4:]
         self._render()
+        # Later: first the layout has to make room for it.
+        QTimer.singleShot(0, self._come_into_view)
 
     def lines(self) -> list[tuple[str, str]]:
         """Return the shown (kind, text) pairs."""
         return list(self._lines)
+
+    def _come_into_view(self) -> None:
+        """Have the dock scrolled to where the newest words are, or a small screen would hide them."""
+        area: Any = self.parent() if isalive(self) else None
+        while area is not None and not isinstance(area, QScrollArea):
+            area = area.parent()
+        if area is not None and self._lines:
+            area.ensureVisible(0, self.geometry().bottom(), 0, 4)
 
     def _render(self) -> None:
         colours = _COLOURS[self._theme]
@@ -122,8 +134,11 @@ def heading(text: str) -> QLabel:
 
 def folded(title: str, content: QWidget) -> QCollapsible:
     """Return the content under a title, folded away until the title is clicked."""
-    # The arrow is part of the text: superqt paints its own in black, whatever the theme.
-    fold = QCollapsible(f"▸ {title}", expandedIcon=QIcon(), collapsedIcon=QIcon())
+    # The arrow is part of the text: superqt paints its own in black, whatever the theme. A null icon would
+    # not do, as PySide takes it for none.
+    nothing = QPixmap(1, 1)
+    nothing.fill(Qt.GlobalColor.transparent)
+    fold = QCollapsible(f"▸ {title}", expandedIcon=QIcon(nothing), collapsedIcon=QIcon(nothing))
     fold.toggled.connect(lambda expanded: fold.setText(f"{'▾' if expanded else '▸'} {title}"))
     fold.layout().setContentsMargins(0, 0, 0, 0)
     fold.setDuration(0)

@@ -17,7 +17,7 @@ from ..core.errors import DataError, UNetError
 from ..core.settings import TrainingSettings, with_values
 from .annotate import background_label, new_annotation, select_background, select_next_cell
 from .background import Background
-from .choosers import SCRATCH, ImageChoice, labels_of
+from .choosers import SCRATCH, ImageChoice, is_painting, labels_of
 from .docking import EngineUse, ThemeWatch, abandon_job, connect_job, disconnect_from, own_viewer
 from .layers import check_labels_fit, collect, full_data
 from .models import ModelEntry, Shelf
@@ -79,7 +79,7 @@ class TrainController:
     # --- annotation -----------------------------------------------------------------------------
 
     def _on_layers(self) -> None:
-        self.view.annotation.show_layers(labels_of(self.viewer))
+        self.view.annotation.show_layers(labels_of(self.viewer), likely=is_painting)
         self.view.new_button.setEnabled(self._choice.image() is not None)
         self._show_annotation()
 

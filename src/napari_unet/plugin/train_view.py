@@ -12,7 +12,7 @@ from .forms import SettingsForm, advanced_names, caption, plain_form, simple_nam
 from .loss_plot import LossPlot
 from .parts import Messages, Progress, button, column, dress_main_button, folded, heading, row
 
-_PLOT_HEIGHT = 140
+_PLOT_HEIGHT = 118
 
 
 class TrainView(QWidget):
