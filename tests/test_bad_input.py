@@ -181,7 +181,7 @@ def test_training_on_images_that_are_one_pixel_wide(tmp_path: Path, model: Path)
 def test_complex_images(tmp_path: Path, pictures: tuple[Path, Path], model: Path, complains: Any) -> None:
     path = rewrite(pictures[0] / "cells0.tif", noise(96, 96).astype(np.complex64))
     assert "complex64" in complains("segment", path, tmp_path / "o.tif", "--model", model)
-    assert "complex64" in complains(*train_words(pictures, model))
+    assert "cells0.tif: The image holds complex64" in complains(*train_words(pictures, model))
 
 
 def test_a_model_with_other_channels_than_the_image(tmp_path: Path, model: Path, complains: Any) -> None:

@@ -191,7 +191,7 @@ def annotated_images(
         When labels do not fit their image.
     """
     pairs = pair(images, labels)
-    pictures = {p.image: open_picture(p.image, axes) for p in pairs}
+    pictures = {p.image: _opened(p.image, axes) for p in pairs}
     if grey is None:
         grey = len({p.planes.channels for p in pictures.values()}) > 1
     out = []
@@ -203,3 +203,11 @@ def annotated_images(
                 name = f"{picture.name} {plane}" if plane else picture.name
                 out.append(AnnotatedImage(planes.read(plane, slice(None), slice(None)), values, name=name))
     return out
+
+
+def _opened(path: Path, axes: str | None) -> Picture:
+    """Return a picture; what is wrong with it is told with its name, as it is one of many."""
+    try:
+        return open_picture(path, axes)
+    except DataError as error:
+        raise DataError(f"{path.name}: {error}") from error
