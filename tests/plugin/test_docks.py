@@ -301,7 +301,8 @@ def test_the_current_plane_comes_first_and_cancel_keeps_it(segmenting, click, qt
     filled = [index for index, plane in enumerate(result.data) if plane.any()]
     assert 100 in filled
     assert len(filled) < 200
-    assert "kept" in segment.view.messages.lines()[-1][1]
+    assert [kind for kind, _ in segment.view.messages.lines()] == ["warning"]
+    assert "kept" in segment.view.messages.lines()[0][1]
     click(segment.view.run_button)
     qtbot.wait(200)
     click(segment.view.run_button)

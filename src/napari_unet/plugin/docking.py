@@ -84,13 +84,21 @@ class EngineUse:
         from .runner import Engine
 
         self.engine = Engine.shared()
-        self.dock = dock
+        # Held weakly, or what Qt holds of this would keep the dock alive.
+        self._dock = weakref.ref(dock)
         self._on_close: list[Callable[[], None]] = []
         self._open.append(self)
-        self._events = _DockEvents(dock, self.close)
+        # Its parent, the dock, keeps it.
+        _DockEvents(dock, self.close)
         dock.destroyed.connect(lambda: self.close())
         # Started when the dock has been painted, so that it costs the click nothing.
         QTimer.singleShot(0, self._start)
+
+    @classmethod
+    def docks(cls) -> list[QWidget]:
+        """Return the docks that are open."""
+        docks = [use._dock() for use in cls._open]
+        return [dock for dock in docks if dock is not None and isalive(dock)]
 
     def on_close(self, function: Callable[[], None]) -> None:
         """Have a function called once, when the dock is gone; its widgets may be deleted by then."""
@@ -119,7 +127,7 @@ atexit.register(EngineUse._open.clear)
 def gather(dock: QWidget) -> None:
     """Put a dock behind the same tab bar as the one that is open already, where each has its full height."""
     window, frame = dock.window(), _frame(dock)
-    others = [_frame(use.dock) for use in EngineUse._open if use.dock is not dock and isalive(use.dock)]
+    others = [_frame(other) for other in EngineUse.docks() if other is not dock]
     for other in others:
         if not isinstance(window, QMainWindow) or frame is None or other is None or other.window() is not window:
             continue
@@ -140,11 +148,15 @@ def _frame(dock: QWidget) -> QDockWidget | None:
 class _DockEvents(QObject):
     """Follows a dock into and out of its window."""
 
+    # Here too, because PySide delivers events to an object whose own attributes are gone already.
+    _dock: QWidget | None = None
+    _window: weakref.ref[QWidget] | None = None
+
     def __init__(self, dock: QWidget, gone: Callable[[], None]) -> None:
         super().__init__(dock)
         self._dock, self._gone = dock, gone
         # Held weakly, or the window would live for as long as what it contains.
-        self._window: weakref.ref[QWidget] | None = None
+        self._window = None
         self._docked = False
         dock.installEventFilter(self)
 
@@ -159,18 +171,19 @@ class _DockEvents(QObject):
         return False
 
     def _on_parent(self) -> None:
-        if not isalive(self) or not isalive(self._dock):
+        dock = self._dock
+        if dock is None or not isalive(self) or not isalive(dock):
             return
-        if self._dock.parent() is None and self._docked:
+        if dock.parent() is None and self._docked:
             self._gone()
-        elif self._dock.parent() is not None:
+        elif dock.parent() is not None:
             self._docked = True
-            gather(self._dock)
+            gather(dock)
             window = self._own_window()
             if window is not None:
                 window.removeEventFilter(self)
-            self._window = weakref.ref(self._dock.window())
-            self._dock.window().installEventFilter(self)
+            self._window = weakref.ref(dock.window())
+            dock.window().installEventFilter(self)
 
     def _own_window(self) -> QWidget | None:
         window = self._window() if self._window is not None else None
@@ -178,7 +191,7 @@ class _DockEvents(QObject):
 
     def _on_window_close(self) -> None:
         window = self._own_window()
-        if window is None or not window.isVisible():
+        if self._dock is not None and (window is None or not window.isVisible()):
             self._gone()
 
 

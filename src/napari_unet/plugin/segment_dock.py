@@ -140,6 +140,8 @@ class SegmentController:
         """Hand the work to the engine, and follow it."""
         job = self.engine.segment(request)
         self.job, self._run_tuning = job, _tuning(request.settings)
+        self._objects = self._done_planes = 0
+        self._stopped = False
         QTimer.singleShot(_REVEAL_MS, self._reveal)
         self.view.set_busy(True)
         self.view.progress.wait("starting")
@@ -183,7 +185,6 @@ class SegmentController:
             handler(event)
 
     def _on_started(self, event: events.Started) -> None:
-        self._objects = self._done_planes = 0
         self.view.progress.wait(f"segmenting on {event.device}")
         for text in event.notes:
             self.view.messages.say(text)
@@ -208,15 +209,17 @@ class SegmentController:
         self.view.messages.say(event.message, "warning")
 
     def _on_stopped(self, event: events.Stopped) -> None:
-        planes = "1 plane" if self._done_planes == 1 else f"{self._done_planes} planes"
-        self.view.messages.say(f"Cancelled; {planes} segmented so far are kept.", "warning")
+        planes, verb = ("1 plane", "is") if self._done_planes == 1 else (f"{self._done_planes} planes", "are")
+        self._stopped = True
+        self.view.messages.say(f"Cancelled; {planes} segmented so far {verb} kept.", "warning")
 
     def _on_finished(self, event: events.Finished) -> None:
-        self._finished = True
+        if self._stopped:
+            # Said already; the end of what was begun follows every stop.
+            return
         cells = f"{self._objects} cells in " if self.result is not None and self.result.what == "instances" else ""
         planes = "1 plane" if self._done_planes == 1 else f"{self._done_planes} planes"
-        if not event.message:
-            self.view.messages.say(f"Segmented {cells}{planes} in {event.elapsed:.1f} s.", "done")
+        self.view.messages.say(f"Segmented {cells}{planes} in {event.elapsed:.1f} s.", "done")
 
     def _on_failed(self, message: str) -> None:
         self.view.messages.say(message, "error")
