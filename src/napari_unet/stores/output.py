@@ -199,7 +199,7 @@ class FileOutput(LabelOutput):
 
     def _stored_dtype(self) -> np.dtype[Any]:
         """Return the type that holds every value."""
-        dtype = np.dtype(self.array.dtype)
+        dtype: np.dtype[Any] = np.dtype(self.array.dtype)
         if dtype.kind == "f" or dtype == np.uint8:
             return dtype
         largest = max((int(np.asarray(self.array[p]).max()) for p in np.ndindex(*self.array.shape[:-2])), default=0)

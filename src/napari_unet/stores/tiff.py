@@ -194,7 +194,8 @@ class TiffPages:
         local = list(key)
         for axis, (start, _) in zip((at, at + 1), (rows, columns), strict=True):
             local[axis] = _shifted(key[axis], start, self.page_shape[axis])
-        return block[tuple(local)]
+        inside: NDArray[Any] = block[tuple(local)]
+        return inside
 
     @staticmethod
     def _span(key: int | slice, size: int) -> tuple[int, int]:

@@ -116,7 +116,9 @@ def create_zarr(path: Path, shape: tuple[int, ...], axes: str, dtype: Any) -> Wr
     zarr = _zarr()
     group = zarr.open_group(str(path), mode="w-", zarr_format=3)
     chunks = tuple(min(n, CHUNK) if a in "yx" else 1 for a, n in zip(axes, shape, strict=True))
-    array = group.create_array("0", shape=shape, chunks=chunks, dtype=dtype, dimension_names=list(axes), fill_value=0)
+    array: WritableArray = group.create_array(
+        "0", shape=shape, chunks=chunks, dtype=dtype, dimension_names=list(axes), fill_value=0
+    )
     scale = [{"type": "scale", "scale": [1.0] * len(shape)}]
     multiscale = {
         "name": path.name,
