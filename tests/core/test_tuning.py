@@ -104,9 +104,28 @@ def test_without_cells_nothing_is_measured(predictor):
     assert predictor.asked == 0
 
 
-def test_the_smallest_area_is_half_of_what_nearly_all_exceed():
+def test_the_smallest_area_is_a_quarter_of_what_nearly_all_exceed():
     labels = np.zeros((40, 40), np.int32)
     for index in range(20):
         labels[2 * index, : index + 20] = index + 1
-    assert smallest_area([labels]) == pytest.approx(np.percentile(np.arange(20, 40), 5) / 2)
+    assert smallest_area([labels]) == pytest.approx(np.percentile(np.arange(20, 40), 5) / 4)
     assert smallest_area([]) == smallest_area([np.zeros((3, 3), int)]) == 0
+
+
+def test_specks_raise_the_smallest_cell(predictor):
+    labels = grid_of_cells()
+    specks = labels.copy()
+    specks[::15, ::15][labels[::15, ::15] == 0] = 99
+    outputs = answer(labels, dip=0.0)
+    outputs["classes"][1][specks == 99], outputs["classes"][0][specks == 99] = 0.9, 0.1
+    predictor.answers = [outputs]
+    chosen = tuning.tune(predictor, Split((), (sample_of(labels),)), PredictionSettings(smallest=1), 1.0)
+    assert chosen == {"smallest": 2}
+
+
+def test_sparse_paint_leaves_the_settings_alone(predictor):
+    labels = grid_of_cells()
+    predictor.answers = [answer(labels, dip=0.3)]
+    sample = sample_of(labels)
+    sample.known.mask[labels == 0] = False
+    assert tuning.tune(predictor, Split((), (sample,)), PredictionSettings(), 1.0) == {"smallest": 15}

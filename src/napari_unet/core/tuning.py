@@ -22,9 +22,12 @@ CANDIDATES: dict[str, tuple[Any, ...]] = {
     "threshold": (0.3, 0.4, 0.5, 0.6, 0.7),
 }
 """What is tried for each setting, one setting after the other."""
+_LARGER = (2, 4)
+"""Times the smallest cell's area that are tried too, where specks are many."""
 _IOUS = (0.5, 0.6, 0.7, 0.8)
 _FEWEST_CELLS = 8
 _MOST_SAMPLES = 4
+_DENSE = 0.8
 _LEAST_GAIN = 0.01
 """Gain in mean AP below which a setting stays as it is: on few cells less than that is chance."""
 
@@ -37,7 +40,8 @@ def tune(predictor: Predictor, split: Split, base: PredictionSettings, scale: fl
     predictor : Predictor
         The trained network.
     split : Split
-        Measured on its validation part; with fewer than eight cells there, on the rest too.
+        Measured on its validation part; with fewer than eight cells there, on the rest too. Sparsely
+        painted samples are left out.
     base : PredictionSettings
         What to start from; ``smallest`` in pixels of the image's own size.
     scale : float
@@ -63,6 +67,10 @@ def tune(predictor: Predictor, split: Split, base: PredictionSettings, scale: fl
         if tried[value] > best + _LEAST_GAIN:
             best, chosen[name] = tried[value], value
             settings = dataclasses.replace(settings, **{name: value})
+    for factor in _LARGER:
+        value = mean_ap(measured, dataclasses.replace(settings, smallest=round(base.smallest * factor * scale**2)))
+        if value > best + _LEAST_GAIN:
+            best, chosen["smallest"] = value, base.smallest * factor
     return chosen
 
 
@@ -82,7 +90,16 @@ def _samples(split: Split) -> list[Sample]:
     by_cells = sorted(split.validation, key=lambda s: -s.cells)
     if sum(s.cells for s in by_cells) < _FEWEST_CELLS:
         by_cells += sorted(split.train, key=lambda s: -s.cells)
-    return [s for s in by_cells if s.cells][:_MOST_SAMPLES]
+    return [s for s in by_cells if s.cells and _is_dense(s)][:_MOST_SAMPLES]
+
+
+def _is_dense(sample: Sample) -> bool:
+    """Return whether nearly all of the region to measure on is known.
+
+    Where neighbours are unknown, a cell joined to one costs nothing, and the choice would favour joining.
+    """
+    y0, y1, x0, x1 = known_box(sample)
+    return float(sample.known.mask[y0:y1, x0:x1].mean()) > _DENSE
 
 
 def _outputs(predictor: Predictor, sample: Sample) -> Measured:
