@@ -160,7 +160,10 @@ def _samples(
         if not known.mask.any():
             continue
         planes = _as_planes(item)
-        normalisation = plane_normalisation(planes, ())
+        try:
+            normalisation = plane_normalisation(planes, ())
+        except DataError as error:
+            raise DataError(f"{item.name}: {error}") from error
         if normalisation.constant:
             raise DataError(
                 f"{item.name} is constant: every grey value is {normalisation.low[0]:g}. "
