@@ -83,9 +83,9 @@ def segmented(model: Any, pictures: list[Picture], diameter: float) -> list[NDAr
     """Return the instance labels of the pictures, by default settings but for the diameter."""
     from napari_unet.core.arrays import Planes
     from napari_unet.core.prediction import predict
-    from napari_unet.core.settings import PredictionSettings
+    from napari_unet.core.settings import PredictionSettings, with_values
 
-    settings, found = PredictionSettings(diameter=diameter), []
+    settings, found = with_values(PredictionSettings(), {**model.card.prediction, "diameter": diameter}), []
     for picture in pictures:
         labels = np.zeros(picture.truth.shape, np.int32)
         for _ in predict(model, Planes(picture.image, "yx"), labels, settings=settings):

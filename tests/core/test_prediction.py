@@ -247,6 +247,15 @@ def test_classes_and_probabilities(tiny_model: Make) -> None:
     np.testing.assert_allclose(kept[0]["classes"].sum(axis=0), 1, atol=1e-5)
 
 
+def test_the_card_says_how_to_segment_unless_told_otherwise(tiny_model: Make) -> None:
+    model = tiny_model()
+    card = dataclasses.replace(model.card, prediction={"what": "probabilities"})
+    image = Planes(np.random.default_rng(0).random((40, 50)), "yx")
+    found = np.zeros(image.shape, np.float32)
+    list(predict(Model(model.network, card), image, found))
+    assert 0 < found.mean() < 1 and not np.isin(found, (0, 1)).all()
+
+
 def test_mirror_averaging_is_symmetric(tiny_model: Make) -> None:
     model = tiny_model()
     image = np.random.default_rng(0).random((48, 48)).astype(np.float32)

@@ -27,7 +27,7 @@ from .errors import DataError, ModelError, OutOfMemoryError
 from .events import Adapted, Finished, PlaneDone, PredictionEvent, Started, Stopped, TileDone
 from .instances import Outputs, labels_from_outputs
 from .package import Model
-from .settings import PredictionSettings, validate
+from .settings import PredictionSettings, validate, with_values
 from .tiles import Tile, split_axis
 from .unet import CLASSES, UNet
 
@@ -218,7 +218,7 @@ def predict(
     output : WritableArray
         Filled with labels, classes or probabilities; its shape is ``image.shape``.
     settings : PredictionSettings, optional
-        Options.
+        Options; by default those that the model's card recommends.
     stop : callable
         Asked before every tile; when it returns True, planes done are kept and no other is begun.
     planes : sequence of tuple, optional
@@ -235,7 +235,8 @@ def predict(
     UNetError
         For data, models and devices that cannot be used.
     """
-    job = _Job.create(model, image, output, validate(settings or PredictionSettings()))
+    chosen = settings or with_values(PredictionSettings(), model.card.prediction)
+    job = _Job.create(model, image, output, validate(chosen))
     todo = list(image.indices() if planes is None else planes)
     yield Started("predict", str(job.predictor.compute.device), job.predictor.compute.precision, len(todo))
     begin, objects = time.perf_counter(), 0
