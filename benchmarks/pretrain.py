@@ -174,7 +174,8 @@ def measure(learner: Learner, spared: dict[str, list[Sample]]) -> dict[str, floa
 
 def save(learner: Learner, folder: Path, hours: float, scores: dict[str, float]) -> None:
     """Write the averaged model and the state to go on from."""
-    entry = {**learner.plan.ledger, "hours_of_last_run": round(hours, 2), "steps": learner.step, "seed": learner.settings.seed}
+    run = {"hours_of_last_run": round(hours, 2), "steps": learner.step, "seed": learner.settings.seed}
+    entry = {**learner.plan.ledger, **run}
     card = dataclasses.replace(
         learner.plan.model.card, ledger=(entry,), metrics={f"f1_{k}": v for k, v in scores.items()}
     )
