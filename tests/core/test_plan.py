@@ -12,7 +12,7 @@ from conftest import cells_picture, discs
 from napari_unet.core.annotation import AnnotatedImage
 from napari_unet.core.errors import DataError, DeviceError, SettingsError, UNetError
 from napari_unet.core.package import Model
-from napari_unet.core.plan import _NEAR_ENOUGH, _SCRATCH_RANGE, choose_scale, resolve
+from napari_unet.core.plan import _LARGER, _SCRATCH_RANGE, _SMALLER, choose_scale, resolve
 from napari_unet.core.settings import NetworkSettings, TrainingSettings
 
 CPU = TrainingSettings(device="cpu", precision="float32")
@@ -31,7 +31,7 @@ def planned(*items: AnnotatedImage, **chosen: Any) -> Any:
 
 def test_a_plan_is_complete() -> None:
     plan = planned(name="mine")
-    assert plan.settings.learning_rate == 1e-3 and plan.compute.precision == "float32"
+    assert plan.settings.learning_rate == 5e-4 and plan.compute.precision == "float32"
     assert plan.model.card.name == "mine" and plan.model.card.channels == 1
     assert plan.model.card.network == TINY and plan.model.card.diameter == pytest.approx(18, abs=1)
     assert plan.ledger["cells"] == 9 and plan.ledger["start"] == "scratch"
@@ -112,7 +112,7 @@ def test_objects_are_brought_near_to_what_is_known(diameter: float, expected: fl
     if not diameter or expected == 0:
         assert scale == 1
         return
-    low, high = _SCRATCH_RANGE if expected is None else (expected / _NEAR_ENOUGH, expected * _NEAR_ENOUGH)
+    low, high = _SCRATCH_RANGE if expected is None else (expected / _SMALLER, expected * _LARGER)
     if low <= diameter <= high:
         assert scale == 1
     elif 0.05 < scale < 8:
@@ -131,7 +131,7 @@ def test_labels_follow_the_size_of_the_image() -> None:
 def test_starting_from_a_model(tiny_model: Callable[..., Model]) -> None:
     start = tiny_model(diameter=18.0, ledger=({"images": []},))
     plan = planned(start=start, network=None)
-    assert plan.settings.learning_rate == 1e-3 and plan.model.card.ledger == start.card.ledger
+    assert plan.settings.learning_rate == 5e-4 and plan.model.card.ledger == start.card.ledger
     before, after = start.network.state_dict(), plan.model.network.state_dict()
     assert all(torch.equal(before[k], after[k]) for k in before)
     assert plan.model.network is not start.network and plan.ledger["start"] == "tiny"

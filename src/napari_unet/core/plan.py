@@ -23,11 +23,11 @@ from .package import Model, new_model
 from .patches import Sample, Split, make_sample, patch_sizes, split_samples
 from .settings import NetworkSettings, TrainingSettings, to_dict, validate
 
-_NEAR_ENOUGH = 1.5
-"""Ratio of diameters up to which an image is taken at its own size."""
+_SMALLER, _LARGER = 2.0, 1.5
+"""Ratios of diameters, below and above the model's, up to which an image is taken at its own size."""
 _SCRATCH_RANGE = (12.0, 48.0)
 """Object diameters in pixels at which a new network learns well; images are resized into this range."""
-LEARNING_RATES = {("adamw", True): 1e-3, ("adamw", False): 1e-3, ("sgd", True): 1e-3, ("sgd", False): 1e-4}
+LEARNING_RATES = {("adamw", True): 1e-3, ("adamw", False): 5e-4, ("sgd", True): 1e-3, ("sgd", False): 1e-4}
 """Measured defaults by optimiser and whether training starts from scratch."""
 
 
@@ -122,7 +122,7 @@ def resolve(
         mode=settings.mode,
         scale=scale,
         diameter=round(diameter * scale, 2) or model.card.diameter,
-        prediction=_prediction(samples, settings, scale),
+        prediction=_prediction(samples, settings, scale, start),
     )
     largest = max(max(s.known.mask.shape) for s in split.train)
     return TrainingPlan(
@@ -139,12 +139,15 @@ def resolve(
     )
 
 
-def _prediction(samples: Sequence[Sample], settings: TrainingSettings, scale: float) -> dict[str, Any]:
-    """Return the prediction settings that follow from the paint alone."""
+def _prediction(
+    samples: Sequence[Sample], settings: TrainingSettings, scale: float, start: Model | None
+) -> dict[str, Any]:
+    """Return the start model's prediction settings, with what follows from the paint alone."""
     if settings.mode == "classes":
         return {"what": "classes"}
+    inherited = dict(start.card.prediction) if start and start.card.mode == "instances" else {}
     area = smallest_area([s.known.instances for s in samples]) / scale**2
-    return {"smallest": max(1, int(area))} if area else {}
+    return {**inherited, "smallest": max(1, int(area))} if area else inherited
 
 
 def _samples(
@@ -195,7 +198,7 @@ def choose_scale(diameter: float, expected: float | None) -> float:
     if not diameter or expected == 0:
         return 1.0
     # A model knows sizes around its own; bringing objects to the edge of what it knows keeps the most detail.
-    low, high = _SCRATCH_RANGE if expected is None else (expected / _NEAR_ENOUGH, expected * _NEAR_ENOUGH)
+    low, high = _SCRATCH_RANGE if expected is None else (expected / _SMALLER, expected * _LARGER)
     seen = min(max(diameter, low), high)
     return 1.0 if seen == diameter else round(float(np.clip(seen / diameter, *SCALE_LIMITS)), 3)
 
