@@ -31,7 +31,7 @@ def planned(*items: AnnotatedImage, **chosen: Any) -> Any:
 
 def test_a_plan_is_complete() -> None:
     plan = planned(name="mine")
-    assert plan.settings.learning_rate == 5e-4 and plan.compute.precision == "float32"
+    assert plan.settings.learning_rate == 1e-3 and plan.compute.precision == "float32"
     assert plan.model.card.name == "mine" and plan.model.card.channels == 1
     assert plan.model.card.network == TINY and plan.model.card.diameter == pytest.approx(18, abs=1)
     assert plan.ledger["cells"] == 9 and plan.ledger["start"] == "scratch"
