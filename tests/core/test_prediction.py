@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ from napari_unet.core.arrays import Normalisation, Planes, plane_normalisation, 
 from napari_unet.core.card import Card
 from napari_unet.core.device import Compute
 from napari_unet.core.errors import DataError, ModelError, OutOfMemoryError, SettingsError
-from napari_unet.core.events import Adapted, Finished, PlaneDone, PredictionEvent, Started, Stopped, TileDone
+from napari_unet.core.events import Adapted, Finished, PlaneDone, Started, Stopped, TileDone
 from napari_unet.core.package import Model
 from napari_unet.core.prediction import Predictor, choose_tile, predict, predict_region, prediction_scale
 from napari_unet.core.settings import PredictionSettings
@@ -394,13 +394,6 @@ def test_the_tile_is_chosen_by_memory(monkeypatch: pytest.MonkeyPatch) -> None:
         needed = 6 * 32 * 4 * (sides[-1] + 184) ** 2
         assert needed <= memory / 4 or sides[-1] == 128
     assert sides[2] == 128 <= sides[0] < sides[1]
-
-
-def test_an_abandoned_prediction_ends(tiny_model: Make) -> None:
-    image = Planes(np.random.default_rng(0).random((40, 40)), "yx")
-    events: Iterator[PredictionEvent] = predict(tiny_model(), image, np.zeros((40, 40), np.int32), settings=EXACT)
-    next(events)
-    events.close()  # type: ignore[attr-defined]
 
 
 def test_bfloat16_is_near_float32(tiny_model: Make) -> None:
