@@ -37,16 +37,19 @@ from napari_unet.core.validation import score
 DIAMETER = 24.0
 """Object diameter in pixels that images are brought towards."""
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
-SHARES = {"fluorescence": 0.34, "stained": 0.12, "usiigaci": 0.14, "ecoli": 0.07, "em": 0.03, "synthetic": 0.30}
-"""How often each kind of picture is drawn."""
+STAGES = {
+    "nuclei": {"fluorescence": 0.5, "stained": 0.14, "synthetic": 0.36},
+    "transmitted": {
+        "fluorescence": 0.05, "stained": 0.05, "usiigaci": 0.35, "ecoli": 0.12, "em": 0.08, "synthetic": 0.35,
+    },
+}  # fmt: skip
+"""How often each kind of picture is drawn, by model. The first has seen no cell but DSB 2018's and synthetic ones."""
 SETTINGS = TrainingSettings(
-    seconds=0, unpainted="background", batch=2, patch=256, learning_rate=1e-3, average=0.998, resize=0.5, grey=0.25,
+    seconds=0, unpainted="background", batch=2, patch=256, learning_rate=1e-3, average=0.999, resize=0.5, grey=0.25,
     noise=0.08, validation=0.0,
 )  # fmt: skip
 PREDICTION = {"threshold": 0.6, "seed_height": 0.3}
 """Best of a few on every twelfth of StarDist's 380 training pictures."""
-NORMALISED = 0.6
-"""Power by which images are brought to the common diameter: 0 leaves them, 1 makes all equal."""
 
 
 def held_out(names: Iterable[str]) -> set[str]:
@@ -83,12 +86,12 @@ def read_grey(path: Path) -> np.ndarray:
     return image[..., :3] @ np.array([0.299, 0.587, 0.114]) if image.ndim == 3 else image
 
 
-def to_sample(image: np.ndarray, labels: np.ndarray, name: str, power: float = NORMALISED) -> Sample | None:
-    """Return a sample whose objects are brought towards the common diameter; None without objects."""
+def to_sample(image: np.ndarray, labels: np.ndarray, name: str) -> Sample | None:
+    """Return a sample whose objects are brought to the common diameter; None without objects."""
     diameter = median_diameter(labels)
     if not diameter:
         return None
-    scale = float(np.clip((DIAMETER / diameter) ** power, 0.2, 3))
+    scale = float(np.clip(DIAMETER / diameter, 0.2, 3))
     planes: Planes = Planes(image, "yx")
     normalisation = plane_normalisation(planes, ())
     if normalisation.constant:
@@ -99,22 +102,21 @@ def to_sample(image: np.ndarray, labels: np.ndarray, name: str, power: float = N
     return make_sample(grey, interpret(item, SETTINGS), name)
 
 
-def collect(seed: int, synthetic: int = 60) -> tuple[dict[str, list[Sample]], dict[str, list[Sample]]]:
+def collect(stage: str, seed: int, synthetic: int = 60) -> tuple[dict[str, list[Sample]], dict[str, list[Sample]]]:
     """Return samples to learn from and held-out ones, by kind."""
-    train: dict[str, list[Sample]] = {k: [] for k in SHARES}
-    spared: dict[str, list[Sample]] = {k: [] for k in SHARES}
+    train: dict[str, list[Sample]] = {k: [] for k in STAGES[stage]}
+    spared: dict[str, list[Sample]] = {k: [] for k in STAGES[stage]}
     for kind, image, mask, allowed in sources():
-        # Chloroplasts are far larger than cells; at the common diameter the planes stay small.
-        sample = to_sample(
-            read_grey(image), imread(mask), image.stem, 1.0 if kind in ("em", "usiigaci") else NORMALISED
-        )
+        if kind not in train:
+            continue
+        sample = to_sample(read_grey(image), imread(mask), image.stem)
         if sample is not None:
             (train if allowed else spared)[kind].append(sample)
     rng = np.random.default_rng(seed)
     for index in range(synthetic):
         for kind in KINDS:
             picture = generate(kind, (288, 288), seed * 100_003 + index, diameter=float(rng.uniform(16, 36)))
-            sample = to_sample(*picture, f"{kind} {index}", 0.3)
+            sample = to_sample(*picture, f"{kind} {index}")
             if sample is not None:
                 train["synthetic"].append(sample)
     return train, spared
@@ -124,12 +126,17 @@ class GroupedSampler:
     """Draws kinds by their shares and pictures of one kind evenly."""
 
     def __init__(
-        self, groups: dict[str, list[Sample]], settings: TrainingSettings, size: int, rng: np.random.Generator
+        self,
+        groups: dict[str, list[Sample]],
+        shares: dict[str, float],
+        settings: TrainingSettings,
+        size: int,
+        rng: np.random.Generator,
     ):
         self.rng = rng
         kinds = [k for k in groups if groups[k]]
         self.samplers = {k: [PatchSampler([s], settings, (size, size), rng) for s in groups[k]] for k in kinds}
-        chances = np.array([SHARES[k] for k in kinds])
+        chances = np.array([shares[k] for k in kinds])
         self.kinds, self.chances = kinds, chances / chances.sum()
 
     def draw(self) -> Patch:
@@ -138,14 +145,17 @@ class GroupedSampler:
         return members[int(self.rng.integers(len(members)))].draw()
 
 
+DESCRIPTIONS = {
+    "nuclei": "Nuclei in fluorescence and stained tissue.",
+    "transmitted": "Cells and bacteria in transmitted light, and electron microscopy.",
+}
+
+
 def make_plan(
-    groups: dict[str, list[Sample]], device: str, resume: Path | None, weights: Path | None, seed: int
+    stage: str, groups: dict[str, list[Sample]], device: str, resume: Path | None, weights: Path | None, seed: int
 ) -> TrainingPlan:
     """Return the plan of the pretraining, from a state, from weights alone, or from scratch."""
-    card = Card(
-        "bundled", NetworkSettings(norm="none"), diameter=DIAMETER,
-        description="General model for nuclei, cells and bacteria in fluorescence, transmitted light and tissue.",
-    )  # fmt: skip
+    card = Card(stage, NetworkSettings(norm="none"), diameter=DIAMETER, description=DESCRIPTIONS[stage])
     import torch
 
     torch.manual_seed(seed)
@@ -183,19 +193,24 @@ def save(learner: Learner, folder: Path, hours: float, scores: dict[str, float])
     learner.save_state(folder)
 
 
-def pretrain(folder: Path, hours: float, device: str, seed: int, done: float = 0.0) -> None:
+def pretrain(
+    stage: str, folder: Path, hours: float, device: str, seed: int, done: float = 0.0, start: Path | None = None
+) -> None:
     """Train for so many hours of wall-clock time, learning rate falling towards their end.
+
+    ``start`` is a model to begin with when the folder holds none yet.
 
     ``done`` is the share of the schedule that earlier runs went through.
     """
     folder.mkdir(parents=True, exist_ok=True)
     resume = folder if (folder / "state.safetensors").exists() else None
-    train, spared = collect(seed)
+    train, spared = collect(stage, seed)
     print({k: (len(train[k]), len(spared[k])) for k in train}, flush=True)
-    weights = folder / "model" if (folder / "model").exists() else None
-    plan = make_plan(train, device, resume, weights, seed)
+    weights = folder / "model" if (folder / "model").exists() else start
+    plan = make_plan(stage, train, device, resume, weights, seed)
     rng = np.random.default_rng(seed if resume is None else int(time.time()))
-    learner = Learner(plan, GroupedSampler(train, plan.settings, SETTINGS.patch, rng))  # type: ignore[arg-type]
+    sampler = GroupedSampler(train, STAGES[stage], plan.settings, SETTINGS.patch, rng)
+    learner = Learner(plan, sampler)  # type: ignore[arg-type]
     begin = last = time.perf_counter()
     losses: list[float] = []
     while (elapsed := (time.perf_counter() - begin) / 3600) < hours:
@@ -230,6 +245,8 @@ def export(folder: Path) -> None:
 def main() -> None:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--stage", choices=list(STAGES), default="nuclei")
+    parser.add_argument("--start", type=Path, help="folder of a model to begin with")
     parser.add_argument("--hours", type=float, default=2.0)
     parser.add_argument("--output", type=Path, default=Path("pretraining"))
     parser.add_argument("--device", default="auto")
@@ -240,7 +257,8 @@ def main() -> None:
     if arguments.export:
         export(arguments.export)
     else:
-        pretrain(arguments.output, arguments.hours, arguments.device, arguments.seed, arguments.done)
+        chosen = arguments.stage, arguments.output, arguments.hours, arguments.device, arguments.seed
+        pretrain(*chosen, arguments.done, arguments.start)
 
 
 if __name__ == "__main__":
