@@ -154,6 +154,18 @@ def test_the_best_model_is_kept(annotated: AnnotatedImage, scored: Callable[[lis
     assert torch.equal(weights(finished.model), weights(worker.averaged_copy()))
 
 
+def test_a_start_model_that_stays_better_is_kept(
+    annotated: AnnotatedImage, scored: Callable[[list[float]], None]
+) -> None:
+    first = list(train(plan(annotated)))[-1].model
+    scored([0.8, 0.5, 0.6, 0.7, 0.2, 0.1, 0.3])
+    chosen = every_step(annotated, start=first, average=0.0)
+    events = list(train(chosen))
+    assert [(e.step, e.best) for e in events if isinstance(e, Validated)][:2] == [(0, True), (1, False)]
+    assert (events[-1].best_step, events[-1].step) == (0, 6)
+    assert torch.equal(weights(events[-1].model), weights(first))
+
+
 def test_patience_ends_a_training_that_no_longer_improves(
     annotated: AnnotatedImage, scored: Callable[[list[float]], None]
 ) -> None:

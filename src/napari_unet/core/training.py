@@ -78,8 +78,10 @@ def train(
         "train", str(plan.compute.device), plan.compute.precision, limit, plan.settings.seconds or None, plan.notes
     )
     try:
+        yield from run.measure_start()
         yield from run.loop(stop, preview)
-        yield from run.validate()
+        if run.learner.step:
+            yield from run.validate()
         yield from run.finish()
     except (DataError, DeviceError):
         # What was reached stays on disk even though the training failed.
@@ -98,7 +100,7 @@ class _Run:
         self.begin = time.perf_counter()
         self.best: Model | None = None
         self.best_score: Score | None = None
-        self.best_rank, self.best_step = -np.inf, 0
+        self.best_rank, self.best_step = -np.inf, -1
         self.since_best = 0
         self.measured_step = -1
         self.rollbacks = 0
@@ -174,10 +176,15 @@ class _Run:
         self.learner.move(processor(self.plan.settings.precision))
         return "Too little memory on the graphics card; going on with the processor, which is slower."
 
+    def measure_start(self) -> Iterator[TrainingEvent]:
+        """Measure the model that training starts from: few cells may teach less than they make it forget."""
+        if self.plan.model.card.ledger and self.plan.resume is None:
+            yield from self.validate()
+
     def validate(self) -> Iterator[TrainingEvent]:
         """Measure the averaged weights, if there is anything to measure on, and keep them if they are the best."""
         samples = self.plan.split.validation
-        if not samples or self.learner.step == self.measured_step or self.learner.step == 0:
+        if not samples or self.learner.step == self.measured_step:
             return
         self.measured_step = self.learner.step
         try:
@@ -263,7 +270,7 @@ class _Run:
                 self.reason = f"{self.reason} The model is not on disk: {event.message}".strip()
             yield event
         yield Finished(
-            self.elapsed, self.learner.step, self.best_step or self.learner.step, path,
+            self.elapsed, self.learner.step, self.best_step if self.best_step >= 0 else self.learner.step, path,
             _metrics(self.best_score), self.reason, self.best,
         )  # fmt: skip
 
