@@ -29,12 +29,14 @@ LEVELS: tuple[frozenset[str], ...] = (
         {
             "annotation",
             "augmentation",
+            "boundary",
             "card",
             "device",
             "instances",
             "loss",
             "metrics",
             "region_metrics",
+            "sizes",
             "synthetic",
             "unet",
         }
@@ -48,6 +50,7 @@ TORCH_FREE = frozenset(
     {
         "annotation",
         "arrays",
+        "boundary",
         "card",
         "contingency",
         "errors",
@@ -57,6 +60,7 @@ TORCH_FREE = frozenset(
         "metrics",
         "region_metrics",
         "settings",
+        "sizes",
         "synthetic",
         "tiles",
     }

@@ -80,7 +80,7 @@ def named_in_method() -> list[tuple[str, str]]:
 
 
 def test_method_names_the_equations() -> None:
-    assert {("loss", "boundary_weight_map"), ("loss", "weighted_cross_entropy"), ("unet", "UNet")} <= set(
+    assert {("boundary", "boundary_weight_map"), ("loss", "weighted_cross_entropy"), ("unet", "UNet")} <= set(
         named_in_method()
     )
 

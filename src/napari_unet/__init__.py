@@ -31,6 +31,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .core.annotation import AnnotatedImage
     from .core.arrays import Planes
+    from .core.boundary import boundary_weight_map
     from .core.card import Card, read_card
     from .core.errors import (
         DataError,
@@ -56,7 +57,6 @@ if TYPE_CHECKING:
         Validated,
     )
     from .core.instances import labels_from_outputs
-    from .core.loss import boundary_weight_map
     from .core.metrics import average_precision, evaluate, seg_score
     from .core.package import Model, load_model, save_model, verify_model
     from .core.plan import TrainingPlan, resolve
@@ -70,6 +70,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "core.annotation": ("AnnotatedImage",),
     "core.arrays": ("Planes",),
+    "core.boundary": ("boundary_weight_map",),
     "core.card": ("Card", "read_card"),
     "core.errors": (
         "DataError", "DeviceError", "EngineError", "ModelError", "OutOfMemoryError", "SettingsError", "StoreError",
@@ -80,7 +81,6 @@ _HOMES = {
         "Stopped", "TileDone", "Validated",
     ),
     "core.instances": ("labels_from_outputs",),
-    "core.loss": ("boundary_weight_map",),
     "core.metrics": ("average_precision", "evaluate", "seg_score"),
     "core.package": ("Model", "load_model", "save_model", "verify_model"),
     "core.plan": ("TrainingPlan", "resolve"),

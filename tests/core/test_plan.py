@@ -12,8 +12,9 @@ from conftest import cells_picture, discs
 from napari_unet.core.annotation import AnnotatedImage
 from napari_unet.core.errors import DataError, DeviceError, SettingsError, UNetError
 from napari_unet.core.package import Model
-from napari_unet.core.plan import _LARGER, _SCRATCH_RANGE, _SMALLER, choose_scale, resolve
+from napari_unet.core.plan import resolve
 from napari_unet.core.settings import NetworkSettings, TrainingSettings
+from napari_unet.core.sizes import LARGER, SCRATCH_RANGE, SMALLER, choose_scale
 
 CPU = TrainingSettings(device="cpu", precision="float32")
 TINY = NetworkSettings(width=4, depth=2)
@@ -112,7 +113,7 @@ def test_objects_are_brought_near_to_what_is_known(diameter: float, expected: fl
     if not diameter or expected == 0:
         assert scale == 1
         return
-    low, high = _SCRATCH_RANGE if expected is None else (expected / _SMALLER, expected * _LARGER)
+    low, high = SCRATCH_RANGE if expected is None else (expected / SMALLER, expected * LARGER)
     if low <= diameter <= high:
         assert scale == 1
     elif 0.05 < scale < 8:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import json
 import math
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -15,11 +16,12 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from .boundary import boundary_weight_map
 from .device import Compute, readable_errors
 from .errors import ModelError, StoreError
-from .loss import boundary_weight_map, distance_loss, weighted_cross_entropy
+from .loss import distance_loss, weighted_cross_entropy
 from .patches import Patch, PatchSampler
-from .plan import TrainingPlan
+from .plan import STATE_NAME, TrainingPlan
 from .unet import CLASSES, DISTANCE, UNet
 
 _WARM_UP = 10
@@ -27,7 +29,6 @@ _WARM_UP = 10
 _COOL_FROM = 0.3
 """Share of the planned work after which the learning rate falls, to a twentieth at the end."""
 _LARGEST_GRADIENT = 5.0
-STATE_NAME = "state.safetensors"
 
 
 class Learner:
@@ -177,6 +178,12 @@ class Learner:
         self.factor /= 2
         self.optimiser = self._make_optimiser()
 
+    def renew(self, plan: TrainingPlan) -> None:
+        """Learn from other samples from now on; weights, optimiser and random state stay as they are."""
+        self.plan = plan
+        self._next = None
+        self._sampler = self._make_sampler()
+
     def shrink(self) -> bool:
         """Halve the batch or else the patch; return False when neither can get smaller."""
         self._next = None
@@ -228,6 +235,7 @@ class Learner:
             "factor": self.factor,
             "rng": self._rng_state,
             "frozen": self.frozen,
+            "held": [dataclasses.asdict(place) for place in self.plan.split.held],
         }
         temporary = folder / f".{STATE_NAME}.part"
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,22 +12,22 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
 
 from .annotation import AnnotatedImage, class_values, interpret
-from .arrays import SCALE_LIMITS, Planes, ScaledPlanes, plane_normalisation
+from .arrays import Planes, ScaledPlanes, plane_normalisation
 from .card import Card
 from .device import Compute, choose
 from .errors import DataError, ModelError
 from .labels import median_diameter, smallest_area
 from .loss import class_weights
 from .package import Model, new_model
-from .patches import Sample, Split, make_sample, patch_sizes, split_samples
+from .patches import Held, Sample, Split, make_sample, patch_sizes, split_samples
 from .settings import NetworkSettings, TrainingSettings, to_dict, validate
+from .sizes import choose_scale
 
-_SMALLER, _LARGER = 2.0, 1.5
-"""Ratios of diameters, below and above the model's, up to which an image is taken at its own size."""
-_SCRATCH_RANGE = (12.0, 48.0)
-"""Object diameters in pixels at which a new network learns well; images are resized into this range."""
+STATE_NAME = "state.safetensors"
+"""What a training leaves in its folder to go on from."""
 LEARNING_RATES = {("adamw", True): 1e-3, ("adamw", False): 5e-4, ("sgd", True): 1e-3, ("sgd", False): 1e-4}
 """Measured defaults by optimiser and whether training starts from scratch."""
 
@@ -98,7 +99,8 @@ def resolve(
     folder : Path, optional
         Where to save checkpoints and the model.
     resume : Path, optional
-        Run folder of an earlier training of this model whose optimiser state is taken up.
+        Run folder of an earlier training of this model whose optimiser state is taken up. Images are then seen
+        at the same size as before, and the same places are kept apart to measure on.
 
     Raises
     ------
@@ -109,10 +111,12 @@ def resolve(
     if not images:
         raise DataError("There is no annotated image; paint some cells first.")
     values = class_values(images, settings) if settings.mode == "classes" else ()
-    samples, scale, diameter = _samples(images, settings, start, values)
+    fixed = start.card.scale if start and resume else None
+    samples, scale, diameter = _samples(images, settings, start, values, fixed)
     counts = _check_known(samples, settings, values)
     model, fitted = _starting_model(start, network, settings, samples[0].image.shape[0], values)
-    split = split_samples(samples, settings.validation, np.random.default_rng(settings.seed))
+    held = read_held(resume) if resume else ()
+    split = split_samples(samples, settings.validation, np.random.default_rng(settings.seed), held)
     scratch = start is None
     chosen = settings.learning_rate or LEARNING_RATES[settings.optimiser, scratch]
     settings = dataclasses.replace(settings, learning_rate=chosen)
@@ -139,6 +143,59 @@ def resolve(
     )
 
 
+def renew(plan: TrainingPlan, images: Sequence[AnnotatedImage]) -> TrainingPlan:
+    """Return the plan with more or other paint, for a training that goes on with it.
+
+    Images are seen at the same size as before, and what was kept apart to measure on stays apart.
+
+    Parameters
+    ----------
+    plan : TrainingPlan
+        Of the training under way.
+    images : sequence of AnnotatedImage
+        All that is to be learnt from now on, what was there before included.
+
+    Raises
+    ------
+    DataError
+        When nothing could be learnt from these images, or a class is painted that the network has no output for.
+    """
+    card, settings = plan.model.card, plan.settings
+    values: tuple[int, ...] = ()
+    if settings.mode == "classes":
+        values = tuple(int(name.removeprefix("label ")) for name in card.classes[1:])
+        unknown = sorted(set(class_values(images, settings)) - set(values))
+        if unknown:
+            raise DataError(
+                f"Label {unknown[0]} is a new class, for which the network in training has no output; stop and train "
+                "anew to learn it."
+            )
+    samples, scale, diameter = _samples(images, settings, plan.model, values, card.scale)
+    counts = _check_known(samples, settings, values)
+    rng = np.random.default_rng(settings.seed)
+    split = split_samples(samples, settings.validation, rng, plan.split.held)
+    prediction = _prediction(samples, settings, scale, plan.model)
+    return dataclasses.replace(
+        plan,
+        model=Model(plan.model.network, dataclasses.replace(card, prediction=prediction)),
+        split=split,
+        weights=class_weights(counts, settings.balance),
+        notes=tuple(_notes(counts, scale, diameter, split)),
+        ledger={**_ledger(images, samples, settings, plan.model, diameter), "start": plan.ledger["start"]},
+    )
+
+
+def read_held(folder: Path) -> tuple[Held, ...]:
+    """Return what a training kept apart, from the state that it saved; nothing when there is none."""
+    try:
+        with safe_open(folder / STATE_NAME, "pt") as file:
+            notes = json.loads(file.metadata()["notes"])
+        return tuple(Held(**place) for place in notes.get("held", ()))
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError):
+        # A state that cannot be read is reported in full when it is loaded.
+        return ()
+
+
 def _prediction(
     samples: Sequence[Sample], settings: TrainingSettings, scale: float, start: Model | None
 ) -> dict[str, Any]:
@@ -151,13 +208,17 @@ def _prediction(
 
 
 def _samples(
-    images: Sequence[AnnotatedImage], settings: TrainingSettings, start: Model | None, values: Sequence[int]
+    images: Sequence[AnnotatedImage],
+    settings: TrainingSettings,
+    start: Model | None,
+    values: Sequence[int],
+    fixed: float | None = None,
 ) -> tuple[list[Sample], float, float]:
-    """Return normalised samples at the network's scale, the scale, and the objects' diameter before it."""
+    """Return normalised samples at the network's scale (``fixed``, or chosen), the scale, and the objects' diameter."""
     knowns = [interpret(item, settings, values) for item in images]
     diameters = [d for d in (median_diameter(k.instances) for k in knowns) if d]
     diameter = settings.diameter or (float(np.median(diameters)) if diameters else 0.0)
-    scale = choose_scale(diameter, start.card.diameter if start else None)
+    scale = fixed or choose_scale(diameter, start.card.diameter if start else None)
     samples = []
     for item, known in zip(images, knowns, strict=True):
         if not known.mask.any():
@@ -183,24 +244,6 @@ def _samples(
     if not samples:
         raise DataError("No labels are painted; paint a few cells (and some background) first.")
     return samples, scale, diameter
-
-
-def choose_scale(diameter: float, expected: float | None) -> float:
-    """Return by how much to resize images whose objects have this diameter.
-
-    Parameters
-    ----------
-    diameter : float
-        Of the painted objects in pixels; 0 when unknown.
-    expected : float or None
-        What the starting model was trained at (0 when unknown); None when starting from scratch.
-    """
-    if not diameter or expected == 0:
-        return 1.0
-    # A model knows sizes around its own; bringing objects to the edge of what it knows keeps the most detail.
-    low, high = _SCRATCH_RANGE if expected is None else (expected / _SMALLER, expected * _LARGER)
-    seen = min(max(diameter, low), high)
-    return 1.0 if seen == diameter else round(float(np.clip(seen / diameter, *SCALE_LIMITS)), 3)
 
 
 def _as_planes(item: AnnotatedImage) -> Planes:

@@ -1,0 +1,30 @@
+"""How large images are shown to a network. Needs no torch."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .arrays import SCALE_LIMITS
+
+SMALLER, LARGER = 2.0, 1.5
+"""Ratios of diameters, below and above the model's, up to which an image is taken at its own size."""
+SCRATCH_RANGE = (12.0, 48.0)
+"""Object diameters in pixels at which a new network learns well; images are resized into this range."""
+
+
+def choose_scale(diameter: float, expected: float | None) -> float:
+    """Return by how much to resize images whose objects have this diameter.
+
+    Parameters
+    ----------
+    diameter : float
+        Of the painted objects in pixels; 0 when unknown.
+    expected : float or None
+        What the starting model was trained at (0 when unknown); None when starting from scratch.
+    """
+    if not diameter or expected == 0:
+        return 1.0
+    # A model knows sizes around its own; bringing objects to the edge of what it knows keeps the most detail.
+    low, high = SCRATCH_RANGE if expected is None else (expected / SMALLER, expected * LARGER)
+    seen = min(max(diameter, low), high)
+    return 1.0 if seen == diameter else round(float(np.clip(seen / diameter, *SCALE_LIMITS)), 3)
