@@ -14,28 +14,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 import models
+import trials
 from reporting import CannotMeasure, Figure, arguments, limit_cores, report, run, say, table
+from trials import Picture, scores, taught
 
 COUNT = 5
 SETS = {"dsb2018": "fluorescence", "usiigaci": "usiigaci"}
 """Data set, and the kind of its pictures in `pretrain.sources`."""
 COLUMNS = ("ap_0.50", "ap_0.75", "ap_mean", "ap_pooled_0.50", "ap_pooled_0.75", "ap_pooled_mean")
-
-
-@dataclass(frozen=True)
-class Picture:
-    """A grey picture with its truth, (Y, X) each."""
-
-    name: str
-    image: NDArray[Any]
-    truth: NDArray[Any]
 
 
 def spared_pictures(kind: str) -> list[Picture]:
@@ -65,42 +57,9 @@ def part(pictures: list[Picture], limit: int) -> tuple[list[Picture], list[Pictu
     return [pictures[i] for i in sorted(chosen)], others
 
 
-def trained(pictures: list[Picture], start: Any, seconds: float) -> tuple[Any, str]:
-    """Return the model that five pictures teach, and how many steps it took."""
-    from napari_unet.core.annotation import AnnotatedImage
-    from napari_unet.core.events import Finished
-    from napari_unet.core.plan import resolve
-    from napari_unet.core.settings import TrainingSettings
-    from napari_unet.core.training import train
-
-    images = [AnnotatedImage(p.image, p.truth, name=p.name) for p in pictures]
-    plan = resolve(images, TrainingSettings(seconds=seconds, unpainted="background"), start=start)
-    last = [event for event in train(plan) if isinstance(event, Finished)][-1]
-    return last.model, f"{last.step} steps in {last.elapsed:.0f} s"
-
-
 def segmented(model: Any, pictures: list[Picture], diameter: float) -> list[NDArray[np.int32]]:
     """Return the instance labels of the pictures, by default settings but for the diameter."""
-    from napari_unet.core.arrays import Planes
-    from napari_unet.core.prediction import predict
-    from napari_unet.core.settings import PredictionSettings, with_values
-
-    settings, found = with_values(PredictionSettings(), {**model.card.prediction, "diameter": diameter}), []
-    for picture in pictures:
-        labels = np.zeros(picture.truth.shape, np.int32)
-        for _ in predict(model, Planes(picture.image, "yx"), labels, settings=settings):
-            continue
-        found.append(labels)
-    return found
-
-
-def scores(pictures: list[Picture], found: list[NDArray[np.int32]]) -> dict[str, float]:
-    """Return AP at the published thresholds, per image and pooled, and their means."""
-    from napari_unet.core.metrics import THRESHOLDS, evaluate
-
-    result = evaluate([p.truth for p in pictures], found)
-    pooled = [result[f"ap_pooled_{t:.2f}"] for t in THRESHOLDS]
-    return {**result, "ap_pooled_mean": float(np.mean(pooled))}
+    return trials.segmented(model, pictures, {"diameter": diameter})
 
 
 def median_size(pictures: list[Picture]) -> float:
@@ -120,7 +79,7 @@ def measure(name: str, start: Any, seconds: float, limit: int) -> list[tuple[str
         return start, size, f"diameter {size:.0f} px" if size else "as it is"
 
     def after(begin: Any) -> tuple[Any, float, str]:
-        return (lambda got: (got[0], 0.0, got[1]))(trained(five, begin, seconds))
+        return (lambda got: (got[0], 0.0, got[1]))(taught(five, begin, {"seconds": seconds}))
 
     ways: dict[str, Callable[[], tuple[Any, float, str]]] = {
         "bundled, no training": lambda: bare(0.0),
