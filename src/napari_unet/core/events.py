@@ -71,6 +71,18 @@ class Validated(Event):
 
 
 @dataclass(frozen=True)
+class Joined(Event):
+    """What was painted while the training ran is learnt from now on; the planned time begins anew."""
+
+    step: int
+    elapsed: float
+    cells: int
+    """Cells that are painted now, those kept apart included."""
+    planes: int
+    """Planes that they lie in."""
+
+
+@dataclass(frozen=True)
 class Preview(Event):
     """The network's present answer for the region that the user looks at."""
 
@@ -160,13 +172,13 @@ class PreviewRequest:
     """Of the whole plane; None measures the region itself."""
 
 
-TrainingEvent = Started | StepDone | Validated | Preview | CheckpointSaved | Adapted | Stopped | Finished
+TrainingEvent = Started | StepDone | Validated | Joined | Preview | CheckpointSaved | Adapted | Stopped | Finished
 PredictionEvent = Started | TileDone | PlaneDone | Adapted | Stopped | Finished
 
 _KINDS: dict[str, type[Event]] = {
     kind.__name__: kind
     for kind in (
-        Started, StepDone, Validated, Preview, CheckpointSaved, TileDone, PlaneDone, Adapted, Stopped, Finished,
+        Started, StepDone, Validated, Joined, Preview, CheckpointSaved, TileDone, PlaneDone, Adapted, Stopped, Finished,
     )
 }  # fmt: skip
 

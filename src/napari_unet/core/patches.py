@@ -70,15 +70,40 @@ def cell_boxes(known: Known) -> dict[int, Box]:
 
 
 @dataclass(frozen=True)
+class Held:
+    """What of a plane is kept apart to measure on: all of it, or what lies on one side of a straight line.
+
+    Attributes
+    ----------
+    name : str
+        The plane's.
+    axis : int
+        Across which the line runs: 0 cuts between rows, 1 between columns.
+    line : int
+        Where, in pixels at the network's scale; -1 keeps the whole plane apart.
+    before : bool
+        Whether the side before the line is kept apart, or the one after it.
+    """
+
+    name: str
+    axis: int = 0
+    line: int = -1
+    before: bool = False
+
+
+@dataclass(frozen=True)
 class Split:
-    """Samples to learn from, samples to measure on, and a sentence on how they were parted."""
+    """Samples to learn from, samples to measure on, a sentence on how they were parted, and where."""
 
     train: tuple[Sample, ...]
     validation: tuple[Sample, ...]
     note: str = ""
+    held: tuple[Held, ...] = ()
 
 
-def split_samples(samples: Sequence[Sample], share: float, rng: np.random.Generator) -> Split:
+def split_samples(
+    samples: Sequence[Sample], share: float, rng: np.random.Generator, held: Sequence[Held] = ()
+) -> Split:
     """Part the samples in space, so that no pixel of one side, context included, is seen by the other.
 
     With five or more planes whole planes are kept apart. With fewer, one plane is cut along a straight
@@ -93,6 +118,9 @@ def split_samples(samples: Sequence[Sample], share: float, rng: np.random.Genera
         Share of the cells to measure on; 0 keeps none apart.
     rng : numpy.random.Generator
         Chooses among whole planes.
+    held : sequence of Held
+        What was kept apart before, and stays so while there are cells in it, so that a training that goes on
+        with more paint is never measured on what it has learnt from.
 
     Returns
     -------
@@ -102,6 +130,9 @@ def split_samples(samples: Sequence[Sample], share: float, rng: np.random.Genera
     everything = tuple(samples)
     if share <= 0:
         return Split(everything, ())
+    before = _split_as_before(everything, held)
+    if before is not None:
+        return before
     several = sum(s.cells > 0 for s in everything) > 1
     if several and len(samples) >= 5:
         return _split_planes(everything, share, rng)
@@ -111,11 +142,33 @@ def split_samples(samples: Sequence[Sample], share: float, rng: np.random.Genera
     if best is None:
         return Split(everything, (), "There is nothing to validate on: paint at least two cells side by side. "
                      "The curves show the training loss alone.")  # fmt: skip
-    index, train, validation = best
+    index, train, validation, where = best
     rest = tuple(s for i, s in enumerate(everything) if i != index)
     total = sum(s.cells for s in everything)
     note = f"{validation.cells} of {total} cells, in a part of {validation.name}, are kept to validate on."
-    return Split((*rest, train), (validation,), note)
+    return Split((*rest, train), (validation,), note, (where,))
+
+
+def _split_as_before(samples: tuple[Sample, ...], held: Sequence[Held]) -> Split | None:
+    """Return the samples parted where they were before; None when one side would be left without cells."""
+    places = {place.name: place for place in held}
+    train, validation = [], []
+    for sample in samples:
+        place = places.get(sample.name)
+        if place is None:
+            train.append(sample)
+        elif place.line < 0:
+            validation.append(sample)
+        else:
+            first, second = _cut(sample, place.axis, place.line)
+            validation.append(first if place.before else second)
+            train.append(second if place.before else first)
+    train, validation = ([s for s in side if s.known.mask.any()] for side in (train, validation))
+    cells = [sum(s.cells for s in side) for side in (train, validation)]
+    if not all(cells):
+        return None
+    note = f"{cells[1]} of {sum(cells)} cells are kept to validate on, where they were before."
+    return Split(tuple(train), tuple(validation), note, tuple(held))
 
 
 def _split_planes(samples: tuple[Sample, ...], share: float, rng: np.random.Generator) -> Split:
@@ -125,11 +178,12 @@ def _split_planes(samples: tuple[Sample, ...], share: float, rng: np.random.Gene
     chosen = {int(i) for i in with_cells[:count]}
     train = tuple(s for i, s in enumerate(samples) if i not in chosen)
     validation = tuple(s for i, s in enumerate(samples) if i in chosen)
-    return Split(train, validation, f"{len(chosen)} of {len(samples)} annotated planes are kept to validate on.")
+    note = f"{len(chosen)} of {len(samples)} annotated planes are kept to validate on."
+    return Split(train, validation, note, tuple(Held(s.name) for s in validation))
 
 
-def _best_cut(samples: tuple[Sample, ...], share: float) -> tuple[int, Sample, Sample] | None:
-    """Return the plane and its two parts whose validation share is nearest to the wanted one."""
+def _best_cut(samples: tuple[Sample, ...], share: float) -> tuple[int, Sample, Sample, Held] | None:
+    """Return the plane, its two parts whose validation share is nearest to the wanted one, and where it is cut."""
     total = sum(s.cells for s in samples)
     best: tuple[float, int, int, int, bool] | None = None
     for index, sample in enumerate(samples):
@@ -149,7 +203,8 @@ def _best_cut(samples: tuple[Sample, ...], share: float) -> tuple[int, Sample, S
         return None
     _, index, axis, line, first = best
     one, other = _cut(samples[index], axis, line)
-    return (index, other, one) if first else (index, one, other)
+    where = Held(samples[index].name, axis, line, first)
+    return (index, other, one, where) if first else (index, one, other, where)
 
 
 def _lines(lows: NDArray[np.intp], highs: NDArray[np.intp]) -> list[int]:

@@ -17,6 +17,7 @@ from safetensors import SafetensorError, safe_open
 from .annotation import AnnotatedImage, class_values, interpret
 from .arrays import Planes, ScaledPlanes, plane_normalisation
 from .card import Card
+from .checks import too_little_background
 from .device import Compute, choose
 from .errors import DataError, ModelError
 from .labels import median_diameter, smallest_area
@@ -283,7 +284,7 @@ def _check_known(samples: Sequence[Sample], settings: TrainingSettings, values: 
 def _notes(counts: NDArray[np.int64], scale: float, diameter: float, split: Split) -> list[str]:
     """Return what the user should know of the annotation, the images' size and the validation part."""
     notes = []
-    if counts[0] < 0.2 * counts[1:].sum():
+    if too_little_background(counts):
         notes.append("Very little background is painted; paint some between and beside the cells for a better model.")
     if scale != 1:
         notes.append(

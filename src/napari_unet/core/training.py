@@ -19,6 +19,7 @@ from .events import (
     Adapted,
     CheckpointSaved,
     Finished,
+    Joined,
     Preview,
     PreviewRequest,
     Started,
@@ -45,11 +46,17 @@ def no_preview() -> PreviewRequest | None:
     return None
 
 
+def no_news(plan: TrainingPlan) -> TrainingPlan | None:
+    """Return None: the news function of whoever paints no more."""
+    return None
+
+
 def train(
     plan: TrainingPlan,
     *,
     stop: Callable[[], bool] = never,
     preview: Callable[[], PreviewRequest | None] = no_preview,
+    news: Callable[[TrainingPlan], TrainingPlan | None] = no_news,
 ) -> Iterator[TrainingEvent]:
     """Train a model.
 
@@ -61,10 +68,14 @@ def train(
         Asked before every step; when it returns True the best model so far is kept.
     preview : callable
         Asked before every step for a region to show the present answer of.
+    news : callable
+        Asked before every step, with the present plan, for one with what was painted meanwhile (see
+        :func:`~napari_unet.core.plan.renew`); learning goes on from where it is, for the planned time or steps
+        once more.
 
     Yields
     ------
-    Started, StepDone, Validated, Preview, CheckpointSaved, Adapted, Stopped, Finished
+    Started, StepDone, Validated, Joined, Preview, CheckpointSaved, Adapted, Stopped, Finished
         ``Finished.model`` is the trained model; with ``plan.folder`` it lies in ``Finished.path`` too.
 
     Raises
@@ -79,7 +90,7 @@ def train(
     )
     try:
         yield from run.measure_start()
-        yield from run.loop(stop, preview)
+        yield from run.loop(stop, preview, news)
         if run.learner.step:
             yield from run.validate()
         yield from run.finish()
@@ -105,6 +116,7 @@ class _Run:
         self.measured_step = -1
         self.rollbacks = 0
         self.reason = ""
+        self.round_begin, self.round_step = 0.0, 0
 
     @property
     def elapsed(self) -> float:
@@ -115,16 +127,22 @@ class _Run:
         """Return the share of the planned work that is done, 0 to 1; 0 without a plan's end."""
         settings, shares = self.plan.settings, [0.0]
         if settings.steps:
-            shares.append(self.learner.run_steps / settings.steps)
+            shares.append((self.learner.run_steps - self.round_step) / settings.steps)
         if settings.seconds:
-            shares.append(self.elapsed / settings.seconds)
+            shares.append((self.elapsed - self.round_begin) / settings.seconds)
         return min(1.0, max(shares))
 
-    def loop(self, stop: Callable[[], bool], preview: Callable[[], PreviewRequest | None]) -> Iterator[TrainingEvent]:
+    def loop(
+        self,
+        stop: Callable[[], bool],
+        preview: Callable[[], PreviewRequest | None],
+        news: Callable[[TrainingPlan], TrainingPlan | None],
+    ) -> Iterator[TrainingEvent]:
         """Yield the events of all steps."""
         last_measure = last_save = self.elapsed
         while self.progress() < 1:
             yield from self.show(preview())
+            yield from self.join(news)
             if stop():
                 self.reason = "Stopped on request; the best model so far is kept."
                 break
@@ -152,7 +170,7 @@ class _Run:
             yield Adapted(self.roll_back())
             return
         done = self.progress()
-        remaining = self.elapsed * (1 - done) / done if done else None
+        remaining = (self.elapsed - self.round_begin) * (1 - done) / done if done else None
         total = self.plan.settings.steps or None
         yield StepDone(self.learner.step, loss, self.learner.learning_rate, self.elapsed, remaining, total)
 
@@ -167,6 +185,39 @@ class _Run:
         self.learner.roll_back()
         return f"The loss became undefined at step {self.learner.step}; went back and halved the learning rate."
 
+    def join(self, news: Callable[[TrainingPlan], TrainingPlan | None]) -> Iterator[TrainingEvent]:
+        """Learn from what was painted meanwhile, if anything was; a mistake in it is told and ends nothing."""
+        try:
+            renewed = news(self.plan)
+        except DataError as error:
+            yield Adapted(f"What was painted meanwhile is not learnt yet: {error}")
+            return
+        if renewed is None:
+            return
+        self.plan = renewed
+        self.learner.renew(renewed)
+        self.round_begin, self.round_step = self.elapsed, self.learner.run_steps
+        self.since_best, self.measured_step = 0, -1
+        if self.best is not None:
+            yield from self.measure_best(self.best)
+        samples = (*renewed.split.train, *renewed.split.validation)
+        planes = len({sample.name for sample in samples})
+        yield Joined(self.learner.step, self.elapsed, sum(sample.cells for sample in samples), planes)
+
+    def measure_best(self, best: Model) -> Iterator[TrainingEvent]:
+        """Measure a model on what is kept apart now, as the mark that others have to pass."""
+        self.best, self.best_score, self.best_rank = None, None, -np.inf
+        samples = self.plan.split.validation
+        if not samples:
+            return
+        try:
+            predictor = Predictor.create(best.network, self.learner.compute)
+            self.best_score = score(predictor, samples, self.plan.weights, self.plan.settings.mode)
+        except OutOfMemoryError as error:
+            yield Adapted(f"Too little memory to measure the best model again; the training goes on. {error}")
+            return
+        self.best, self.best_rank = best, self.best_score.rank
+
     def step_down(self, error: OutOfMemoryError) -> str:
         """Take the next step of the out-of-memory ladder: smaller batch, smaller patch, processor."""
         if self.learner.shrink():
@@ -178,7 +229,11 @@ class _Run:
 
     def measure_start(self) -> Iterator[TrainingEvent]:
         """Measure the model that training starts from: few cells may teach less than they make it forget."""
-        if self.plan.model.card.ledger and self.plan.resume is None:
+        if self.plan.resume is not None:
+            # The best one until then, which need not be the last one that training goes on from.
+            self.best_step = self.learner.step
+            yield from self.measure_best(self.plan.model)
+        elif self.plan.model.card.ledger:
             yield from self.validate()
 
     def validate(self) -> Iterator[TrainingEvent]:
