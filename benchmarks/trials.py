@@ -128,9 +128,15 @@ def taught(pictures: Sequence[Picture], start: Any, values: Mapping[str, Any]) -
 
 
 def segmented(
-    model: Any, pictures: Sequence[Picture], values: Mapping[str, Any] | None = None
+    model: Any,
+    pictures: Sequence[Picture],
+    values: Mapping[str, Any] | None = None,
+    keep: Callable[[tuple[int, ...], Any], None] | None = None,
 ) -> list[NDArray[np.int32]]:
-    """Return the instance labels of pictures, by the settings of the model's card but for those given."""
+    """Return the instance labels of pictures, by the settings of the model's card but for those given.
+
+    ``keep`` is given the network's outputs of each picture, in turn.
+    """
     from napari_unet.core.arrays import Planes
     from napari_unet.core.prediction import predict
     from napari_unet.core.settings import PredictionSettings, with_values
@@ -139,7 +145,7 @@ def segmented(
     for picture in pictures:
         planes = Planes(picture.image, "cyx"[3 - picture.image.ndim :])
         labels = np.zeros(picture.truth.shape, np.int32)
-        for _ in predict(model, planes, labels, settings=settings):
+        for _ in predict(model, planes, labels, settings=settings, keep=keep):
             continue
         found.append(labels)
     return found
