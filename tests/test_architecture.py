@@ -31,7 +31,9 @@ LEVELS: tuple[frozenset[str], ...] = (
             "augmentation",
             "boundary",
             "card",
+            "checks",
             "device",
+            "diameter",
             "instances",
             "loss",
             "metrics",
@@ -39,6 +41,7 @@ LEVELS: tuple[frozenset[str], ...] = (
             "sizes",
             "synthetic",
             "unet",
+            "waist",
         }
     ),
     frozenset({"package", "patches", "plan"}),
@@ -52,7 +55,9 @@ TORCH_FREE = frozenset(
         "arrays",
         "boundary",
         "card",
+        "checks",
         "contingency",
+        "diameter",
         "errors",
         "events",
         "instances",
@@ -63,6 +68,7 @@ TORCH_FREE = frozenset(
         "sizes",
         "synthetic",
         "tiles",
+        "waist",
     }
 )
 """The modules of core that may be loaded in the viewer's process."""
@@ -74,8 +80,10 @@ NEIGHBOURS: dict[str, frozenset[str]] = {
     "engine": frozenset({"core", "engine", "runs", "stores"}),
     "runs": frozenset({"core", "runs", "stores"}),
     "demo": frozenset({"cluster", "core", "demo", "runs", "stores"}),
-    "cli": frozenset({"cli", "cluster", "core", "demo", "runs", "stores"}),
-    "plugin": frozenset({"core", "engine", "plugin", "runs"}),
+    "exchange": frozenset({"core", "exchange"}),
+    "report": frozenset({"core", "report"}),
+    "cli": frozenset({"cli", "cluster", "core", "demo", "exchange", "report", "runs", "stores"}),
+    "plugin": frozenset({"core", "engine", "plugin", "report", "runs"}),
     "__main__": frozenset({"cli"}),
     "__init__": frozenset({"core", "stores"}),
 }
