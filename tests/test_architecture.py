@@ -40,6 +40,7 @@ LEVELS: tuple[frozenset[str], ...] = (
             "region_metrics",
             "sizes",
             "synthetic",
+            "uncertainty",
             "unet",
             "waist",
         }

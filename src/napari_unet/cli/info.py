@@ -41,7 +41,7 @@ def describe(card: Card) -> Iterator[tuple[str, str]]:
     if card.diameter:
         yield "object diameter", f"{card.diameter:g} px as the network sees it"
     if card.scale != 1:
-        yield "image scale", f"{card.scale:g}"
+        yield "image scale", f"{card.scale:g}" if card.scale else "measured on each image"
     if card.prediction:
         yield "segments with", ", ".join(f"{k}={v}" for k, v in card.prediction.items())
     if card.metrics:

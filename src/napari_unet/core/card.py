@@ -39,7 +39,8 @@ class Card:
     diameter : float
         Typical object diameter in pixels that the network was trained at; 0 when unknown.
     scale : float
-        Image size at training over its own size, for the images that it was last trained on.
+        Image size at training over its own size, for the images that it was last trained on; 0 for a model
+        of images of many kinds, which are brought to ``diameter`` by what is found in them.
     prediction : dict
         Prediction settings that were chosen on the validation part.
     ledger : tuple of dict
@@ -101,8 +102,10 @@ class Card:
             raise ValueError(f"channels is {self.channels!r}, but has to be a whole number from 1.")
         if len(self.classes) < 2 or not all(isinstance(c, str) for c in self.classes):
             raise ValueError(f"classes is {self.classes!r}, but has to name the background and at least one more.")
-        if not (math.isfinite(self.diameter) and self.diameter >= 0 and math.isfinite(self.scale) and self.scale > 0):
-            raise ValueError(f"diameter {self.diameter!r} and scale {self.scale!r} have to be positive numbers.")
+        if not (math.isfinite(self.diameter) and self.diameter >= 0 and math.isfinite(self.scale) and self.scale >= 0):
+            raise ValueError(f"diameter {self.diameter!r} and scale {self.scale!r} have to be numbers from 0.")
+        if not self.scale and not self.diameter:
+            raise ValueError("scale is 0, which needs a diameter to bring images to, but diameter is 0 too.")
         if not (isinstance(self.hashes, dict) and isinstance(self.metrics, dict) and isinstance(self.prediction, dict)):
             raise ValueError("hashes, metrics and prediction have to be tables.")
 

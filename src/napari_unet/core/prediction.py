@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
@@ -23,6 +25,7 @@ from .arrays import (
 )
 from .card import Card
 from .device import Compute, choose, free_memory, processor, readable_errors
+from .diameter import measure_size, middle_plane
 from .errors import DataError, ModelError, OutOfMemoryError
 from .events import Adapted, Finished, PlaneDone, PredictionEvent, Started, Stopped, TileDone
 from .instances import Outputs, labels_from_outputs
@@ -181,10 +184,42 @@ def _empty_outputs(network: UNet, height: int, width: int, dtype: type) -> dict[
 
 
 def prediction_scale(card: Card, settings: PredictionSettings) -> float:
-    """Return the size at which the network sees the image over the image's own size."""
+    """Return the size at which the network sees the image over the image's own size; 0 has to be measured."""
     if settings.diameter and card.diameter:
         return float(np.clip(card.diameter / settings.diameter, *SCALE_LIMITS))
     return card.scale
+
+
+_SAME_SIZE = 1.1
+"""Factor by which the measured size may be off before an image is resampled at all."""
+
+
+def measured_scale(predictor: Predictor, card: Card, image: Planes, settings: PredictionSettings) -> tuple[float, str]:
+    """Return the size at which cells are as large as the network knows them, and what to tell of it.
+
+    Parameters
+    ----------
+    predictor : Predictor
+        The network.
+    card : Card
+        Says how large the network knows cells.
+    image : Planes
+        Its middle plane is looked at.
+    settings : PredictionSettings
+        How outputs become cells.
+    """
+    look = functools.partial(predict_region, predictor)
+    plane = middle_plane(image.plane_shape)
+    trial = measure_size(look, image, plane, card.diameter, dataclasses.replace(settings, mirror=False))
+    if trial is None:
+        return 1.0, "No cell was found at any size; set the typical diameter of the cells if there are some."
+    scale = float(np.clip(card.diameter / trial.diameter, *SCALE_LIMITS))
+    if 1 / _SAME_SIZE < scale < _SAME_SIZE:
+        scale = 1.0
+    return scale, (
+        f"Cells look about {trial.diameter:.0f} px wide; the image is seen at {scale:.2f} of its size. "
+        "Set the typical diameter if that is wrong."
+    )
 
 
 def check_fit(card: Card, image: Planes) -> None:
@@ -239,6 +274,8 @@ def predict(
     job = _Job.create(model, image, output, validate(chosen))
     todo = list(image.indices() if planes is None else planes)
     yield Started("predict", str(job.predictor.compute.device), job.predictor.compute.precision, len(todo))
+    if job.note:
+        yield Adapted(job.note)
     begin, objects = time.perf_counter(), 0
     for done, plane in enumerate(todo, start=1):
         outputs = yield from job.plane_outputs(plane, len(todo) == 1, stop, begin)
@@ -268,6 +305,7 @@ class _Job:
     settings: PredictionSettings
     predictor: Predictor
     tile: int
+    note: str = ""
 
     @classmethod
     def create(cls, model: Model, image: Planes, output: WritableArray, settings: PredictionSettings) -> _Job:
@@ -275,13 +313,15 @@ class _Job:
         check_fit(model.card, image)
         if tuple(output.shape) != image.shape:
             raise DataError(f"The output has the shape {tuple(output.shape)}, but the image needs {image.shape}.")
-        scale = prediction_scale(model.card, settings)
-        seen = image if scale == 1 else ScaledPlanes(image, scale)
         predictor = Predictor.create(model.network, choose(settings.device, settings.precision), settings.mirror)
+        scale, note = prediction_scale(model.card, settings), ""
+        if not scale:
+            scale, note = measured_scale(predictor, model.card, image, settings)
+        seen = image if scale == 1 else ScaledPlanes(image, scale)
         if 0 < settings.tile < predictor.network.geometry.stride:
             split_axis(1, settings.tile, predictor.network.geometry)  # raises before anything starts
         tile = settings.tile or choose_tile(predictor.network, predictor.compute, seen.height, seen.width)
-        return cls(model, seen, settings, predictor, tile)
+        return cls(model, seen, settings, predictor, tile, note)
 
     def plane_outputs(
         self, plane: tuple[int, ...], only: bool, stop: Callable[[], bool], begin: float

@@ -203,7 +203,8 @@ class PredictionSettings:
         minimum=0, maximum=10, step=1,
     )  # fmt: skip
     diameter: float = option(
-        0.0, "Typical diameter of the objects in this image; 0 takes the image as the model was trained.",
+        0.0, "Typical diameter of the objects in this image; 0 takes the image as the model was trained, and "
+        "measures it where the model is for images of many kinds, as the bundled ones are.",
         unit="px", minimum=0.0, maximum=10_000.0, step=1.0,
     )  # fmt: skip
     mirror: bool = option(False, "Average over the mirrored image too: slightly better, four times slower.")
