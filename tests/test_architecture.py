@@ -63,12 +63,15 @@ TORCH_FREE = frozenset(
         "events",
         "instances",
         "labels",
+        "landscape",
         "metrics",
         "region_metrics",
         "settings",
         "sizes",
         "synthetic",
+        "tidy",
         "tiles",
+        "uncertainty",
         "waist",
     }
 )
