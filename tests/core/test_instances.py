@@ -9,16 +9,10 @@ from scipy import ndimage
 
 from conftest import discs
 from napari_unet.core.errors import SettingsError
-from napari_unet.core.instances import (
-    drop_small,
-    fill_holes,
-    join_basins,
-    labels_from_outputs,
-    restore_gap,
-    segment_instances,
-)
+from napari_unet.core.instances import labels_from_outputs, segment_instances
 from napari_unet.core.labels import border_distance, cut_gap
 from napari_unet.core.settings import PredictionSettings
+from napari_unet.core.tidy import restore_gap, tidy
 
 PLAIN = {"separation": "components", "gap": 0, "holes": 0, "smallest": 0}
 
@@ -138,11 +132,11 @@ def ring() -> np.ndarray:
 
 def test_holes_are_filled_up_to_their_size() -> None:
     labels = ring()
-    assert not fill_holes(labels, 0)[25, 65]
-    small = fill_holes(labels, 10)
+    assert not tidy(labels, holes=0)[25, 65]
+    small = tidy(labels, holes=10)
     assert small[25, 65] == 2 and not small[25, 25]
-    assert fill_holes(labels, 36)[25, 25] == fill_holes(labels, -1)[25, 25] == 1
-    assert fill_holes(labels, 35)[25, 25] == 0
+    assert tidy(labels, holes=36)[25, 25] == tidy(labels, holes=-1)[25, 25] == 1
+    assert tidy(labels, holes=35)[25, 25] == 0
 
 
 def test_a_place_between_two_cells_or_at_the_edge_is_no_hole() -> None:
@@ -150,20 +144,28 @@ def test_a_place_between_two_cells_or_at_the_edge_is_no_hole() -> None:
     labels[:, 10:] = 2
     labels[8:12, 8:12] = 0
     labels[0:3, 2:4] = 0
-    assert np.array_equal(fill_holes(labels, -1), labels)
-    assert not fill_holes(np.zeros((5, 5), np.int32), -1).any()
+    assert np.array_equal(tidy(labels, holes=-1), labels)
+    assert not tidy(np.zeros((5, 5), np.int32), holes=-1).any()
     inner = np.ones((20, 20), np.int32)
-    inner[5:15, 5:15], inner[8:12, 8:12] = 0, 3
-    assert np.array_equal(fill_holes(inner, -1), inner)  # another cell lies in it
+    inner[5:15, 5:15], inner[8:12, 8:12] = 0, 2
+    assert np.array_equal(tidy(inner, holes=-1), inner)  # another cell lies in it
+
+
+def test_a_filled_hole_counts_for_the_size() -> None:
+    labels = np.ones((7, 7), np.int32)
+    labels[1:6, 1:6] = 0  # leaves 24 pixels
+    framed = np.pad(labels, 2)
+    assert tidy(framed, holes=-1, smallest=49).max() == 1
+    assert tidy(framed, holes=-1, smallest=50).max() == tidy(framed, smallest=25).max() == 0
 
 
 def test_small_cells_are_dropped_and_the_rest_is_numbered_in_raster_order() -> None:
     labels = np.zeros((20, 20), np.int32)
     labels[10:14, 0:4], labels[2:6, 8:12], labels[2:6, 2:6], labels[0, 0] = 3, 9, 70, 5
-    kept = drop_small(labels, 2)
+    kept = tidy(labels, smallest=2)
     assert [kept[2, 2], kept[2, 8], kept[10, 0], kept[0, 0]] == [1, 2, 3, 0]
     assert kept.dtype == np.int32
-    assert drop_small(labels, 17).max() == 0 and drop_small(labels, 0).max() == 4
+    assert tidy(labels, smallest=17).max() == 0 and tidy(labels, smallest=0).max() == 4
 
 
 @settings(deadline=None)
@@ -211,18 +213,6 @@ def test_nothing_everything_and_undefined(value: float, separation: str) -> None
     maps = np.full((12, 14), value, np.float32)
     labels = segment_instances(maps, maps, chosen(separation=separation))
     assert labels.max() == (value == 1)
-
-
-def test_basins_are_joined_across_shallow_saddles_to_the_highest_neighbour_first() -> None:
-    heights = np.array([[1.0, 0.5, 0.75, 0.7, 0.9, 0.2, 0.3]], np.float32)
-    basins = np.array([[1, 1, 2, 2, 3, 3, 4]], np.int32)
-    # Summits 1, 0.75, 0.9, 0.3; saddles 0.5, 0.7 and 0.2 high.
-    expected = {0.01: 4, 0.08: 3, 0.15: 2, 0.45: 1}
-    for height, count in expected.items():
-        assert len(np.unique(join_basins(basins, heights, height))) == count
-    joined = join_basins(basins, heights, 0.08)[0]
-    assert joined[2] == joined[4] != joined[0]
-    assert np.array_equal(join_basins(basins * 0, heights, 1.0), basins * 0)
 
 
 def test_hundreds_of_touching_cells() -> None:

@@ -1,0 +1,194 @@
+"""Separated cells put in order: gap given back, holes filled, small ones dropped, the rest numbered.
+
+What decides is gathered block by block (sizes, first pixels, what surrounds a hole) and holds for the whole
+plane, so that the result does not depend on the blocks.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+from scipy.sparse import coo_matrix, csgraph
+
+from .blocks import Block, Seams, border_of
+from .labels import near_two
+
+Labels = NDArray[np.int32]
+_SIDES = ((-1, 0), (0, -1), (0, 1), (1, 0))
+
+
+def restore_gap(labels: Labels, width: int) -> Labels:
+    """Return the labels grown into the gaps between them, and nowhere else.
+
+    The gap that was cut between touching cells before training belongs to them; outer borders stay.
+    A pixel's answer depends on labels up to ``2 * width`` pixels away.
+    """
+    if width == 0 or not labels.any():
+        return labels
+    between = (labels == 0) & near_two(labels, width)
+    rows, columns = np.nonzero(between)
+    grown = np.pad(labels, 1)
+    # One ring of pixels at a time, and only where there is a gap: that is far less than the plane.
+    for _ in range(width):
+        around = [grown[rows + 1 + dy, columns + 1 + dx] for dy, dx in _SIDES]
+        here = grown[rows + 1, columns + 1]
+        grown[rows + 1, columns + 1] = np.where(here > 0, here, np.maximum.reduce(around))
+    return grown[1:-1, 1:-1].copy()
+
+
+@dataclass(frozen=True)
+class _Gaps:
+    """The connected pieces of a block's background."""
+
+    size: NDArray[np.int64]
+    lowest: NDArray[np.int64]
+    highest: NDArray[np.int64]
+    ends: NDArray[np.bool_]
+
+
+_NO_CELL = np.iinfo(np.int64).max
+
+
+def _background(labels: Labels) -> tuple[NDArray[np.int32], int]:
+    """Return the connected pieces of background of a block, 1 to n, and n."""
+    pieces, count = ndimage.label(labels == 0)
+    return pieces, int(count)
+
+
+def _gaps(frame: Labels, pieces: NDArray[np.int32], count: int, block: Block) -> _Gaps:
+    """Return how large each piece of background is, and which cells lie beside it."""
+    size = np.bincount(pieces.ravel(), minlength=count + 1)[1:].astype(np.int64)
+    lowest, highest = np.full(count, _NO_CELL), np.zeros(count, np.int64)
+    height, width = pieces.shape
+    for dy, dx in _SIDES:
+        beside = frame[1 + dy : 1 + dy + height, 1 + dx : 1 + dx + width]
+        rim = (pieces > 0) & (beside > 0)
+        np.minimum.at(lowest, pieces[rim] - 1, beside[rim].astype(np.int64))
+        np.maximum.at(highest, pieces[rim] - 1, beside[rim].astype(np.int64))
+    edges = [(block.y0 == 0, pieces[0]), (block.y1 == block.height, pieces[-1]),
+             (block.x0 == 0, pieces[:, 0]), (block.x1 == block.width, pieces[:, -1])]  # fmt: skip
+    touched = np.concatenate([np.zeros(0, np.int32), *[line for at_edge, line in edges if at_edge]])
+    ends = np.zeros(count, np.bool_)
+    ends[touched[touched > 0] - 1] = True
+    return _Gaps(size, lowest, highest, ends)
+
+
+class Tidy:
+    """Which cells stay, how they are numbered, and which holes they fill.
+
+    Every block is first added with :meth:`add`, in any order; after :meth:`decide` each can be had from
+    :meth:`finished`.
+
+    Parameters
+    ----------
+    count : int
+        Regions in the plane, numbered from 1.
+    holes : int
+        Holes of up to so many pixels are filled; -1 fills all. A hole is a connected piece of background
+        that one single cell surrounds.
+    smallest : int
+        Cells with fewer pixels are dropped.
+    """
+
+    def __init__(self, count: int, holes: int, smallest: int) -> None:
+        self.holes, self.smallest = holes, smallest
+        self._size = np.zeros(count + 1, np.int64)
+        self._first = np.full(count + 1, _NO_CELL)
+        self._gaps: list[_Gaps] = []
+        self._seams = Seams()
+        self._offsets: dict[tuple[int, int], int] = {}
+        self._pieces = 0
+
+    def add(self, frame: Labels, block: Block) -> None:
+        """Note what a block holds.
+
+        Parameters
+        ----------
+        frame : NDArray of int32
+            Regions of the block and one pixel around it; negative beyond the plane.
+        block : Block
+            Where it lies.
+        """
+        labels = frame[1:-1, 1:-1]
+        rows, columns = np.nonzero(labels)
+        regions = labels[rows, columns]
+        np.add.at(self._size, regions, 1)
+        np.minimum.at(self._first, regions, block.places(rows, columns))
+        if self.holes == 0:
+            return
+        pieces, count = _background(labels)
+        self._offsets[block.y0, block.x0] = self._pieces
+        self._gaps.append(_gaps(frame, pieces, count, block))
+        # For the seams alone: 0 where there is background, which is what meets.
+        meeting = np.where(frame == 0, np.float32(0), np.float32(-1))
+        self._seams.add(border_of(block, pieces, meeting).shifted(self._pieces))
+        self._pieces += count
+
+    def decide(self) -> int:
+        """Decide about all cells and holes; return how many cells there are."""
+        self._filler = np.concatenate([[0], self._fill()])
+        kept = np.flatnonzero((self._size >= self.smallest) & (self._size > 0))
+        self._numbers = np.zeros(len(self._size), np.int32)
+        # A hole's first pixel comes after that of the cell around it, so the cell's own one counts.
+        self._numbers[kept[np.argsort(self._first[kept])]] = np.arange(1, len(kept) + 1)
+        return len(kept)
+
+    def _fill(self) -> NDArray[np.int64]:
+        """Return the region that fills each piece of background, 0 for none, and add its size to that."""
+        if not self._pieces:
+            return np.zeros(0, np.int64)
+        one, other, _ = self._seams.pairs()
+        links = coo_matrix((np.ones(len(one), np.bool_), (one, other)), (self._pieces, self._pieces))
+        groups, group = csgraph.connected_components(links, directed=False)
+        size, highest = np.zeros(groups, np.int64), np.zeros(groups, np.int64)
+        lowest, ends = np.full(groups, _NO_CELL), np.zeros(groups, np.bool_)
+        np.add.at(size, group, np.concatenate([g.size for g in self._gaps]))
+        np.maximum.at(highest, group, np.concatenate([g.highest for g in self._gaps]))
+        np.minimum.at(lowest, group, np.concatenate([g.lowest for g in self._gaps]))
+        np.logical_or.at(ends, group, np.concatenate([g.ends for g in self._gaps]))
+        hole = (highest == lowest) & ~ends & ((self.holes < 0) | (size <= self.holes))
+        np.add.at(self._size, highest[hole], size[hole])
+        return np.where(hole, highest, 0)[group]
+
+    def finished(self, labels: Labels, block: Block) -> Labels:
+        """Return a block's final labels.
+
+        Parameters
+        ----------
+        labels : NDArray of int32
+            Regions of the block alone, as they were added.
+        block : Block
+            Where it lies.
+        """
+        if self.holes == 0:
+            return self._numbers[labels]
+        pieces, count = _background(labels)
+        offset = self._offsets[block.y0, block.x0]
+        filler = np.concatenate([[0], self._filler[1 + offset : 1 + offset + count]])
+        return self._numbers[np.where(labels > 0, labels, filler[pieces])]
+
+
+def tidy(labels: NDArray[Any], *, gap: int = 0, holes: int = 0, smallest: int = 0) -> Labels:
+    """Return labels of a whole plane in order, numbered 1 to n by their first pixels.
+
+    Parameters
+    ----------
+    labels : NDArray of int
+        Cells that may touch, (Y, X), 0 = background.
+    gap, holes, smallest : int
+        See :class:`napari_unet.core.settings.PredictionSettings`; 0 leaves things as they are.
+    """
+    height, width = labels.shape
+    block = Block(0, height, 0, width, height, width)
+    grown = restore_gap(labels.astype(np.int32), gap)
+    work = Tidy(int(grown.max(initial=0)), holes, smallest)
+    work.add(block.framed(grown, 0, -1), block)
+    work.decide()
+    return work.finished(grown, block)
+
+
+__all__ = ["Tidy", "restore_gap", "tidy"]
