@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import os
 import shlex
@@ -191,3 +192,38 @@ def test_a_full_disk_is_told_and_leaves_no_half_run(monkeypatch):
 def test_events_that_cannot_be_recorded_are_told(tmp_path):
     with pytest.raises(StoreError, match="events.jsonl cannot be written: No such file"):
         runs.append_event(tmp_path / "nowhere", Finished(1.0))
+
+
+def test_paint_is_brought_up_to_date_and_planes_come_and_go():
+    first, second = annotated(name="plane 1"), annotated(name="plane 2", regions=((0, 9, 0, 9),))
+    folder = create([first, second], TrainingSettings(steps=3), start="scratch", name="mine")
+    more = dataclasses.replace(second, labels=second.labels * 2, regions=((1, 5, 2, 6),))
+    runs.repaint(folder, [more, annotated(name="plane 3"), annotated(name="plane 4")])
+    run = runs.load_run(folder)
+    assert [image.name for image in run.images] == ["plane 2", "plane 3", "plane 4"]
+    np.testing.assert_array_equal(run.images[0].labels, more.labels)
+    np.testing.assert_array_equal(run.images[0].image, second.image)
+    assert run.images[0].regions == ((1, 5, 2, 6),)
+    assert (run.settings.steps, run.start, run.name) == (3, "scratch", "mine")
+    runs.repaint(folder, [first, annotated(name="plane 5")])
+    assert [image.name for image in runs.load_run(folder).images] == ["plane 1", "plane 5"]
+    stems = sorted(path.stem.split("_")[0] for path in (folder / "labels").iterdir())
+    assert stems == [f"{number:03d}" for number in range(6)]
+
+
+def test_paint_that_cannot_be_written_is_told_and_leaves_the_run_as_it_was(monkeypatch):
+    image = annotated()
+    folder = create([image])
+
+    def full(path, labels):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(runs, "_write_labels", full)
+    with pytest.raises(StoreError, match="No space left on device"):
+        runs.repaint(folder, [dataclasses.replace(image, labels=image.labels * 2)])
+    np.testing.assert_array_equal(runs.load_run(folder).images[0].labels, image.labels)
+
+
+def test_a_run_that_goes_on_with_another_says_so(tmp_path):
+    assert runs.load_run(create([annotated()])).resume == ""
+    assert runs.load_run(create([annotated()], resume=tmp_path / "run")).resume == str(tmp_path / "run")

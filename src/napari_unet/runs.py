@@ -64,6 +64,8 @@ class Run:
         What the model will be called.
     folder : Path
         Where the run lies.
+    resume : str
+        The run folder whose training it goes on with; empty when it begins anew.
     """
 
     images: tuple[AnnotatedImage, ...]
@@ -72,6 +74,7 @@ class Run:
     start: str
     name: str
     folder: Path
+    resume: str = ""
 
 
 def home() -> Path:
@@ -95,10 +98,24 @@ def create_run(
     network: NetworkSettings,
     start: str = BUNDLED,
     name: str = "model",
+    resume: str = "",
 ) -> Path:
     """Write a new run folder and return it.
 
     ``job.json`` is written last: a folder with it is complete, and a failed one is removed.
+
+    Parameters
+    ----------
+    images : sequence of AnnotatedImage
+        What to learn from.
+    settings, network
+        How.
+    start : str
+        ``"bundled"``, ``"scratch"`` or the path of a model.
+    name : str
+        What the model will be called.
+    resume : str, optional
+        Run folder whose training is gone on with.
 
     Raises
     ------
@@ -107,14 +124,15 @@ def create_run(
     """
     if start not in (BUNDLED, SCRATCH):
         start = str(Path(start).expanduser().absolute())
+    resume = str(Path(resume).expanduser().absolute()) if resume else ""
     folder = None
     try:
         folder = _new_folder(name)
-        stems = [f"{index:03d}_{_safe(image.name)}" for index, image in enumerate(images)]
+        stems = [_stem(index, image) for index, image in enumerate(images)]
         for stem, image in zip(stems, images, strict=True):
             _write_image(folder / "images" / f"{stem}.tif", np.asarray(image.image))
             _write_labels(folder / "labels" / f"{stem}.tif", np.asarray(image.labels))
-        _write_job(folder, stems, images, settings, network, start, name)
+        _write_job(folder, stems, images, settings, network, start, name, resume)
     except OSError as error:
         if folder is not None:
             shutil.rmtree(folder, ignore_errors=True)
@@ -124,6 +142,39 @@ def create_run(
             f"folder writable, or name another one in the environment variable {HOME_VARIABLE}."
         ) from error
     return folder
+
+
+def repaint(folder: Path, images: Sequence[AnnotatedImage]) -> None:
+    """Bring the annotation of a run up to date, while its training may be reading it.
+
+    Planes are known by their names: the paint on a known one is replaced, new ones are added, and those that are
+    no longer among the images are no longer part of the run, though their files stay.
+
+    Raises
+    ------
+    StoreError
+        When the folder cannot be written.
+    """
+    job = read_job(folder)
+    known = {entry["name"]: entry["stem"] for entry in job["images"]}
+    number = 1 + max((int(path.stem.split("_")[0]) for path in (folder / "labels").glob("[0-9]*_*.tif")), default=-1)
+    try:
+        stems = []
+        for image in images:
+            stem = known.get(image.name)
+            if stem is None:
+                stem, number = _stem(number, image), number + 1
+                _write_image(folder / "images" / f"{stem}.tif", np.asarray(image.image))
+            _replace_labels(folder / "labels" / f"{stem}.tif", np.asarray(image.labels))
+            stems.append(stem)
+        _replace_job(folder, {**job, "images": _entries(stems, images)})
+    except OSError as error:
+        raise StoreError(f"The annotation cannot be written to {folder}: {error.strerror or error}.") from error
+
+
+def _stem(index: int, image: AnnotatedImage) -> str:
+    """Return the name of a plane's files."""
+    return f"{index:03d}_{_safe(image.name)}"
 
 
 def _safe(name: str) -> str:
@@ -167,6 +218,21 @@ def _write_labels(path: Path, labels: NDArray[Any]) -> None:
     tifffile.imwrite(path, labels, photometric="minisblack", compression="zlib", metadata={"axes": "YX"})
 
 
+def _replace_labels(path: Path, labels: NDArray[Any]) -> None:
+    """Write labels so that whoever reads meanwhile sees the old ones or the new ones."""
+    temporary = path.with_name(f".part.{path.name}")
+    _write_labels(temporary, labels)
+    temporary.replace(path)
+
+
+def _entries(stems: Sequence[str], images: Sequence[AnnotatedImage]) -> list[dict[str, Any]]:
+    """Return what ``job.json`` says of the planes."""
+    return [
+        {"stem": stem, "name": image.name, "regions": [list(map(int, box)) for box in image.regions]}
+        for stem, image in zip(stems, images, strict=True)
+    ]
+
+
 def _write_job(
     folder: Path,
     stems: Sequence[str],
@@ -175,6 +241,7 @@ def _write_job(
     network: NetworkSettings,
     start: str,
     name: str,
+    resume: str,
 ) -> None:
     """Write ``job.json``."""
     job = {
@@ -185,11 +252,14 @@ def _write_job(
         "start": start,
         "settings": settings.to_dict(training),
         "network": settings.to_dict(network),
-        "images": [
-            {"stem": stem, "name": image.name, "regions": [list(map(int, box)) for box in image.regions]}
-            for stem, image in zip(stems, images, strict=True)
-        ],
+        "resume": resume,
+        "images": _entries(stems, images),
     }
+    _replace_job(folder, job)
+
+
+def _replace_job(folder: Path, job: dict[str, Any]) -> None:
+    """Write ``job.json`` at once."""
     temporary = folder / (JOB_NAME + ".part")
     temporary.write_text(json.dumps(job, indent=2), encoding="utf-8")
     temporary.replace(folder / JOB_NAME)
@@ -237,7 +307,7 @@ def load_run(folder: Path | str) -> Run:
         )
         training = settings.with_values(TrainingSettings(), job["settings"])
         network = settings.with_values(NetworkSettings(), job["network"])
-        return Run(images, training, network, job["start"], job["name"], folder)
+        return Run(images, training, network, job["start"], job["name"], folder, job.get("resume", ""))
     except (KeyError, TypeError, ValueError, SettingsError) as error:
         raise StoreError(f"The run {folder} is damaged: {error}") from error
 

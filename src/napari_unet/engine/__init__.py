@@ -5,6 +5,6 @@ The viewer's process imports :class:`EngineClient` only, which needs no torch; t
 """
 
 from .client import EngineClient
-from .wire import JobDone, JobFailed, PlaneLost, PlaneResult
+from .wire import JobDone, JobFailed, PlaneDoubt, PlaneLost, PlaneResult
 
-__all__ = ["EngineClient", "JobDone", "JobFailed", "PlaneLost", "PlaneResult"]
+__all__ = ["EngineClient", "JobDone", "JobFailed", "PlaneDoubt", "PlaneLost", "PlaneResult"]

@@ -20,7 +20,7 @@ _logger = logging.getLogger(__name__)
 
 NICE = 10
 """Priority of the child: the viewer goes first."""
-BETWEEN = ("relabel",)
+BETWEEN = ("relabel", "suggest_now")
 """Short kinds of job, answered between two events of a running one."""
 
 STOPPED, STARTING, READY, DEAD = "stopped", "starting", "ready", "dead"

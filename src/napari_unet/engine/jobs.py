@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from .. import runs
 from ..core import device, plan, prediction, training
 from ..core.arrays import Normalisation, Planes
 from ..core.events import Event, PlaneDone, PreviewRequest
-from ..core.instances import labels_from_outputs
+from ..core.instances import Outputs, labels_from_outputs
 from ..core.package import Model, load_model
 from ..core.settings import PredictionSettings, with_values
+from ..core.uncertainty import coarse, uncertainty
 from ..core.unet import UNet
 from .kept import KeptModels, KeptOutputs, PlaneBuffer
 from .server import Job
-from .wire import PlaneLost, PlaneResult
+from .wire import PlaneDoubt, PlaneLost, PlaneResult
 
 _MODELS: KeptModels[Model] = KeptModels(load_model)
 _OUTPUTS = KeptOutputs()
@@ -32,10 +35,22 @@ def train(job: Job) -> Generator[Event, None, None]:
     run = runs.load_run(folder)
     # Training changes the weights, so the start is not taken from the kept models.
     start = None if run.start == runs.SCRATCH else load_model(run.start)
-    work = plan.resolve(run.images, run.settings, start=start, network=run.network, name=run.name, folder=folder)
-    for event in training.train(work, stop=job.stop, preview=lambda: _preview(job)):
+    work = plan.resolve(
+        run.images, run.settings, start=start, network=run.network, name=run.name, folder=folder,
+        resume=Path(run.resume) if run.resume else None,
+    )  # fmt: skip
+    for event in training.train(
+        work, stop=job.stop, preview=lambda: _preview(job), news=lambda present: _news(job, folder, present)
+    ):
         runs.append_event(folder, event)
         yield event
+
+
+def _news(job: Job, folder: Path, present: plan.TrainingPlan) -> plan.TrainingPlan | None:
+    """Return the plan with what was painted meanwhile, when the viewer says that it lies in the run folder."""
+    if job.latest("repainted") is None:
+        return None
+    return plan.renew(present, runs.load_run(folder).images)
 
 
 def _preview(job: Job) -> PreviewRequest | None:
@@ -86,6 +101,27 @@ def relabel(job: Job) -> Generator[Event, None, None]:
         yield PlaneLost(plane) if outputs is None else PlaneResult(plane, labels_from_outputs(outputs, settings))
 
 
+def suggest(job: Job) -> Generator[Event, None, None]:
+    """Tell plane by plane where a model is uncertain."""
+    settings = with_values(PredictionSettings(), job.payload["settings"])
+    model = _MODELS.get(job.payload["model"])
+    image = _planes(job, model)
+    buffer = PlaneBuffer(image.shape, np.float32)
+    doubts: dict[tuple[int, ...], NDArray[np.float32]] = {}
+
+    def keep(plane: tuple[int, ...], outputs: Outputs) -> None:
+        doubts[plane] = coarse(uncertainty(outputs, settings))
+
+    for event in prediction.predict(
+        model, image, buffer, settings=replace(settings, what="probabilities"), stop=job.stop, keep=keep,
+        planes=[tuple(plane) for plane in job.payload["planes"]],
+    ):  # fmt: skip
+        if isinstance(event, PlaneDone):
+            buffer.take(event.plane)
+            yield PlaneDoubt(event.plane, doubts.pop(event.plane))
+        yield event
+
+
 def warm_up() -> None:
     """Make one tiny training step, so that what torch loads at the first one is there before Train is clicked.
 
@@ -102,4 +138,6 @@ KINDS: dict[str, Callable[[Job], Generator[Event, None, None]]] = {
     "train": train,
     "segment": segment,
     "relabel": relabel,
+    "suggest": suggest,
+    "suggest_now": suggest,
 }

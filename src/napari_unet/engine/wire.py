@@ -23,7 +23,7 @@ from ..core import events
 from ..core.arrays import ArrayLike
 from ..core.events import Event
 
-PROTOCOL = 1
+PROTOCOL = 2
 """Raised with every change of the messages, so that a remote machine with another version is noticed."""
 
 PIECE = 1 << 20
@@ -48,6 +48,14 @@ class PlaneLost(Event):
 
 
 @dataclass(frozen=True)
+class PlaneDoubt(Event):
+    """How uncertain the network is of one plane: :func:`~napari_unet.core.uncertainty.coarse` maps, float32."""
+
+    plane: tuple[int, ...]
+    maps: NDArray[Any]
+
+
+@dataclass(frozen=True)
 class JobFailed(Event):
     """The job ended by an error; followed by :class:`JobDone`."""
 
@@ -59,7 +67,9 @@ class JobDone(Event):
     """The last message of every job."""
 
 
-_OWN: dict[str, type[Event]] = {kind.__name__: kind for kind in (PlaneResult, PlaneLost, JobFailed, JobDone)}
+_OWN: dict[str, type[Event]] = {
+    kind.__name__: kind for kind in (PlaneResult, PlaneLost, PlaneDoubt, JobFailed, JobDone)
+}
 
 
 def event_to_dict(event: Event) -> dict[str, Any]:

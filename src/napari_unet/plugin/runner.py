@@ -32,10 +32,10 @@ from ..core.card import BUNDLED
 from ..core.errors import UNetError
 from ..core.events import Event, Stopped
 from ..core.settings import NetworkSettings, PredictionSettings, TrainingSettings, to_dict
-from ..engine import EngineClient, JobDone, JobFailed, PlaneLost, PlaneResult
+from ..engine import EngineClient, JobDone, JobFailed, PlaneDoubt, PlaneLost, PlaneResult
 from .collector import Hold
 
-__all__ = ["Engine", "Job", "PlaneLost", "PlaneResult", "SegmentRequest", "TrainRequest"]
+__all__ = ["Engine", "Job", "PlaneDoubt", "PlaneLost", "PlaneResult", "SegmentRequest", "TrainRequest"]
 
 _logger = logging.getLogger(__name__)
 
@@ -57,6 +57,8 @@ class TrainRequest:
         ``"bundled"``, ``"scratch"`` or the path of a model.
     name : str
         Name of the new model.
+    resume : str
+        Run folder of the training that this one goes on with; ``start`` is then its model.
     """
 
     images: tuple[AnnotatedImage, ...]
@@ -64,6 +66,7 @@ class TrainRequest:
     network: NetworkSettings = dataclasses.field(default_factory=NetworkSettings)
     start: str = BUNDLED
     name: str = "model"
+    resume: str = ""
 
 
 @dataclass(frozen=True)
@@ -142,6 +145,20 @@ class Job(QObject):
             self._early = None if self.id else value
         if self.id:
             self._client.tell(self.id, "preview", value)
+
+    def repaint(self, images: Sequence[AnnotatedImage]) -> bool:
+        """Have what was painted meanwhile join a training; from any thread, as it writes to the disk.
+
+        Returns
+        -------
+        bool
+            False when the training has not begun yet, or is over.
+        """
+        if not self.running or not self.id or self.folder is None:
+            return False
+        runs.repaint(self.folder, images)
+        self._client.tell(self.id, "repainted", True)
+        return True
 
     def submit(
         self, kind: str, payload: dict[str, Any], deliver: Callable[[Event], None], arrays: Sequence[Any]
@@ -232,7 +249,9 @@ class Engine(QObject):
         painted = tuple(dataclasses.replace(image, labels=_snapshot(image.labels)) for image in request.images)
 
         def prepare(job: Job) -> tuple[str, dict[str, Any], list[Any]]:
-            job.folder = runs.create_run(painted, request.settings, request.network, request.start, request.name)
+            job.folder = runs.create_run(
+                painted, request.settings, request.network, request.start, request.name, request.resume
+            )
             return "train", {"folder": str(job.folder)}, []
 
         return self._begin(prepare)
@@ -260,6 +279,23 @@ class Engine(QObject):
         planes = [{"plane": list(map(int, plane)), "job": job_id} for plane, job_id in sources.items()]
         payload = {"settings": to_dict(settings), "planes": planes}
         return self._begin(lambda job: ("relabel", payload, []))
+
+    def suggest(self, request: SegmentRequest, now: bool = False) -> Job:
+        """Ask how uncertain a model is of planes; each arrives as a :class:`PlaneDoubt`, before its ``PlaneDone``.
+
+        Parameters
+        ----------
+        request : SegmentRequest
+            The image, the model and the planes.
+        now : bool
+            Whether it is answered between two steps of a training under way, which waits meanwhile.
+        """
+
+        def prepare(job: Job) -> tuple[str, dict[str, Any], list[Any]]:
+            kind = "suggest_now" if now else "suggest"
+            return kind, _segment_payload(request), list(request.image.arrays)
+
+        return self._begin(prepare)
 
     # ---- other threads to the main thread ---------------------------------------------------------
 
