@@ -77,14 +77,10 @@ def padded_call(predictor: Any) -> Callable[[Any], Any]:
     return lambda x: predictor.network(x.contiguous(memory_format=torch.channels_last), padding="same")
 
 
-def ways(predictor: Any, planes: Any, normalisation: Any) -> dict[str, Callable[[], NDArray[np.float32]]]:
-    """Return every way of computing the image, by name."""
+def own_ways(predictor: Any, planes: Any, normalisation: Any) -> dict[str, Callable[[], NDArray[np.float32]]]:
+    """Return every way of computing the image without MONAI, by name."""
     import torch
 
-    try:
-        from monai.inferers import sliding_window_inference
-    except ImportError as error:
-        raise CannotMeasure(f"{error}; python -m pip install --no-deps monai") from error
     from napari_unet.core.prediction import choose_tile, predict_region
 
     call, compute = padded_call(predictor), predictor.compute
@@ -98,18 +94,30 @@ def ways(predictor: Any, planes: Any, normalisation: Any) -> dict[str, Callable[
     def padded() -> NDArray[np.float32]:
         return padded_outputs(predictor, call(as_input(predictor, planes, normalisation)))
 
+    made: dict[str, Callable[[], NDArray[np.float32]]] = {
+        EXACT: lambda: whole_exact(predictor, planes, normalisation),
+        PADDED: padded,
+    }
+    return made | {name: lambda side=side: tiles(side) for name, side in TILES.items()}
+
+
+def monai_ways(predictor: Any, planes: Any, normalisation: Any) -> dict[str, Callable[[], NDArray[np.float32]]]:
+    """Return MONAI's ways of computing the image, by name."""
+    import torch
+
+    try:
+        from monai.inferers import sliding_window_inference
+    except ImportError as error:
+        raise CannotMeasure(f"{error}; python -m pip install --no-deps monai") from error
+    call = padded_call(predictor)
+
     @torch.inference_mode()
     def monai(window: int) -> NDArray[np.float32]:
         x = as_input(predictor, planes, normalisation)
         return padded_outputs(predictor, sliding_window_inference(x, window, 1, call, overlap=OVERLAP))
 
-    made: dict[str, Callable[[], NDArray[np.float32]]] = {
-        EXACT: lambda: whole_exact(predictor, planes, normalisation),
-        PADDED: padded,
-    }
-    made |= {name: lambda side=side: tiles(side) for name, side in TILES.items()}
     usable = [w for w in WINDOWS if w < planes.height]
-    return made | {f"MONAI, windows of {w}": lambda w=w: monai(w) for w in usable}
+    return {f"MONAI, windows of {w}": lambda w=w: monai(w) for w in usable}
 
 
 def differences(made: dict[str, Callable[[], NDArray[np.float32]]]) -> dict[str, float]:
@@ -128,7 +136,8 @@ def main() -> None:
     predictor = build(width, chosen.device)
     image = np.tile(generate("nuclei", (512, 512), seed=3)[0], (side // 512, side // 512))
     planes = Planes(image, "yx")
-    made = ways(predictor, planes, plane_normalisation(planes, ()))
+    normalisation = plane_normalisation(planes, ())
+    made = own_ways(predictor, planes, normalisation) | monai_ways(predictor, planes, normalisation)
     say(f"{len(made)} ways in turns, {side} x {side}, width {width}, {predictor.compute.precision}")
     off = differences(made)
     taken = in_turns(made, repeats, warm_up=0, seconds=SECONDS)

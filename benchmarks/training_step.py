@@ -75,6 +75,19 @@ def block_of(count: int, once: Callable[[], None], finish: Callable[[], None]) -
     return block
 
 
+def time_steps(learner: Any, steps: int, blocks: int, seconds: float) -> dict[str, list[float]]:
+    """Return the seconds of blocks of training steps (``"step"``) and of bare passes (``"bare"``), in turns."""
+    bare = bare_pass(learner)
+
+    def drawn() -> None:
+        learner._next.result()
+        _wait(learner.compute)
+
+    step = block_of(steps, lambda: learner.train_step(0.0), drawn)
+    drawn()
+    return in_turns({"step": step, "bare": block_of(steps, bare, lambda: None)}, blocks, seconds=seconds)
+
+
 def drawing(learner: Any, repeats: int) -> tuple[float, float]:
     """Return the median seconds of augmenting a patch, and of making targets and weight map of it."""
     augment, target = [], []
@@ -95,15 +108,7 @@ def main() -> None:
     steps, blocks, seconds = (2, 2, 10.0) if chosen.quick else (10, 20, 150.0)
     learner = make_learner(model)
     say(f"blocks of {steps} steps on {learner.compute.device} in {learner.compute.precision}, up to {seconds:.0f} s")
-    bare = bare_pass(learner)
-
-    def drawn() -> None:
-        learner._next.result()
-        _wait(learner.compute)
-
-    step = block_of(steps, lambda: learner.train_step(0.0), drawn)
-    drawn()
-    taken = in_turns({"step": step, "bare": block_of(steps, bare, lambda: None)}, blocks, seconds=seconds)
+    taken = time_steps(learner, steps, blocks, seconds)
     ratios = [a / b for a, b in zip(taken["step"], taken["bare"], strict=True)]
     full, pure = (statistics.median(taken[n]) / steps for n in ("step", "bare"))
     augment, target = drawing(learner, 5 if chosen.quick else 60)

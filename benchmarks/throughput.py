@@ -1,0 +1,259 @@
+"""How fast it trains, segments and shows something: in one table, beside the bare network, StarDist and Cellpose.
+
+    python benchmarks/throughput.py
+    python benchmarks/throughput.py --peers ENVIRONMENT/bin/python      # `tox -e peers` makes such an environment
+
+- *training*: steps per second at the defaults, and megapixels of training patches per second, which is what a
+  comparison across patch and batch sizes needs; the bare network runs forward and backward on the same patch, in turns.
+- *segmenting*: megapixels per second of one picture, from grey values to labelled cells; the bare network runs forward
+  over the whole picture at once, zero-padded, without normalising, tiling and telling cells apart.
+- *first preview*: from the click on Train to cells on the screen (`first_preview.py`); the peers have none.
+
+The peers learn from the same picture for a while and segment it, by the scripts of `few_cells.py`; their rates are of
+that run, with their own patch and batch. What they find after so short a training decides how much work their
+last step has, so their segmenting is a guide and no more. Everything on two cores.
+"""
+
+from __future__ import annotations
+
+import re
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+import models
+import screen
+import tiling
+import training_step
+from reporting import (
+    ROOT,
+    CannotMeasure,
+    Figure,
+    arguments,
+    in_turns,
+    limit_cores,
+    medians,
+    report,
+    run,
+    say,
+    shown,
+    table,
+)
+
+HERE = Path(__file__).resolve().parent
+PEERS = {"StarDist": ("stardist", "peer_stardist.py"), "Cellpose": ("cellpose", "peer_cellpose.py")}
+"""Package to import and script to run, by name."""
+OURS, BARE = "ours", "bare network"
+_PATCH = re.compile(r"patch (\d+), batch (\d+)")
+
+
+@dataclass(frozen=True)
+class Speed:
+    """What was measured of one method; None where it was not.
+
+    Attributes
+    ----------
+    steps : float or None
+        Training steps per second.
+    patches : float or None
+        Megapixels of training patches per second.
+    segmenting : float or None
+        Megapixels of a picture per second.
+    preview : float or None
+        Seconds to the first preview.
+    remark : str
+        Under which conditions.
+    """
+
+    steps: float | None = None
+    patches: float | None = None
+    segmenting: float | None = None
+    preview: float | None = None
+    remark: str = ""
+
+
+def picture(side: int) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
+    """Return a generated picture of nuclei, tiled from one of 512 pixels, and its cells."""
+    from napari_unet.core.synthetic import generate
+
+    image, truth = generate("nuclei", (512, 512), seed=3)
+    repeats, count = -(-side // 512), int(truth.max())
+    cells = np.block(
+        [[np.where(truth > 0, truth + count * (repeats * r + c), 0) for c in range(repeats)] for r in range(repeats)]
+    )
+    return np.tile(image, (repeats, repeats))[:side, :side], cells[:side, :side]
+
+
+def training_speeds(model: str, quick: bool) -> dict[str, Speed]:
+    """Return the training speed of the defaults, and of bare forward and backward passes on the same patch."""
+    learner = training_step.make_learner(model)
+    steps, blocks, seconds = (2, 2, 10.0) if quick else (10, 10, 90.0)
+    taken = medians(training_step.time_steps(learner, steps, blocks, seconds))
+    learner.close()
+    side, batch = learner.sizes[0], learner.batch
+    remark = f"patch {side}, batch {batch}, {learner.compute.device}, {learner.compute.precision}"
+    return {
+        name: Speed(steps / taken[key], steps / taken[key] * side**2 * batch / 1e6, remark=remark)
+        for name, key in ((OURS, "step"), (BARE, "bare"))
+    }
+
+
+def segmenting_speeds(model: str, image: NDArray[np.float32], repeats: int) -> dict[str, float]:
+    """Return megapixels per second of segmenting a picture, and of one bare pass of the network over it."""
+    from napari_unet.core.arrays import Planes, plane_normalisation
+    from napari_unet.core.device import choose
+    from napari_unet.core.package import load_model
+    from napari_unet.core.prediction import Predictor, predict
+
+    loaded, planes = load_model(model), Planes(image, "yx")
+    predictor = Predictor.create(loaded.network, choose("auto"))
+    bare = tiling.own_ways(predictor, planes, plane_normalisation(planes, ()))[tiling.PADDED]
+    labels = np.zeros(image.shape, np.int32)
+
+    def segment() -> None:
+        for _ in predict(loaded, planes, labels):
+            continue
+
+    ways: dict[str, Callable[[], Any]] = {OURS: segment, BARE: bare}
+    taken = medians(in_turns(ways, repeats, seconds=90.0))
+    return {name: image.size / 1e6 / seconds for name, seconds in taken.items()}
+
+
+def preview_seconds(model: str, repeats: int) -> float | None:
+    """Return the seconds from Train to cells in the preview of a real viewer; None where there can be no viewer."""
+    options = ("--once", "ready", "--model", model)
+    try:
+        runs = [screen.in_fresh_process(str(HERE / "first_preview.py"), *options) for _ in range(repeats)]
+    except (CannotMeasure, subprocess.TimeoutExpired) as error:
+        say(f"first preview not measured: {error}")
+        return None
+    return statistics.median(one["cells"] for one in runs)
+
+
+def has_package(python: str, package: str) -> bool:
+    """Return whether an interpreter can import a package."""
+    code = f"import importlib.util as u, sys; sys.exit(u.find_spec({package!r}) is None)"
+    try:
+        return subprocess.run([python, "-c", code], capture_output=True, check=False).returncode == 0
+    except OSError:
+        return False
+
+
+def peer_speed(
+    python: str, script: str, image: NDArray[Any], truth: NDArray[np.int32], seconds: float, cores: int
+) -> Speed:
+    """Return the speed of a peer that learns from the middle of a picture and segments all of it.
+
+    Raises
+    ------
+    CannotMeasure
+        When it fails.
+    """
+    sys.path.insert(0, str(HERE / "peers"))
+    from protocol import Crop, Job, read_answer, write_job
+
+    from napari_unet.core.labels import median_diameter
+
+    top, left = (max(0, (n - 256) // 2) for n in image.shape)
+    box = (top, top + 256, left, left + 256)
+    crop = Crop(image, box, truth[top : top + 256, left : left + 256])
+    with tempfile.TemporaryDirectory() as temporary:
+        write_job(Path(temporary), Job((crop,), (image,), seconds, median_diameter(truth), cores))
+        command = [python, str(HERE / "peers" / script), temporary]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            last = (done.stderr.strip().splitlines() or ["no message"])[-1]
+            raise CannotMeasure(f"{script} ended with {done.returncode}: {last}")
+        found, said = read_answer(Path(temporary))
+    remark = f"{said.method}, {said.remark}; {int(found[0].max())} cells found"
+    return of_report(said.steps, said.seconds, image.size, said.segmenting, remark)
+
+
+def of_report(steps: int, seconds: float, pixels: int, segmenting: float, remark: str) -> Speed:
+    """Return the speed that follows from what a peer said; its remark names patch and batch."""
+    rate, sizes = steps / seconds if seconds else None, _PATCH.search(remark)
+    patches = rate * int(sizes[1]) ** 2 * int(sizes[2]) / 1e6 if rate is not None and sizes else None
+    return Speed(rate, patches, pixels / 1e6 / segmenting if segmenting else None, remark=remark)
+
+
+def peer_speeds(python: str, side: int, seconds: float, cores: int) -> dict[str, Speed]:
+    """Return the speed of each peer that the environment has."""
+    image, truth = picture(side)
+    found = {}
+    for name, (package, script) in PEERS.items():
+        if not has_package(python, package):
+            say(f"{name} skipped: {python} cannot import {package}; `tox -e peers` makes an environment that can, "
+                "--peers names its python.")  # fmt: skip
+            continue
+        say(f"{name}: {seconds:.0f} s of training")
+        try:
+            found[name] = peer_speed(python, script, image, truth, seconds, cores)
+        except CannotMeasure as error:
+            say(f"{name} skipped: {error}")
+    return found
+
+
+def default_peers() -> str:
+    """Return the interpreter of the environment that `tox -e peers` makes, or this one."""
+    path = ROOT / ".tox" / "peers" / "bin" / "python"
+    return str(path if path.exists() else sys.executable)
+
+
+def row(name: str, speed: Speed) -> list[str]:
+    """Return a line of the table; empty where nothing was measured."""
+    values = (speed.steps, speed.patches, speed.segmenting, speed.preview)
+    return [name, *("" if v is None else shown(v) for v in values), speed.remark]
+
+
+def figures_of(speeds: dict[str, Speed], preview: float | None, side: int, about: str) -> list[Figure]:
+    """Return our figures, with the bare network's and the peers' beside them."""
+    ours, units = speeds[OURS], {"patches": "training", "segmenting": f"segmenting {side} x {side}"}
+    figures = []
+    for key, words in units.items():
+        others = {n: getattr(s, key) for n, s in speeds.items() if n != OURS and getattr(s, key) is not None}
+        detail = ", ".join(f"{name} {shown(value)}" for name, value in others.items())
+        figures.append(Figure(words, getattr(ours, key), "Mpx/s", f"{detail}; {ours.remark}; {about}"))
+    if preview is not None:
+        figures.append(Figure("first preview after the click on Train", preview, "s", about, at_most=5.0))
+    return figures
+
+
+def main() -> None:
+    """Measure and report."""
+    side = {"type": int, "default": 1024, "help": "side of the picture to segment (default: %(default)s)"}
+    peers = {"default": default_peers(), "metavar": "PYTHON", "help": "interpreter that has StarDist and Cellpose"}
+    seconds = {"type": float, "default": 60.0, "help": "training time of each peer (default: %(default)s)"}
+    no_viewer = {"action": "store_true", "help": "leave the first preview out"}
+    chosen = arguments(
+        __doc__, model=models.START, side=side, peers=peers, seconds=seconds, no_viewer=no_viewer,
+        cores={"type": int, "default": 2},
+    )  # fmt: skip
+    limit_cores(chosen.cores)
+    model = models.existing(chosen.model)
+    quick, length = chosen.quick, 512 if chosen.quick else chosen.side
+    say("training steps")
+    speeds = training_speeds(model, quick)
+    say(f"segmenting {length} x {length}")
+    rates = segmenting_speeds(model, picture(length)[0], 2 if quick else 7)
+    preview = None if chosen.no_viewer else preview_seconds(model, 1 if quick else 3)
+    speeds = {
+        n: Speed(s.steps, s.patches, rates[n], preview if n == OURS else None, s.remark) for n, s in speeds.items()
+    }
+    speeds |= peer_speeds(chosen.peers, length, 5.0 if quick else chosen.seconds, chosen.cores)
+    header = ["method", "training steps/s", "patch Mpx/s", "segmenting Mpx/s", "first preview (s)", "conditions"]
+    report(
+        figures_of(speeds, preview, length, models.described(model)), "All methods:",
+        table(header, [row(name, speed) for name, speed in speeds.items()]),
+    )  # fmt: skip
+
+
+if __name__ == "__main__":
+    run(main)
