@@ -1,8 +1,8 @@
 """Run the benchmarks one after the other: ``python -m benchmarks [NAME ...] [--quick] [-- OPTION ...]``.
 
 Each prints Markdown, which goes to ``bench-output/NAME.md``, and all together to
-``bench-output/benchmarks.md``. Ends with 1 when one of them could not measure, whatever the figures
-of the others are.
+``bench-output/benchmarks.md``. Options after ``--`` go to every benchmark as they are. Ends with 1
+when one of them could not measure, whatever the figures of the others are.
 """
 
 from __future__ import annotations
@@ -24,8 +24,16 @@ NAMES = {
     "training_step": "Training step and augmentation",
     "zero_training": "Without any training",
     "five_pictures": "Segmentation after training on five pictures",
+    "dsb2018": "DSB 2018, StarDist's split",
+    "usiigaci": "Usiigaci, cross-validated",
+    "ablations": "What the parts bring",
+    "throughput": "Speed in one table",
+    "ctc": "A set of the Cell Tracking Challenge",
+    "isbi2012": "EM membranes, ISBI 2012",
 }
 """Every benchmark in the order of docs/benchmarks.md, and its heading."""
+DOWNLOADS = ("ctc", "isbi2012")
+"""Benchmarks on data that only a user can download: run when they are named, or in a trial on generated data."""
 
 
 def run_one(name: str, options: list[str]) -> tuple[str, bool]:
@@ -51,14 +59,16 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="short trials whose figures mean little")
     parser.add_argument("--model", help="instead of the bundled one, where a benchmark needs a model")
     parser.add_argument("--output", type=Path, default=OUTPUT)
-    chosen = parser.parse_args()
+    given = sys.argv[1:]
+    own, more = (given[: given.index("--")], given[given.index("--") + 1 :]) if "--" in given else (given, [])
+    chosen = parser.parse_args(own)
     unknown = [name for name in chosen.names if name not in NAMES]
     if unknown:
         parser.error(f"there is no benchmark {', '.join(unknown)}; known are {', '.join(NAMES)}")
     chosen.output.mkdir(parents=True, exist_ok=True)
     sections, failed = [], []
-    for name in chosen.names or NAMES:
-        section, measured = run_one(name, options_of(name, chosen))
+    for name in chosen.names or [n for n in NAMES if chosen.quick or n not in DOWNLOADS]:
+        section, measured = run_one(name, [*options_of(name, chosen), *more])
         (chosen.output / f"{name}.md").write_text(section, encoding="utf-8")
         sections.append(section)
         failed += [] if measured else [name]
@@ -68,15 +78,18 @@ def main() -> int:
     return 1 if failed else 0
 
 
-MODEL_FREE = ("weight_map", "tiling", "dock_opening")
+MODEL_FREE = ("weight_map", "tiling", "dock_opening", "usiigaci")
 """Benchmarks that need no trained model."""
+STARTS = ("ctc", "isbi2012")
+"""Benchmarks that name the model with which their trainings begin ``--start``."""
 
 
 def options_of(name: str, chosen: argparse.Namespace) -> list[str]:
     """Return the options to pass on to one benchmark."""
     options = ["--quick"] if chosen.quick else []
     if chosen.model and name not in MODEL_FREE:
-        options += ["--model", str(Path(chosen.model).resolve()) if Path(chosen.model).exists() else chosen.model]
+        option = "--start" if name in STARTS else "--model"
+        options += [option, str(Path(chosen.model).resolve()) if Path(chosen.model).exists() else chosen.model]
     return options
 
 
