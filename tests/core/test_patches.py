@@ -186,3 +186,26 @@ def test_no_training_pixel_of_the_other_side_is_ever_drawn() -> None:
     for _ in range(10):
         patch = source.draw().image
         assert min(allowed) - 1e-2 <= patch.min() and patch.max() <= max(allowed) + 1e-2
+
+
+def test_checked_cells_are_drawn_more_often() -> None:
+    labels = np.zeros((40, 2000), np.int32)
+    labels[10:30, 100:120], labels[10:30, 1900:1920] = 1, 2
+    known = interpret(AnnotatedImage(labels, labels), PLAIN)
+    shares = {}
+    for places in ((), ((20.0, 110.0),), ((20.0, 1000.0),)):
+        source = sampler(make_sample(labels[None].astype(np.float32), known, "a", places), PLAIN, (32, 32))
+        drawn = [source.draw().instances for _ in range(300)]
+        shares[places] = np.mean([(patch == 1).any() for patch in drawn])
+    assert shares[((20.0, 110.0),)] > shares[()] + 0.08
+    # Where nothing is known there is nothing to look at.
+    assert shares[((20.0, 1000.0),)] == shares[()]
+
+
+def test_emphasised_places_stay_on_their_side_of_a_cut() -> None:
+    sample = dataclasses.replace(numbered(TWO), emphasis=((20.0, 20.0), (20.0, 60.0)))
+    split = split_samples([sample], 0.5, rng())
+    sides = [*split.train, *split.validation]
+    assert [side.known.mask.shape[1] for side in sides] == [40, 40]
+    assert [side.emphasis for side in sides] == [((20.0, 20.0),), ((20.0, 20.0),)]
+    assert all(side.known.instances[20, 20] for side in sides)

@@ -180,3 +180,11 @@ def test_every_error_is_one_of_ours() -> None:
     for labels in (LABELS.astype(object), LABELS.astype(str)):
         with pytest.raises(UNetError):
             planned(item(labels=labels))
+
+
+def test_emphasised_places_are_seen_at_the_network_s_scale(annotated: AnnotatedImage, tiny_model) -> None:
+    emphasised = dataclasses.replace(annotated, emphasis=((48.0, 24.0),))
+    plan = resolve([emphasised], TrainingSettings(validation=0.0), start=tiny_model(diameter=60.0))
+    scale = plan.model.card.scale
+    assert scale > 1.2
+    assert plan.split.train[0].emphasis == ((48 * scale, 24 * scale),)

@@ -36,12 +36,15 @@ class AnnotatedImage:
         Complete regions: inside of them, unpainted means background.
     name : str
         For messages and the ledger.
+    emphasis : tuple of (y, x)
+        Places in pixels that training looks at more often than at others: cells that a human has checked.
     """
 
     image: NDArray[Any]
     labels: NDArray[Any]
     regions: tuple[Box, ...] = ()
     name: str = "image"
+    emphasis: tuple[tuple[float, float], ...] = ()
 
 
 @dataclass(frozen=True)

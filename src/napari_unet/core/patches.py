@@ -15,6 +15,9 @@ from .labels import border_distance, cut_gap
 from .settings import TrainingSettings
 from .tiles import Geometry
 
+EMPHASIS = 3
+"""How many more patches than around any cell are drawn around an emphasised place."""
+
 
 @dataclass(frozen=True)
 class Sample:
@@ -30,12 +33,15 @@ class Sample:
         Distance to the cell's border scaled to 1, from the whole plane; (Y, X).
     name : str
         For messages.
+    emphasis : tuple of (y, x)
+        Places to draw more patches around, in pixels.
     """
 
     image: NDArray[np.float32]
     known: Known
     distance: NDArray[np.float32]
     name: str
+    emphasis: tuple[tuple[float, float], ...] = ()
 
     @property
     def cells(self) -> int:
@@ -52,12 +58,15 @@ class Sample:
             np.where(gone, 0, self.known.target[inside]).astype(np.uint8),
             self.known.mask[inside] & ~np.asarray(gone),
         )
-        return Sample(self.image[:, y0:y1, x0:x1], known, self.distance[inside], self.name)
+        places = tuple((y - y0, x - x0) for y, x in self.emphasis if y0 <= y < y1 and x0 <= x < x1)
+        return Sample(self.image[:, y0:y1, x0:x1], known, self.distance[inside], self.name, places)
 
 
-def make_sample(image: NDArray[np.float32], known: Known, name: str) -> Sample:
+def make_sample(
+    image: NDArray[np.float32], known: Known, name: str, emphasis: Sequence[tuple[float, float]] = ()
+) -> Sample:
     """Return a sample with its distance map."""
-    return Sample(image, known, border_distance(known.instances), name)
+    return Sample(image, known, border_distance(known.instances), name, tuple(emphasis))
 
 
 def cell_boxes(known: Known) -> dict[int, Box]:
@@ -299,10 +308,20 @@ class PatchSampler:
 
 
 def _places(sample: Sample) -> NDArray[np.float64]:
-    """Return centres (n, 2) to draw patches around: one per cell, and as many on a grid of known pixels."""
+    """Return centres (n, 2) to draw patches around: one per cell, and as many on a grid of known pixels.
+
+    An emphasised place is there :data:`EMPHASIS` times more, as long as something is known there.
+    """
     centres = [((y0 + y1) / 2, (x0 + x1) / 2) for y0, y1, x0, x1 in cell_boxes(sample.known).values()]
     known = np.argwhere(sample.known.mask[::8, ::8]) * 8.0
     if len(known) == 0:
         known = np.argwhere(sample.known.mask).astype(float)
     step = max(1, len(known) // max(4, len(centres)))
-    return np.concatenate([np.reshape(centres, (-1, 2)), known[step // 2 :: step]])
+    more = [place for place in sample.emphasis if _is_known(sample, place)] * EMPHASIS
+    return np.concatenate([np.reshape([*centres, *more], (-1, 2)), known[step // 2 :: step]])
+
+
+def _is_known(sample: Sample, place: tuple[float, float]) -> bool:
+    """Return whether the pixel at a place is known."""
+    y, x = (int(min(max(0, at), size - 1)) for at, size in zip(place, sample.known.mask.shape, strict=True))
+    return bool(sample.known.mask[y, x])

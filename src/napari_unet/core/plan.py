@@ -238,7 +238,7 @@ def _samples(
             planes = ScaledPlanes(planes, scale)
             known = interpret(resized(item, planes.height, planes.width), settings, values)
         image = normalisation.apply(planes.read((), slice(0, planes.height), slice(0, planes.width)))
-        samples.append(make_sample(image, known, item.name))
+        samples.append(make_sample(image, known, item.name, [(y * scale, x * scale) for y, x in item.emphasis]))
     channels = {s.image.shape[0] for s in samples}
     if len(channels) > 1:
         raise DataError(f"The annotated images have {sorted(channels)} channels; train on images of one kind.")
