@@ -228,7 +228,12 @@ def _replace_labels(path: Path, labels: NDArray[Any]) -> None:
 def _entries(stems: Sequence[str], images: Sequence[AnnotatedImage]) -> list[dict[str, Any]]:
     """Return what ``job.json`` says of the planes."""
     return [
-        {"stem": stem, "name": image.name, "regions": [list(map(int, box)) for box in image.regions]}
+        {
+            "stem": stem,
+            "name": image.name,
+            "regions": [list(map(int, box)) for box in image.regions],
+            "emphasis": [list(map(float, place)) for place in image.emphasis],
+        }
         for stem, image in zip(stems, images, strict=True)
     ]
 
@@ -266,7 +271,7 @@ def _replace_job(folder: Path, job: dict[str, Any]) -> None:
 
 
 def command_line(folder: Path, training: TrainingSettings, network: NetworkSettings, start: str) -> str:
-    """Return the command that trains the same from a terminal; complete regions have no option there."""
+    """Return the command that trains the same from a terminal; complete regions and emphasis have no option there."""
     words = ["napari-unet", "train", "--images", folder / "images", "--labels", folder / "labels"]
     words += ["--output", folder / "model", "--start", start]
     named = {"seconds", "steps", "unpainted", "background_label", "seed"}
@@ -302,6 +307,7 @@ def load_run(folder: Path | str) -> Run:
                 _read_tiff(folder / "labels" / f"{entry['stem']}.tif"),
                 tuple(tuple(box) for box in entry["regions"]),
                 entry["name"],
+                tuple(tuple(place) for place in entry.get("emphasis", ())),
             )
             for entry in job["images"]
         )
