@@ -7,7 +7,7 @@ proxy to another process all serve, and never more than the asked-for region is 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -210,69 +210,84 @@ def plane_normalisation(planes: Planes, plane: tuple[int, ...]) -> Normalisation
     return Normalisation(tuple(map(float, low)), tuple(map(float, high)))
 
 
-def axis_weights(size: int, scaled: int, start: int, stop: int) -> tuple[int, int, NDArray[np.float32]]:
-    """Return the part of an axis and the matrix that resample it to ``start`` to ``stop`` of a scaled grid.
+def axis_weights(size: int, scaled: int, start: int, stop: int) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
+    """Return which pixels of an axis make up positions ``start`` to ``stop`` of a scaled grid, and how much each.
 
-    Linear interpolation when enlarging, a triangle filter as wide as the step when reducing. Each row
-    depends on the position in the whole axis alone, so that a region resampled by itself equals the
-    same region of the whole.
+    Linear interpolation when enlarging, a triangle filter as wide as the step when reducing. Each
+    position depends on its place in the whole axis alone, to the last bit, so that a region resampled
+    by itself equals the same region of the whole.
 
     Returns
     -------
-    first, last : int
-        Bounds of the source pixels needed.
-    matrix : NDArray
-        Weights of shape (stop - start, last - first), each row summing to 1.
+    index : NDArray of int
+        Source pixels, (stop - start, taps).
+    weights : NDArray of float32
+        Of the same shape; each row sums to 1.
     """
     ratio = size / scaled
     radius = max(1.0, ratio)
     centres = (np.arange(start, stop) + 0.5) * ratio - 0.5
-    first = max(0, int(np.floor(centres[0] - radius)))
-    last = min(size, int(np.ceil(centres[-1] + radius)) + 1)
-    distance = np.abs(centres[:, None] - np.arange(first, last)[None, :])
-    matrix = np.clip(1 - distance / radius, 0, None)
-    # Beyond the outermost pixel centres the nearest pixel alone counts.
-    empty = matrix.sum(axis=1) == 0
-    matrix[empty, np.argmin(distance[empty], axis=1)] = 1 if empty.any() else 0
-    return first, last, (matrix / matrix.sum(axis=1, keepdims=True)).astype(np.float32)
+    taps = np.floor(centres - radius)[:, None] + 1 + np.arange(int(np.ceil(2 * radius)))
+    weights = np.clip(1 - np.abs(centres[:, None] - taps) / radius, 0, None)
+    weights[(taps < 0) | (taps >= size)] = 0
+    # One after the other: a sum over an axis may go in another order for another number of rows.
+    total = np.zeros(len(centres))
+    for tap in weights.T:
+        total += tap
+    return np.clip(taps, 0, size - 1).astype(np.intp), (weights / total[:, None]).astype(np.float32)
 
 
 def resample(block: NDArray[Any], shape: tuple[int, int]) -> NDArray[np.float32]:
     """Return a (..., Y, X) block resampled to ``shape``, see :func:`axis_weights`."""
-    if tuple(block.shape[-2:]) == tuple(shape):
+    whole = tuple(block.shape[-2:])
+    if whole == tuple(shape):
         return block.astype(np.float32)
-    rows = _resample_axis(block.astype(np.float32), -2, block.shape[-2], shape[0], 0, shape[0])
-    return _resample_axis(rows, -1, block.shape[-1], shape[1], 0, shape[1])
+    return resampled_region(lambda ys, xs: block[..., ys, xs], whole, shape, slice(0, shape[0]), slice(0, shape[1]))
 
 
-_STRIP = 64
-"""Positions that are resampled at once: the matrix of a whole axis would be almost nothing but zeros."""
-
-
-def _source_span(size: int, scaled: int, start: int, stop: int) -> tuple[int, int]:
-    """Return the bounds of the source pixels that positions ``start`` to ``stop`` of the scaled axis need."""
-    return axis_weights(size, scaled, start, start + 1)[0], axis_weights(size, scaled, stop - 1, stop)[1]
-
-
-def _resample_axis(
-    block: NDArray[np.float32], axis: int, size: int, scaled: int, start: int, stop: int
+def resampled_region(
+    read: Callable[[slice, slice], NDArray[Any]],
+    shape: tuple[int, ...],
+    scaled: tuple[int, ...],
+    ys: slice,
+    xs: slice,
 ) -> NDArray[np.float32]:
-    """Return a block with one axis (-2 or -1) resampled to ``start`` to ``stop`` of the scaled grid.
+    """Return a region of what ``read`` gives, resampled; the same as that region of the whole.
 
-    The block's axis begins at the first source pixel that is needed, see :func:`_source_span`.
+    Parameters
+    ----------
+    read : callable
+        Gives the (..., Y, X) values of a region.
+    shape, scaled : tuple of int
+        Y and X of the whole before and after.
+    ys, xs : slice
+        The region after.
     """
-    offset = _source_span(size, scaled, start, stop)[0]
-    shape = list(block.shape)
-    shape[axis] = stop - start
-    out = np.empty(shape, np.float32)
-    for low in range(start, stop, _STRIP):
-        high = min(low + _STRIP, stop)
-        first, last, matrix = axis_weights(size, scaled, low, high)
-        if axis == -2:
-            out[..., low - start : high - start, :] = matrix @ block[..., first - offset : last - offset, :]
-        else:
-            out[..., low - start : high - start] = block[..., first - offset : last - offset] @ matrix.T
-    return out
+    (y0, y1, _), (x0, x1, _) = ys.indices(scaled[0]), xs.indices(scaled[1])
+    top, rows = _from_first(*axis_weights(shape[0], scaled[0], y0, y1))
+    left, columns = _from_first(*axis_weights(shape[1], scaled[1], x0, x1))
+    block = read(slice(top, top + rows[2]), slice(left, left + columns[2])).astype(np.float32)
+    return _weighted(_weighted(block, -2, rows[0], rows[1]), -1, columns[0], columns[1])
+
+
+def _from_first(
+    index: NDArray[np.intp], weights: NDArray[np.float32]
+) -> tuple[int, tuple[NDArray[np.intp], NDArray[np.float32], int]]:
+    """Return the first pixel that counts, and index, weights and number of pixels from there."""
+    first = int(index.min())
+    return first, (index - first, weights, int(index.max()) + 1 - first)
+
+
+def _weighted(
+    block: NDArray[np.float32], axis: int, index: NDArray[np.intp], weights: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """Return sums of pixels along an axis (-2 or -1); no product of matrices, whose rounding depends on the shape."""
+    total: NDArray[np.float32] | None = None
+    for taps, weight in zip(index.T, weights.T, strict=True):
+        part = np.take(block, taps, axis=axis)
+        part *= weight[:, None] if axis == -2 else weight
+        total = part if total is None else np.add(total, part, out=total)
+    return block if total is None else total
 
 
 SCALE_LIMITS = (0.05, 8.0)
@@ -299,13 +314,10 @@ class ScaledPlanes(Planes):
 
     def read(self, plane: tuple[int, ...], ys: slice, xs: slice) -> NDArray[np.float32]:
         """Return a region of the scaled image as float32 of shape (C, Y, X)."""
-        y0, y1, _ = ys.indices(self.height)
-        x0, x1, _ = xs.indices(self.width)
-        top, bottom = _source_span(self.source.height, self.height, y0, y1)
-        left, right = _source_span(self.source.width, self.width, x0, x1)
-        block = self.source.read(plane, slice(top, bottom), slice(left, right))
-        rows = _resample_axis(block, -2, self.source.height, self.height, y0, y1)
-        return _resample_axis(rows, -1, self.source.width, self.width, x0, x1)
+        return resampled_region(
+            lambda rows, columns: self.source.read(plane, rows, columns),
+            (self.source.height, self.source.width), (self.height, self.width), ys, xs,
+        )  # fmt: skip
 
     def as_grey(self) -> Planes:
         """Return the same scaled planes with red, green and blue as one channel."""
