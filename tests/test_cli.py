@@ -431,7 +431,7 @@ def test_info_tells_what_a_model_is(model: Path, tmp_path: Path, capsys: pytest.
 
 @pytest.fixture
 def bundled(model: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(card_module, "bundled_folder", lambda: model)
+    monkeypatch.setattr(card_module, "bundled_folder", lambda kind="nuclei": model / kind if kind != "nuclei" else model)
     return model
 
 

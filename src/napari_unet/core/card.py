@@ -17,7 +17,9 @@ from .settings import NetworkSettings, with_values
 CARD_NAME = "model.json"
 FORMAT = 1
 BUNDLED = "bundled"
-"""The name that stands for the model in the package."""
+"""The name that stands for the models in the package, of which the one that fits is taken."""
+KINDS = ("nuclei", "transmitted")
+"""The models in the package; ``"bundled:nuclei"`` stands for the first alone."""
 
 
 @dataclass(frozen=True)
@@ -110,14 +112,22 @@ class Card:
             raise ValueError("hashes, metrics and prediction have to be tables.")
 
 
-def bundled_folder() -> Path:
-    """Return the folder of the model that comes with the package."""
-    return Path(__file__).parent.parent / "weights"
+def bundled_folder(kind: str = KINDS[0]) -> Path:
+    """Return the folder of a model that comes with the package."""
+    return Path(__file__).parent.parent / "weights" / kind
+
+
+def bundled_models() -> tuple[str, ...]:
+    """Return the names of the models in the package, such as ``"bundled:nuclei"``, the default one first."""
+    return tuple(f"{BUNDLED}:{kind}" for kind in KINDS if (bundled_folder(kind) / CARD_NAME).exists())
 
 
 def model_path(model: str | Path) -> Path:
-    """Return where a model lies; ``"bundled"`` stands for the one in the package."""
-    return bundled_folder() if str(model) == BUNDLED else Path(model)
+    """Return where a model lies; ``"bundled"`` and the names of :func:`bundled_models` stand for the package's."""
+    name, _, kind = str(model).partition(":")
+    if name == BUNDLED and kind in ("", *KINDS):
+        return bundled_folder(kind or KINDS[0])
+    return Path(model)
 
 
 def check_place(path: Path) -> None:

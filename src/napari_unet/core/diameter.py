@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from .arrays import Normalisation, Planes, ScaledPlanes, plane_normalisation
+from .arrays import SCALE_LIMITS, Normalisation, Planes, ScaledPlanes, plane_normalisation
 from .instances import Outputs, foreground, segment_instances
 from .settings import PredictionSettings
 
@@ -71,7 +71,7 @@ def measure_size(
     expected : float
         Diameter in pixels of the cells that the network was trained on.
     settings : PredictionSettings
-        How outputs become cells.
+        How outputs become cells; with a diameter the image is looked at at that size alone.
 
     Notes
     -----
@@ -85,19 +85,22 @@ def measure_size(
     centre = busiest_place(planes, plane, normalisation)
     trials: dict[float, Trial] = {}
 
-    def look(octave: float) -> None:
+    def look(scale: float) -> None:
         nonlocal centre
-        found = _trial(network, planes, plane, normalisation, 2.0**octave, centre, expected, settings)
+        found = _trial(network, planes, plane, normalisation, scale, centre, expected, settings)
         if found is not None:
-            trials[octave], centre = found
+            trials[scale], centre = found
 
+    if settings.diameter:
+        look(float(np.clip(expected / settings.diameter, *SCALE_LIMITS)))
+        return next(iter(trials.values()), None)
     for octave in _OCTAVES:
-        look(octave)
+        look(2.0**octave)
     if not trials:
         return None
-    best = max(trials, key=lambda o: trials[o].certainty)
-    for octave in (best - 0.5, best + 0.5):
-        look(octave)
+    best = max(trials, key=lambda s: trials[s].certainty)
+    for factor in (0.5**0.5, 2**0.5):
+        look(best * factor)
     return max(trials.values(), key=lambda t: t.certainty)
 
 

@@ -23,7 +23,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 
-from .card import CARD_NAME, Card, check_place, model_path, read_card, read_file
+from .card import BUNDLED, CARD_NAME, Card, bundled_models, check_place, model_path, read_card, read_file
 from .errors import ModelError, SettingsError, StoreError
 from .unet import UNet
 
@@ -36,10 +36,21 @@ TOLERANCE = 0.02
 
 @dataclass(frozen=True)
 class Model:
-    """A network and its card."""
+    """A network and its card.
+
+    Attributes
+    ----------
+    network : UNet
+        Its weights lie on the processor.
+    card : Card
+        What it expects and was trained on.
+    siblings : tuple of Model
+        Other models that may fit better: segmenting and training try all, and take the one that does.
+    """
 
     network: UNet
     card: Card
+    siblings: tuple[Model, ...] = ()
 
 
 def new_model(card: Card) -> Model:
@@ -50,11 +61,21 @@ def new_model(card: Card) -> Model:
 def load_model(model: str | Path) -> Model:
     """Return a model from a folder, a zip, or ``"bundled"``, on the processor, in float32.
 
+    ``"bundled"`` gives the first of the package's models with the others as its siblings.
+
     Raises
     ------
     ModelError
         When a file is missing, damaged, or does not belong to the card.
     """
+    if str(model) == BUNDLED:
+        first, *others = (_load(name) for name in bundled_models() or (BUNDLED,))
+        return dataclasses.replace(first, siblings=tuple(others))
+    return _load(model)
+
+
+def _load(model: str | Path) -> Model:
+    """Return one model."""
     card = read_card(model)
     path = model_path(model)
     raw = read_file(path, WEIGHTS_NAME)

@@ -26,6 +26,7 @@ from .package import Model, new_model
 from .patches import Held, Sample, Split, make_sample, patch_sizes, split_samples
 from .settings import NetworkSettings, TrainingSettings, to_dict, validate
 from .sizes import choose_scale
+from .starts import best_start
 
 STATE_NAME = "state.safetensors"
 """What a training leaves in its folder to go on from."""
@@ -115,6 +116,8 @@ def resolve(
     fixed = start.card.scale if start and resume else None
     samples, scale, diameter = _samples(images, settings, start, values, fixed)
     counts = _check_known(samples, settings, values)
+    compute, weights = choose(settings.device, settings.precision), class_weights(counts, settings.balance)
+    start = best_start(start, samples, compute, weights, settings.mode) if start else None
     model, fitted = _starting_model(start, network, settings, samples[0].image.shape[0], values)
     held = read_held(resume) if resume else ()
     split = split_samples(samples, settings.validation, np.random.default_rng(settings.seed), held)
@@ -134,9 +137,9 @@ def resolve(
         model=Model(model.network, card),
         split=split,
         settings=settings,
-        compute=choose(settings.device, settings.precision),
+        compute=compute,
         sizes=patch_sizes(settings.patch, largest, model.network.geometry, model.network.padding),
-        weights=class_weights(counts, settings.balance),
+        weights=weights,
         notes=(*_notes(counts, scale, diameter, split), *fitted),
         folder=folder,
         resume=resume,

@@ -1,0 +1,93 @@
+"""Which model fits an image, and at what size it sees the image."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from dataclasses import dataclass
+
+import numpy as np
+
+from .arrays import SCALE_LIMITS, Planes
+from .card import Card
+from .device import choose
+from .diameter import measure_size, middle_plane
+from .package import Model
+from .predictor import Predictor, predict_region
+from .settings import PredictionSettings
+
+_SAME_SIZE = 1.1
+"""Factor by which the measured size may be off before an image is resampled at all."""
+
+
+def prediction_scale(card: Card, settings: PredictionSettings) -> float:
+    """Return the size at which the network sees the image over the image's own size; 0 has to be measured."""
+    if settings.diameter and card.diameter:
+        return float(np.clip(card.diameter / settings.diameter, *SCALE_LIMITS))
+    return card.scale
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A model, ready to run, and how it sees an image.
+
+    Attributes
+    ----------
+    model : Model
+        The one that fits the image.
+    predictor : Predictor
+        Its network where it runs.
+    scale : float
+        Size at which the network sees the image over the image's own size.
+    note : str
+        What the user should know of the choice.
+    """
+
+    model: Model
+    predictor: Predictor
+    scale: float
+    note: str = ""
+
+
+def choose_model(model: Model, image: Planes, settings: PredictionSettings) -> Choice:
+    """Return which of a model and its siblings fits an image, and at what size it sees the image.
+
+    The middle plane is looked at. Nothing is tried where there is nothing to choose.
+
+    Parameters
+    ----------
+    model : Model
+        With its siblings.
+    image : Planes
+        What will be segmented.
+    settings : PredictionSettings
+        How outputs become cells, and where to compute.
+    """
+    candidates = [m for m in (model, *model.siblings) if m.card.channels == image.channels] or [model]
+    compute = choose(settings.device, settings.precision)
+    ready = [Predictor.create(m.network, compute, settings.mirror) for m in candidates]
+    known = prediction_scale(candidates[0].card, settings)
+    if known and len(candidates) == 1:
+        return Choice(candidates[0], ready[0], known)
+    plain = dataclasses.replace(settings, mirror=False)
+    plane = middle_plane(image.plane_shape)
+    trials = [
+        measure_size(functools.partial(predict_region, p), image, plane, m.card.diameter, plain)
+        for m, p in zip(candidates, ready, strict=True)
+    ]
+    best = max(range(len(trials)), key=lambda i: t.certainty if (t := trials[i]) else -np.inf)
+    trial = trials[best]
+    if trial is None:
+        note = "No cell was found at any size; set the typical diameter of the cells if there are some."
+        return Choice(candidates[0], ready[0], known or 1.0, note)
+    card = candidates[best].card
+    scale = prediction_scale(card, settings) or float(np.clip(card.diameter / trial.diameter, *SCALE_LIMITS))
+    if 1 / _SAME_SIZE < scale < _SAME_SIZE:
+        scale = 1.0
+    said = [f"The model {card.name} fits best."] if len(candidates) > 1 else []
+    if not settings.diameter:
+        said.append(
+            f"Cells look about {trial.diameter:.0f} px wide, so the image is seen at {scale:.2f} of its size. "
+            "Set the typical diameter if that is wrong."
+        )
+    return Choice(candidates[best], ready[best], scale, " ".join(said))
