@@ -63,7 +63,7 @@ def read_volume(volume: Path, labels: Path) -> list[Picture]:
             raise CannotMeasure(
                 f"{path} is not there; give --folder with {VOLUME} and {LABELS}, or --volume, --labels."
             )
-    planes, truth = open_picture(volume).planes, open_labels(labels)
+    planes, truth = open_picture(volume, "zyx").planes, open_labels(labels)
     if len(planes.shape) != 3 or tuple(truth.shape) != tuple(planes.shape):
         raise CannotMeasure(f"{volume} has the shape {planes.shape} and {labels} {tuple(truth.shape)}; they have to be "
                             "stacks of planes of one shape.")  # fmt: skip

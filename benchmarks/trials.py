@@ -211,7 +211,8 @@ class Results:
         """Return what was measured under a key; measure and write it when nothing was."""
         known = self.get(key)
         if known is not None:
-            say(f"already measured on {known['date']} at {known['commit']}: {_text(key)}")
+            present = "" if known["commit"] == commit() else f" (now {commit()})"
+            say(f"already measured on {known['date']} at {known['commit']}{present}: {_text(key)}")
             return known
         entry = {"key": dict(key), "date": date.today().isoformat(), "commit": commit(), "value": dict(measure())}
         self._known[_text(key)] = entry
