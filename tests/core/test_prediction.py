@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from conftest import cells_picture
-from napari_unet.core import prediction
+from napari_unet.core import choosing, prediction, predictor
 from napari_unet.core.arrays import Normalisation, Planes, plane_normalisation, resample
 from napari_unet.core.card import Card
 from napari_unet.core.device import Compute
@@ -154,7 +154,7 @@ def test_normalisation_is_that_of_the_whole_plane(tiny_model: Make, monkeypatch:
 
     monkeypatch.setattr(Predictor, "run", watching)
     run(model, image, dataclasses.replace(EXACT, tile=16))
-    raw = prediction.read_mirrored(image, (), -44, -44 + seen[0].shape[1], -44, -44 + seen[0].shape[2])
+    raw = predictor.read_mirrored(image, (), -44, -44 + seen[0].shape[1], -44, -44 + seen[0].shape[2])
     np.testing.assert_allclose(seen[0], plane_normalisation(image, ()).apply(raw), atol=1e-6)
     assert len(seen) == 36
 
@@ -369,7 +369,7 @@ def test_the_processor_comes_last(
     plain = Predictor.run
     monkeypatch.setattr(Predictor, "create", create)
     monkeypatch.setattr(Predictor, "run", run_on)
-    monkeypatch.setattr(prediction, "choose", lambda *_: Compute(Card0(), torch.float32))  # type: ignore[arg-type]
+    monkeypatch.setattr(choosing, "choose", lambda *_: Compute(Card0(), torch.float32))  # type: ignore[arg-type]
     output = np.zeros(image.shape, np.int32)
     chosen = PredictionSettings(tile=512, precision="float32")
     messages = [e.message for e in predict(tiny_model(), image, output, settings=chosen) if isinstance(e, Adapted)]
@@ -385,11 +385,11 @@ def test_when_nothing_helps_the_error_is_readable(tiny_model: Make, failing: Cal
 
 def test_the_tile_is_chosen_by_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     net = UNet(width=32, depth=4)
-    monkeypatch.setattr(prediction, "free_memory", lambda d: 10**12)
+    monkeypatch.setattr(predictor, "free_memory", lambda d: 10**12)
     assert choose_tile(net, CPU, 5000, 4000) == 1024 and choose_tile(net, CPU, 300, 400) == 400
     sides = []
     for memory in (10**9, 4 * 10**9, 0):
-        monkeypatch.setattr(prediction, "free_memory", lambda d, m=memory: m)
+        monkeypatch.setattr(predictor, "free_memory", lambda d, m=memory: m)
         sides.append(choose_tile(net, CPU, 5000, 5000))
         needed = 6 * 32 * 4 * (sides[-1] + 184) ** 2
         assert needed <= memory / 4 or sides[-1] == 128

@@ -19,7 +19,7 @@ from .settings import PredictionSettings
 
 Box = tuple[int, int, int, int]
 Network = Callable[[Planes, tuple[int, ...], Box, Normalisation], Outputs]
-"""What gives the outputs for a box y0, y1, x0, x1 of a plane: :func:`~.prediction.predict_region` of one model."""
+"""What gives the outputs for a box y0, y1, x0, x1 of a plane: :func:`~.predictor.predict_region` of one model."""
 
 _OCTAVES = (-2.0, -1.0, 0.0, 1.0)
 """Sizes that are always tried, as powers of two; finer ones around the best follow."""
