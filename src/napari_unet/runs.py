@@ -33,7 +33,7 @@ from numpy.typing import NDArray
 
 from .core import events, settings
 from .core.annotation import AnnotatedImage
-from .core.card import BUNDLED, CARD_NAME
+from .core.card import BUNDLED, CARD_NAME, is_bundled
 from .core.errors import SettingsError, StoreError
 from .core.settings import NetworkSettings, TrainingSettings
 
@@ -122,7 +122,7 @@ def create_run(
     StoreError
         When the folder cannot be written, for example because the disk is full.
     """
-    if start not in (BUNDLED, SCRATCH):
+    if start != SCRATCH and not is_bundled(start):
         start = str(Path(start).expanduser().absolute())
     resume = str(Path(resume).expanduser().absolute()) if resume else ""
     folder = None

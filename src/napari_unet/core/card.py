@@ -122,11 +122,16 @@ def bundled_models() -> tuple[str, ...]:
     return tuple(f"{BUNDLED}:{kind}" for kind in KINDS if (bundled_folder(kind) / CARD_NAME).exists())
 
 
+def is_bundled(model: str | Path) -> bool:
+    """Return whether a name stands for the package's models, or one of them."""
+    name, _, kind = str(model).partition(":")
+    return name == BUNDLED and kind in ("", *KINDS)
+
+
 def model_path(model: str | Path) -> Path:
     """Return where a model lies; ``"bundled"`` and the names of :func:`bundled_models` stand for the package's."""
-    name, _, kind = str(model).partition(":")
-    if name == BUNDLED and kind in ("", *KINDS):
-        return bundled_folder(kind or KINDS[0])
+    if is_bundled(model):
+        return bundled_folder(str(model).partition(":")[2] or KINDS[0])
     return Path(model)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from qtpy.QtCore import QObject, Signal
 
-from ..core.card import BUNDLED, CARD_NAME, Card, read_card
+from ..core.card import BUNDLED, CARD_NAME, Card, bundled_models, read_card
 from ..core.errors import ModelError, StoreError, UNetError
 from ..runs import home
 
@@ -37,12 +37,23 @@ def saved_models() -> list[ModelEntry]:
     return [ModelEntry(p.stem if p.suffix == ".zip" else p.name, str(p)) for p in sorted(found)]
 
 
+def bundled_entries() -> list[ModelEntry]:
+    """Return the package's models: whichever fits, and each by itself when there are several."""
+    whichever = ModelEntry("Bundled model", BUNDLED)
+    names = bundled_models()
+    alone = [ModelEntry(f"Bundled model: {name.partition(':')[2]}", name) for name in names]
+    return [whichever, *alone] if len(alone) > 1 else [whichever]
+
+
 def describe(model: str) -> str:
     """Return one line on a model for a tooltip, or what is wrong with it."""
     try:
         card = read_card(model)
     except UNetError as error:
         return str(error)
+    if model == BUNDLED and len(names := bundled_models()) > 1:
+        known = "; ".join(read_card(name).description.rstrip(".") for name in names)
+        return f"{len(names)} models, of which the one that fits your image or your paint best is taken. {known}."
     channels = "1 channel" if card.channels == 1 else f"{card.channels} channels"
     size = f", objects about {card.diameter:.0f} px across" if card.diameter else ""
     cells = sum(int(entry.get("cells", 0) or 0) for entry in card.ledger)
@@ -92,7 +103,7 @@ class Shelf(QObject):
     def entries(self) -> list[ModelEntry]:
         """Return all models, the one just trained first."""
         trained = [ModelEntry("Just trained", self.just_trained)] if self.just_trained else []
-        return [*trained, ModelEntry("Bundled model", BUNDLED), *saved_models()]
+        return [*trained, *bundled_entries(), *saved_models()]
 
     def set_just_trained(self, path: str) -> None:
         """Offer a model that a training has just written."""

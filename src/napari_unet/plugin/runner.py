@@ -28,7 +28,7 @@ from qtpy.QtCore import QCoreApplication, QObject, Qt, QTimer, Signal
 from .. import runs
 from ..core.annotation import AnnotatedImage
 from ..core.arrays import Normalisation, Planes
-from ..core.card import BUNDLED
+from ..core.card import BUNDLED, is_bundled
 from ..core.errors import UNetError
 from ..core.events import Event, Stopped
 from ..core.settings import NetworkSettings, PredictionSettings, TrainingSettings, to_dict
@@ -376,7 +376,7 @@ def _segment_payload(request: SegmentRequest) -> dict[str, Any]:
         {"shape": list(map(int, array.shape)), "dtype": np.dtype(array.dtype).str, "axes": image.axes}
         for array in image.arrays
     ]
-    model = request.model if request.model == BUNDLED else str(Path(request.model).expanduser().absolute())
+    model = request.model if is_bundled(request.model) else str(Path(request.model).expanduser().absolute())
     planes = None if request.planes is None else [list(map(int, plane)) for plane in request.planes]
     return {
         "image": {"arrays": arrays, "axes": image.axes, "rgb": image.rgb, "grey": image.grey},
