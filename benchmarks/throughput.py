@@ -157,10 +157,8 @@ def peer_speed(
     CannotMeasure
         When it fails.
     """
-    sys.path.insert(0, str(HERE / "peers"))
-    from protocol import Crop, Job, read_answer, write_job
-
     from napari_unet.core.labels import median_diameter
+    from peers.protocol import Crop, Job, read_answer, write_job
 
     top, left = (max(0, (n - 256) // 2) for n in image.shape)
     box = (top, top + 256, left, left + 256)
