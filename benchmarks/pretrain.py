@@ -1,10 +1,12 @@
-"""Pretrain the bundled model: seeded, resumable, on the processor or a GPU.
+"""Pretrain the bundled models: seeded, resumable, on the processor or a GPU.
 
 Learns from the licence-clear sets of ``../shared/data`` (all but the held-out images listed by
-``held_out``) and from synthetic microscopy, each image brought towards a common object diameter.
+``held_out``) and from synthetic microscopy, each image brought to a common object diameter.
 
-    python benchmarks/pretrain.py --hours 2 --output pretraining          # goes on where it stopped
-    python benchmarks/pretrain.py --export pretraining                    # into src/napari_unet/weights
+    python benchmarks/pretrain.py --stage nuclei --hours 1.2 --output pretraining/nuclei    # goes on where it stopped
+    python benchmarks/pretrain.py --stage transmitted --hours 0.4 --output pretraining/transmitted \\
+        --start pretraining/nuclei/model
+    python benchmarks/pretrain.py --export pretraining/nuclei       # into src/napari_unet/weights
 """
 
 from __future__ import annotations
@@ -235,11 +237,12 @@ def pretrain(
 
 
 def export(folder: Path) -> None:
-    """Put the model into the package, in 16 bits."""
+    """Put the model into the package, in 16 bits; images are brought to its diameter by what is found in them."""
     model = load_model(folder / "model")
-    card = dataclasses.replace(model.card, prediction=PREDICTION)
-    card = save_model(Model(model.network, card), bundled_folder(), half=True)
-    print(f"{bundled_folder()}: {card.ledger[-1]['steps']} steps, {card.metrics}")
+    card = dataclasses.replace(model.card, prediction=PREDICTION, scale=0.0)
+    place = bundled_folder(card.name)
+    card = save_model(Model(model.network, card), place, half=True)
+    print(f"{place}: {card.ledger[-1]['steps']} steps, {card.metrics}")
 
 
 def main() -> None:
