@@ -12,9 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import stores
+from ..core.comparison import compare, known_pair
 from ..core.errors import DataError, StoreError
 from ..core.metrics import THRESHOLDS
 from ..core.metrics import evaluate as measure
+from ..report import Report, draw_cells, write_report
 
 _SHOWN = ("precision", "recall", "f1", "pq", "seg", "iou", "dice", "adapted_rand_error", "vi_split", "vi_merge")
 _WORDS = {
@@ -44,10 +46,14 @@ def evaluate(arguments: argparse.Namespace) -> int:
     """Print a table of scores, and write all of them as JSON where asked."""
     if arguments.json is not None and arguments.json.suffix.lower() != ".json":
         raise StoreError(f"{arguments.json} has another ending than .json; give the scores a file of their own.")
+    if arguments.report is not None and arguments.report.suffix.lower() not in (".html", ".htm"):
+        raise StoreError(f"{arguments.report} has another ending than .html; give the report a file of its own.")
     planes = read_planes(arguments.truth, arguments.prediction)
     scores = measure([p.truth for p in planes], [p.prediction for p in planes])
     if arguments.json is not None:
         _write_json(arguments, planes, scores)
+    if arguments.report is not None:
+        _write_report(arguments, planes)
     print_scores(scores)
     return 0
 
@@ -91,6 +97,27 @@ def _write_json(arguments: argparse.Namespace, planes: list[LabelledPlane], scor
             stores.replace(partial, arguments.json)
         finally:
             stores.remove(partial)
+
+
+def _write_report(arguments: argparse.Namespace, planes: list[LabelledPlane]) -> None:
+    """Write the page with curves and pictures; planes are numbered over all files."""
+    pairs = [known_pair((number,), p.truth, p.prediction) for number, p in enumerate(planes)]
+    found = compare(pairs)
+    grey = _grey_planes(arguments) if arguments.image is not None else []
+    if grey and len(grey) != len(planes):
+        raise StoreError(f"{arguments.image} has {len(grey)} planes with truth, but {len(planes)} are compared.")
+    pictures = draw_cells(found, lambda plane: (pairs[plane[0]], grey[plane[0]] if grey else None))
+    about = {
+        "Truth": str(arguments.truth), "Prediction": str(arguments.prediction),
+        "Planes": ", ".join(f"{number}: {p.name}" for number, p in enumerate(planes[:20])),
+    }  # fmt: skip
+    write_report(arguments.report, Report("Segmentation against truth", found, about, (), pictures))
+
+
+def _grey_planes(arguments: argparse.Namespace) -> list[NDArray[np.float32]]:
+    """Return the first channel of every plane that the truth covers."""
+    found = stores.annotated_images(arguments.image, arguments.truth, axes=arguments.axes, empty=True)
+    return [np.asarray(item.image)[0] if np.ndim(item.image) == 3 else np.asarray(item.image) for item in found]
 
 
 def print_scores(scores: dict[str, float]) -> None:

@@ -35,7 +35,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"napari-unet {version('napari-unet')}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    for add in (_add_train, _add_segment, _add_evaluate, _add_info, _add_demo):
+    for add in (_add_train, _add_segment, _add_evaluate, _add_measure, _add_export, _add_info, _add_demo):
         add(commands)
     return parser
 
@@ -111,6 +111,45 @@ def _add_evaluate(commands: Any) -> None:
     parser.add_argument("truth", type=Path, metavar="TRUTH", help="true labels")
     parser.add_argument("prediction", type=Path, metavar="PREDICTION", help="labels to measure")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all scores to this .json file")
+    parser.add_argument("--report", type=Path, metavar="FILE", help="write a page with curves and pictures, one .html")
+    parser.add_argument("--image", type=Path, metavar="PATH", help="the images, for the pictures of the report")
+    parser.add_argument("--axes", metavar="LETTERS", help=AXES_HELP)
+
+
+def _add_measure(commands: Any) -> None:
+    """Add the command that measures every cell."""
+    parser = _command(
+        commands, "measure", "write a table with one row per cell",
+        _wrapped("Measure every cell of a segmentation: area, perimeter, shape, and the grey values of an image."),
+        _wrapped(PATHS_HELP),
+    )  # fmt: skip
+    parser.add_argument("labels", type=Path, metavar="LABELS", help="labels, one number per cell")
+    parser.add_argument("output", type=Path, metavar="OUTPUT", help="the table, a .csv file")
+    parser.add_argument("--image", type=Path, metavar="PATH", help="the image, for grey values per channel")
+    parser.add_argument("--axes", metavar="LETTERS", help=AXES_HELP)
+    parser.add_argument("--pixel-size", type=float, default=1.0, metavar="N",
+                        help="side of a pixel in the unit (default: %(default)s)")  # fmt: skip
+    parser.add_argument("--unit", default="px", metavar="UNIT",
+                        help="unit of lengths, such as um (default: %(default)s)")  # fmt: skip
+    parser.add_argument("--overwrite", action="store_true", help=OVERWRITE_HELP)
+
+
+def _add_export(commands: Any) -> None:
+    """Add the command that writes a model for other places and programs."""
+    parser = _command(
+        commands, "export", "write a model as one zip, as ONNX or as a bioimage.io package",
+        _wrapped("Write a model for another place or program. What was written is read back and run, and has to "
+                 "compute what the model does; otherwise nothing is left."),
+    )  # fmt: skip
+    parser.add_argument("model", metavar="MODEL", help=f"folder, .zip, or {BUNDLED}")
+    parser.add_argument("output", type=Path, metavar="OUTPUT", help="file, or folder, to write")
+    parser.add_argument("--format", choices=("zip", "folder", "onnx", "bioimageio"),
+                        help="zip, folder, onnx or bioimageio; by default as the ending of OUTPUT says")  # fmt: skip
+    parser.add_argument("--author", default="", metavar="NAME", help="who made it, for bioimage.io")
+    parser.add_argument("--licence", default="CC-BY-4.0", metavar="SPDX",
+                        help="licence, for bioimage.io (default: %(default)s)")  # fmt: skip
+    parser.add_argument("--json", action="store_true", help="print what was done as JSON")
+    parser.add_argument("--overwrite", action="store_true", help=OVERWRITE_HELP)
 
 
 def _add_info(commands: Any) -> None:

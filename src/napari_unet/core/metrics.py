@@ -40,8 +40,9 @@ from .region_metrics import (
 
 __all__ = [
     "THRESHOLDS", "Contingency", "InstanceScores", "Matching", "adapted_rand_error", "average_precision", "classes",
-    "contingency", "dice", "dice_per_class", "evaluate", "iou", "iou_per_class", "match_instances", "pixel_error",
-    "region_scores", "seg_score", "thin_borders", "v_info", "v_rand", "variation_of_information", "worst_cells",
+    "contingency", "dice", "dice_per_class", "evaluate", "evaluate_tables", "iou", "iou_per_class", "match_instances",
+    "pixel_error", "region_scores", "seg_score", "thin_borders", "v_info", "v_rand", "variation_of_information",
+    "worst_cells",
 ]  # fmt: skip
 
 THRESHOLDS = (0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9)
@@ -268,7 +269,19 @@ def evaluate(truths: Images, predictions: Images, thresholds: Sequence[float] = 
     DataError
         For unequal shapes, unequal numbers of images, or no image.
     """
-    tables = contingencies(truths, predictions)
+    return evaluate_tables(contingencies(truths, predictions), thresholds)
+
+
+def evaluate_tables(tables: Sequence[Contingency], thresholds: Sequence[float] = THRESHOLDS) -> dict[str, float]:
+    """Return what :func:`evaluate` does, from one table per image, so that the images need not be kept.
+
+    Parameters
+    ----------
+    tables : sequence of Contingency
+        At least one, each from :func:`contingency`.
+    thresholds : sequence of float
+        IoU from which a pair counts as matched.
+    """
     matchings = [_matching(t) for t in tables]
     scores = _scores(matchings, thresholds)
     result: dict[str, float] = {
