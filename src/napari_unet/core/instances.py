@@ -98,13 +98,13 @@ def segment_maps(
     maps : Maps
         What the network says of the plane.
     output : WritableArray
-        (Y, X); is given labels 1..n in raster order. Provisional ones go there before.
+        (Y, X); is given labels 1..n in raster order. Provisional ones go there before, if its numbers have 32 bits.
     settings : PredictionSettings
         From ``threshold`` to ``gap``.
     side : int
         Of a block in pixels, at least 1. Memory grows with its square.
     scratch : callable
-        Makes an array of a shape and dtype that is as large as the plane; by default in memory.
+        Makes an array of zeros of a shape and dtype, as large as the plane; by default in memory.
 
     Yields
     ------
@@ -130,7 +130,9 @@ def segment_maps(
         return count
     provisional = scratch((height, width), np.uint32)
     regions = yield from _pieces_pass(split, every, settings, provisional)
-    return (yield from _tidy_passes(regions, every, settings, provisional, output))
+    # Provisional numbers may be larger than the final ones.
+    between = output if np.dtype(output.dtype).itemsize >= 4 else scratch((height, width), np.uint32)
+    return (yield from _tidy_passes(regions, every, settings, provisional, between, output))
 
 
 def _splitter(
@@ -172,20 +174,21 @@ def _tidy_passes(
     every: list[Block],
     settings: PredictionSettings,
     provisional: WritableArray,
+    between: WritableArray,
     output: WritableArray,
 ) -> Generator[tuple[int, int], None, int]:
-    """Write the regions with their gaps given back, then the final labels; return how many there are."""
+    """Write the regions with their gaps given back, ``between`` the passes, then the final labels; return how many."""
     work = Tidy(int(regions.max()), settings.holes, settings.smallest)
     halo = 2 * settings.gap + 1
     for done, block in enumerate(every, len(every) + 1):
         grown = restore_gap(regions[block.read(provisional, halo)], settings.gap)
         frame = block.framed(grown, halo, -1)
         work.add(frame, block)
-        output[block.slices] = frame[1:-1, 1:-1]
+        between[block.slices] = frame[1:-1, 1:-1]
         yield done, 3 * len(every)
     count = work.decide()
     for done, block in enumerate(every, 2 * len(every) + 1):
-        labels = np.asarray(output[block.slices]).astype(np.int32)
+        labels = np.asarray(between[block.slices]).astype(np.int32)
         output[block.slices] = work.finished(labels, block)
         yield done, 3 * len(every)
     return count

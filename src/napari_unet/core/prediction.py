@@ -17,11 +17,12 @@ from .device import processor
 from .errors import DataError, ModelError, OutOfMemoryError
 from .events import Adapted, Finished, PlaneDone, PredictionEvent, Started, Stopped, TileDone
 from .instances import Outputs, labels_from_outputs
+from .large import LargePlane, MemoryWorkspace, PlaneOf, Workspace, is_large, plane_key
 from .package import Model
 from .predictor import LARGEST_TILE, SMALLEST_TILE, Predictor, choose_tile, empty_outputs, predict_region, region_tiles
 from .settings import PredictionSettings, validate, with_values
 from .tiles import split_axis
-from .unet import CLASSES
+from .unet import CLASSES, DISTANCE
 
 __all__ = [
     "LARGEST_TILE", "SMALLEST_TILE", "Predictor", "check_fit", "choose_tile", "never", "predict", "predict_region",
@@ -56,6 +57,7 @@ def predict(
     stop: Callable[[], bool] = never,
     planes: Sequence[tuple[int, ...]] | None = None,
     keep: Callable[[tuple[int, ...], Outputs], None] | None = None,
+    work: Workspace | None = None,
 ) -> Iterator[PredictionEvent]:
     """Segment an image or stack plane by plane.
 
@@ -74,7 +76,11 @@ def predict(
     planes : sequence of tuple, optional
         Which planes, in which order; all by default.
     keep : callable, optional
-        Is given the network outputs of each plane, for re-labelling without the network.
+        Is given the network outputs of each plane, for re-labelling without the network; they are held in
+        memory then, however large the plane is.
+    work : Workspace, optional
+        Where it is recorded what is done, and outputs of large planes are kept. A job that is given the
+        workspace and the output of an earlier one that was cut off goes on where that was.
 
     Yields
     ------
@@ -86,29 +92,35 @@ def predict(
         For data, models and devices that cannot be used.
     """
     chosen = settings or with_values(PredictionSettings(), model.card.prediction)
-    job = _Job.create(model, image, output, validate(chosen))
+    job = _Job.create(model, image, output, validate(chosen), work)
     todo = list(image.indices() if planes is None else planes)
     yield Started("predict", str(job.predictor.compute.device), job.predictor.compute.precision, len(todo))
     if job.note:
         yield Adapted(job.note)
     begin, objects = time.perf_counter(), 0
     for done, plane in enumerate(todo, start=1):
-        outputs = yield from job.plane_outputs(plane, len(todo) == 1, stop, begin)
-        if outputs is None:
+        count = job.recalled(plane)
+        if count is None:
+            count = yield from job.segment(plane, output, _Run(len(todo) == 1, stop, begin), keep)
+        if count is None:
             done -= 1
             yield Stopped("Stopped on request; finished planes are kept.", done)
             break
-        labels = labels_from_outputs(outputs, job.settings)
-        output[(*plane, slice(None), slice(None))] = labels
-        if keep is not None:
-            keep(plane, outputs)
-        count = int(labels.max(initial=0)) if job.settings.what == "instances" else 0
         objects += count
         elapsed = time.perf_counter() - begin
         yield PlaneDone(done, len(todo), plane, count, elapsed, elapsed / done * (len(todo) - done))
     else:
         done = len(todo)
     yield Finished(time.perf_counter() - begin, done, metrics={"objects": float(objects)})
+
+
+@dataclass(frozen=True)
+class _Run:
+    """What a plane has to know of the run that it is part of: whether it is the only one, and when all began."""
+
+    only: bool
+    stop: Callable[[], bool]
+    begin: float
 
 
 @dataclass
@@ -121,9 +133,17 @@ class _Job:
     predictor: Predictor
     tile: int
     note: str = ""
+    work: Workspace | None = None
 
     @classmethod
-    def create(cls, model: Model, image: Planes, output: WritableArray, settings: PredictionSettings) -> _Job:
+    def create(
+        cls,
+        model: Model,
+        image: Planes,
+        output: WritableArray,
+        settings: PredictionSettings,
+        work: Workspace | None = None,
+    ) -> _Job:
         """Return the job after checking that everything fits."""
         check_fit(model.card, image)
         if tuple(output.shape) != image.shape:
@@ -134,46 +154,111 @@ class _Job:
         if 0 < settings.tile < predictor.network.geometry.stride:
             split_axis(1, settings.tile, predictor.network.geometry)  # raises before anything starts
         tile = settings.tile or choose_tile(predictor.network, predictor.compute, seen.height, seen.width)
-        return cls(choice.model, seen, settings, predictor, tile, choice.note)
+        if work is not None:
+            # The memory that is free now may not be what it was: other tiles round in other ways.
+            tile = work.recall("tile") or tile
+            work.remember("tile", tile)
+        return cls(choice.model, seen, settings, predictor, tile, choice.note, work)
 
-    def plane_outputs(
-        self, plane: tuple[int, ...], only: bool, stop: Callable[[], bool], begin: float
-    ) -> Generator[PredictionEvent, None, dict[str, NDArray[Any]] | None]:
-        """Yield events and return the plane's outputs at the image's own size; None when stopped."""
-        source = self.image.source if isinstance(self.image, ScaledPlanes) else self.image
-        normalisation = plane_normalisation(source, plane)
+    @property
+    def source(self) -> Planes:
+        """The image at its own size."""
+        return self.image.source if isinstance(self.image, ScaledPlanes) else self.image
+
+    def recalled(self, plane: tuple[int, ...]) -> int | None:
+        """Return how many cells were found in a plane that an earlier run has finished; None when none has."""
+        return None if self.work is None else self.work.recall(plane_key(plane))
+
+    def segment(
+        self, plane: tuple[int, ...], output: WritableArray, run: _Run,
+        keep: Callable[[tuple[int, ...], Outputs], None] | None,
+    ) -> Generator[PredictionEvent, None, int | None]:  # fmt: skip
+        """Yield events, write a plane's result and return how many cells it has; None when stopped."""
+        normalisation = plane_normalisation(self.source, plane)
+        self._check_contrast(normalisation, run)
         if normalisation.constant:
-            if only:
-                raise DataError(
-                    f"The image is constant: every grey value is {normalisation.low[0]:g}. There is nothing to segment."
-                )
             yield Adapted(f"Plane {plane} is constant and has no cells.")
-            return self._blank(source.height, source.width)
+        elif keep is None and (is_large(self.source.shape) or is_large(self.image.shape)):
+            return (yield from self._segment_large(plane, normalisation, output, run))
+        outputs = yield from self.plane_outputs(plane, normalisation, run)
+        if outputs is None:
+            return None
+        labels = labels_from_outputs(outputs, self.settings)
+        output[(*plane, slice(None), slice(None))] = labels
+        if keep is not None:
+            keep(plane, outputs)
+        count = int(labels.max(initial=0)) if self.settings.what == "instances" else 0
+        if self.work is not None:
+            self.work.remember(plane_key(plane), count)
+        return count
+
+    def _segment_large(
+        self, plane: tuple[int, ...], normalisation: Normalisation, output: WritableArray, run: _Run
+    ) -> Generator[PredictionEvent, None, int | None]:
+        """Do the same as :meth:`segment` for a plane that is never held as a whole."""
+        outputs = self.predictor.network.outputs
+        classes = outputs[CLASSES].stop - outputs[CLASSES].start
+        large = LargePlane(
+            self.work or MemoryWorkspace(), plane, (self.image.height, self.image.width),
+            (self.source.height, self.source.width), self.settings, classes, DISTANCE in outputs,
+        )  # fmt: skip
+        done = yield from large.compute(lambda box: self._box(plane, box, normalisation, run), run.stop, run.begin)
+        if not done:
+            return None
+        steps = large.write(PlaneOf(output, plane))
         while True:
             try:
-                outputs = yield from self._tiles(plane, normalisation, stop, begin)
-                break
+                next(steps)
+            except StopIteration as end:
+                large.finish(end.value)
+                return int(end.value)
+            if run.stop():
+                return None
+
+    @staticmethod
+    def _check_contrast(normalisation: Normalisation, run: _Run) -> None:
+        """Raise when the only plane is constant."""
+        if normalisation.constant and run.only:
+            raise DataError(
+                f"The image is constant: every grey value is {normalisation.low[0]:g}. There is nothing to segment."
+            )
+
+    def plane_outputs(
+        self, plane: tuple[int, ...], normalisation: Normalisation, run: _Run
+    ) -> Generator[PredictionEvent, None, dict[str, NDArray[Any]] | None]:
+        """Yield events and return the plane's outputs at the image's own size; None when stopped."""
+        if normalisation.constant:
+            return self._blank(self.source.height, self.source.width)
+        kind = np.float16 if self.image.height * self.image.width > _HALF_FROM else np.float32
+        outputs = yield from self._box(plane, (0, self.image.height, 0, self.image.width), normalisation, run, kind)
+        if outputs is None or self.image is self.source:
+            return outputs
+        return {name: resample(v, (self.source.height, self.source.width)) for name, v in outputs.items()}
+
+    def _box(
+        self, plane: tuple[int, ...], box: tuple[int, int, int, int], normalisation: Normalisation, run: _Run,
+        kind: type = np.float32,
+    ) -> Generator[PredictionEvent, None, dict[str, NDArray[Any]] | None]:  # fmt: skip
+        """Yield events and return the outputs of a part of a plane at the network's scale; None when stopped."""
+        while True:
+            try:
+                return (yield from self._tiles(plane, box, normalisation, run, kind))
             except OutOfMemoryError as error:
                 yield Adapted(self._step_down(error))
-        if outputs is None or self.image is source:
-            return outputs
-        return {name: resample(v, (source.height, source.width)) for name, v in outputs.items()}
 
     def _tiles(
-        self, plane: tuple[int, ...], normalisation: Normalisation, stop: Callable[[], bool], begin: float
-    ) -> Generator[PredictionEvent, None, dict[str, NDArray[Any]] | None]:
-        """Yield TileDone events and return the plane's outputs at the network's scale; None when stopped."""
-        height, width = self.image.height, self.image.width
-        kind = np.float16 if height * width > _HALF_FROM else np.float32
-        outputs = empty_outputs(self.predictor.network, height, width, kind)
-        box = (0, height, 0, width)
-        if stop():
+        self, plane: tuple[int, ...], box: tuple[int, int, int, int], normalisation: Normalisation, run: _Run,
+        kind: type,
+    ) -> Generator[PredictionEvent, None, dict[str, NDArray[Any]] | None]:  # fmt: skip
+        """Do the same as :meth:`_box` with the tiles and the device of now."""
+        outputs = empty_outputs(self.predictor.network, box[1] - box[0], box[3] - box[2], kind)
+        if run.stop():
             return None
         for done, total, where in region_tiles(
             self.predictor, self.image, plane, box, self.tile, normalisation, outputs
         ):
-            yield TileDone(done, total, plane, where, time.perf_counter() - begin)
-            if done < total and stop():
+            yield TileDone(done, total, plane, where, time.perf_counter() - run.begin)
+            if done < total and run.stop():
                 return None
         return outputs
 
@@ -190,6 +275,8 @@ class _Job:
         smallest = max(SMALLEST_TILE, self.predictor.network.geometry.stride)
         if self.tile > smallest:
             self.tile = max(smallest, self.tile // 2)
+            if self.work is not None:
+                self.work.remember("tile", self.tile)
             return f"Too little memory; going on with smaller tiles of {self.tile} px. The result is the same."
         if self.predictor.compute.device.type == "cpu":
             raise error
