@@ -127,21 +127,25 @@ def run_ours(task: Task, way: Ours, seconds: float) -> tuple[list[NDArray[np.int
 
 
 def run_peer(task: Task, name: str, seconds: float, python: Path) -> tuple[list[NDArray[np.int32]], Report]:
-    """Train a peer in its own environment and let it segment the test pictures.
+    """Train a peer in its own environment and let it segment the test pictures."""
+    crops, tests = (p.crop for p in task.painted), (t.image for t in task.tests)
+    return ask_peer(name, Job(tuple(crops), tuple(tests), seconds, painted_diameter(task.painted), cores()), python)
+
+
+def ask_peer(name: str, job: Job, python: Path) -> tuple[list[NDArray[np.int32]], Report]:
+    """Give a peer a job in its own environment; return the labels of the test pictures and its report.
 
     Raises
     ------
     CannotMeasure
         When it fails, with the end of what it said.
     """
-    crops, tests = (p.crop for p in task.painted), (t.image for t in task.tests)
-    job = Job(tuple(crops), tuple(tests), seconds, painted_diameter(task.painted), threads=cores())
     script = Path(__file__).parent / "peers" / f"peer_{name}.py"
     with tempfile.TemporaryDirectory() as folder:
         write_job(Path(folder), job)
         command = [str(python), str(script), folder]
         try:
-            done = subprocess.run(command, capture_output=True, text=True, timeout=seconds + PATIENCE, check=False)
+            done = subprocess.run(command, capture_output=True, text=True, timeout=job.seconds + PATIENCE, check=False)
         except subprocess.TimeoutExpired as error:
             raise CannotMeasure(f"{name} did not end {PATIENCE:.0f} s after its training time.") from error
         if done.returncode:

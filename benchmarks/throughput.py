@@ -19,8 +19,6 @@ from __future__ import annotations
 import re
 import statistics
 import subprocess
-import sys
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,10 +32,10 @@ import screen
 import tiling
 import training_step
 from reporting import (
-    ROOT,
     CannotMeasure,
     Figure,
     arguments,
+    cores,
     in_turns,
     limit_cores,
     medians,
@@ -49,8 +47,8 @@ from reporting import (
 )
 
 HERE = Path(__file__).resolve().parent
-PEERS = {"StarDist": ("stardist", "peer_stardist.py"), "Cellpose": ("cellpose", "peer_cellpose.py")}
-"""Package to import and script to run, by name."""
+PEERS = {"StarDist": "stardist", "Cellpose": "cellpose"}
+"""Package to import, which also names the script (`peers/peer_NAME.py`)."""
 OURS, BARE = "ours", "bare network"
 _PATCH = re.compile(r"patch (\d+), batch (\d+)")
 
@@ -138,18 +136,13 @@ def preview_seconds(model: str, repeats: int) -> float | None:
     return statistics.median(one["cells"] for one in runs)
 
 
-def has_package(python: str, package: str) -> bool:
+def has_package(python: Path, package: str) -> bool:
     """Return whether an interpreter can import a package."""
     code = f"import importlib.util as u, sys; sys.exit(u.find_spec({package!r}) is None)"
-    try:
-        return subprocess.run([python, "-c", code], capture_output=True, check=False).returncode == 0
-    except OSError:
-        return False
+    return subprocess.run([str(python), "-c", code], capture_output=True, check=False).returncode == 0
 
 
-def peer_speed(
-    python: str, script: str, image: NDArray[Any], truth: NDArray[np.int32], seconds: float, cores: int
-) -> Speed:
+def peer_speed(python: Path, name: str, image: NDArray[Any], truth: NDArray[np.int32], seconds: float) -> Speed:
     """Return the speed of a peer that learns from the middle of a picture and segments all of it.
 
     Raises
@@ -157,20 +150,13 @@ def peer_speed(
     CannotMeasure
         When it fails.
     """
+    from few_cells import ask_peer
     from napari_unet.core.labels import median_diameter
-    from peers.protocol import Crop, Job, read_answer, write_job
+    from peers.protocol import Crop, Job
 
     top, left = (max(0, (n - 256) // 2) for n in image.shape)
-    box = (top, top + 256, left, left + 256)
-    crop = Crop(image, box, truth[top : top + 256, left : left + 256])
-    with tempfile.TemporaryDirectory() as temporary:
-        write_job(Path(temporary), Job((crop,), (image,), seconds, median_diameter(truth), cores))
-        command = [python, str(HERE / "peers" / script), temporary]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode:
-            last = (done.stderr.strip().splitlines() or ["no message"])[-1]
-            raise CannotMeasure(f"{script} ended with {done.returncode}: {last}")
-        found, said = read_answer(Path(temporary))
+    crop = Crop(image, (top, top + 256, left, left + 256), truth[top : top + 256, left : left + 256])
+    found, said = ask_peer(name, Job((crop,), (image,), seconds, median_diameter(truth), cores()), python)
     remark = f"{said.method}, {said.remark}; {int(found[0].max())} cells found"
     return of_report(said.steps, said.seconds, image.size, said.segmenting, remark)
 
@@ -182,27 +168,28 @@ def of_report(steps: int, seconds: float, pixels: int, segmenting: float, remark
     return Speed(rate, patches, pixels / 1e6 / segmenting if segmenting else None, remark=remark)
 
 
-def peer_speeds(python: str, side: int, seconds: float, cores: int) -> dict[str, Speed]:
-    """Return the speed of each peer that the environment has."""
+def peer_speeds(given: Path | None, side: int, seconds: float) -> dict[str, Speed]:
+    """Return the speed of each peer that the environment has.
+
+    Raises
+    ------
+    CannotMeasure
+        When the interpreter that was given is not there.
+    """
+    from few_cells import peers_python
+
+    python, found = peers_python(given), {}
     image, truth = picture(side)
-    found = {}
-    for name, (package, script) in PEERS.items():
-        if not has_package(python, package):
-            say(f"{name} skipped: {python} cannot import {package}; `tox -e peers` makes an environment that can, "
-                "--peers names its python.")  # fmt: skip
+    for name, package in PEERS.items():
+        if python is None or not has_package(python, package):
+            say(f"{name} skipped: there is no interpreter that can import {package}.")
             continue
         say(f"{name}: {seconds:.0f} s of training")
         try:
-            found[name] = peer_speed(python, script, image, truth, seconds, cores)
+            found[name] = peer_speed(python, package, image, truth, seconds)
         except CannotMeasure as error:
             say(f"{name} skipped: {error}")
     return found
-
-
-def default_peers() -> str:
-    """Return the interpreter of the environment that `tox -e peers` makes, or this one."""
-    path = ROOT / ".tox" / "peers" / "bin" / "python"
-    return str(path if path.exists() else sys.executable)
 
 
 def row(name: str, speed: Speed) -> list[str]:
@@ -227,7 +214,7 @@ def figures_of(speeds: dict[str, Speed], preview: float | None, side: int, about
 def main() -> None:
     """Measure and report."""
     side = {"type": int, "default": 1024, "help": "side of the picture to segment (default: %(default)s)"}
-    peers = {"default": default_peers(), "metavar": "PYTHON", "help": "interpreter that has StarDist and Cellpose"}
+    peers = {"type": Path, "metavar": "PYTHON", "help": "of the peers' environment (default: that of `tox -e peers`)"}
     seconds = {"type": float, "default": 60.0, "help": "training time of each peer (default: %(default)s)"}
     no_viewer = {"action": "store_true", "help": "leave the first preview out"}
     chosen = arguments(
@@ -245,7 +232,7 @@ def main() -> None:
     speeds = {
         n: Speed(s.steps, s.patches, rates[n], preview if n == OURS else None, s.remark) for n, s in speeds.items()
     }
-    speeds |= peer_speeds(chosen.peers, length, 5.0 if quick else chosen.seconds, chosen.cores)
+    speeds |= peer_speeds(chosen.peers, length, 5.0 if quick else chosen.seconds)
     header = ["method", "training steps/s", "patch Mpx/s", "segmenting Mpx/s", "first preview (s)", "conditions"]
     report(
         figures_of(speeds, preview, length, models.described(model)), "All methods:",

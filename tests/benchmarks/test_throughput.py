@@ -1,9 +1,11 @@
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 import throughput
+from reporting import CannotMeasure
 
 
 def test_the_speed_of_a_peer_follows_from_its_report():
@@ -23,10 +25,17 @@ def test_the_picture_is_as_large_as_asked_for_and_every_cell_has_its_own_number(
     np.testing.assert_array_equal(cells > 0, np.tile(truth > 0, (2, 2)))
 
 
-def test_peers_that_cannot_be_imported_are_skipped_and_said(tmp_path, capsys):
-    assert throughput.has_package(sys.executable, "numpy") and not throughput.has_package(sys.executable, "no_such_one")
-    assert throughput.peer_speeds(str(tmp_path / "python"), 512, 1.0, 1) == {}
-    assert "StarDist skipped" in capsys.readouterr().err
+def test_peers_that_cannot_be_imported_are_skipped_and_said(capsys, monkeypatch):
+    python = Path(sys.executable)
+    assert throughput.has_package(python, "numpy") and not throughput.has_package(python, "no_such_one")
+    monkeypatch.setattr(throughput, "PEERS", {"Nobody": "no_such_one"})
+    assert throughput.peer_speeds(python, 512, 1.0) == {}
+    assert "Nobody skipped: there is no interpreter that can import no_such_one" in capsys.readouterr().err
+
+
+def test_an_interpreter_that_is_not_there_is_told(tmp_path):
+    with pytest.raises(CannotMeasure, match="tox -e peers"):
+        throughput.peer_speeds(tmp_path / "python", 512, 1.0)
 
 
 def test_figures_name_the_others_beside_ours():
