@@ -5,16 +5,18 @@ from __future__ import annotations
 import argparse
 import time
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from .. import stores
+from ..core.arrays import Planes
 from ..core.card import Card
 from ..core.errors import StoreError, UNetError
 from ..core.events import Adapted, Finished, PlaneDone, PredictionEvent, Stopped, TileDone
-from ..core.settings import PredictionSettings, with_values
+from ..core.settings import PredictionSettings, to_dict, with_values
 from . import FAILED, PROGRAM, STOPPED
 from .parser import check_names, chosen
 from .progress import Interrupt, Progress
@@ -126,15 +128,33 @@ class _Batch:
         if planes.rgb and planes.channels != self.model.card.channels:
             planes = planes.as_grey()
         axes, dtype, objects = planes.plane_axes + "yx", _DTYPES[self.settings.what], 0
-        with stores.create_labels(output, planes.shape, axes, dtype, overwrite=self.overwrite) as out:
-            for event in predict(self.model, planes, out.array, settings=self.settings, stop=self.stop):
+        job = self._job(source, planes)
+        with stores.resumable_labels(output, planes.shape, axes, dtype, job, overwrite=self.overwrite) as out:
+            if out.resumed:
+                self.progress.say(f"note: {source.name}: going on where an earlier run ended")
+            for event in predict(self.model, planes, out.array, settings=self.settings, stop=self.stop, work=out.work):
                 if isinstance(event, Stopped):
+                    if out.lasting:
+                        self.progress.say("what is done is kept; the same command goes on from here")
                     return None
                 if isinstance(event, Finished):
                     objects = int(event.metrics.get("objects", 0))
                 self._show(event, source, share, len(planes.indices()))
             out.save()
         return f"{output}: {' x '.join(map(str, planes.shape))}{self._counted(objects, len(planes.indices()))}"
+
+    def _job(self, source: Path, planes: Planes) -> dict[str, Any]:
+        """Return what makes a result what it is; only with the same an unfinished one is gone on with."""
+        from ..core.package import fingerprint
+
+        state = source.stat()
+        return {
+            "input": {"path": str(source.resolve()), "bytes": state.st_size, "modified": state.st_mtime},
+            "image": {"axes": planes.axes, "rgb": planes.rgb, "grey": planes.grey},
+            "model": {"name": self.model.card.name, "fingerprint": fingerprint(self.model)},
+            "settings": to_dict(self.settings),
+            "version": version("napari-unet"),
+        }
 
     def _counted(self, objects: int, planes: int) -> str:
         """Return how many cells were found; one that is in several planes counts in each."""

@@ -53,6 +53,16 @@ class Model:
     siblings: tuple[Model, ...] = ()
 
 
+def fingerprint(model: Model) -> str:
+    """Return what tells a model and its siblings from all others: a SHA-256 of cards and weights."""
+    digest = hashlib.sha256()
+    for one in (model, *model.siblings):
+        digest.update(one.card.to_json().encode())
+        for tensor in one.network.state_dict().values():
+            digest.update(tensor.cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
 def new_model(card: Card) -> Model:
     """Return an untrained model of the card's architecture."""
     return Model(UNet.from_settings(card.network, card.channels, len(card.classes)), card)

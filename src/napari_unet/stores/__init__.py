@@ -9,11 +9,14 @@ from __future__ import annotations
 from .labels import Pair, annotated_images, label_plane, labelled_planes, open_labels, pair
 from .output import LabelOutput, check_output, create_labels, remove, replace, temporary, writing
 from .pictures import Picture, list_pictures, open_picture, stem
+from .unfinished import Folder, UnfinishedLabels, resumable_labels, unfinished_folder
 
 __all__ = [
+    "Folder",
     "LabelOutput",
     "Pair",
     "Picture",
+    "UnfinishedLabels",
     "annotated_images",
     "check_output",
     "create_labels",
@@ -25,7 +28,9 @@ __all__ = [
     "pair",
     "remove",
     "replace",
+    "resumable_labels",
     "stem",
     "temporary",
+    "unfinished_folder",
     "writing",
 ]

@@ -11,7 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import tifffile
@@ -20,7 +20,8 @@ from PIL import Image
 
 from ..core.arrays import WritableArray
 from ..core.errors import StoreError
-from .zarrs import create_zarr
+from ..core.large import Workspace
+from .zarrs import add_pyramid, create_zarr
 
 IN_MEMORY = 512 * 2**20
 """Bytes of a label image up to which it is held in memory until it is written."""
@@ -86,6 +87,14 @@ def remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
+class ClosableWorkspace(Workspace, Protocol):
+    """A workspace that holds something which has to be given back."""
+
+    def close(self) -> None:
+        """Give it back."""
+        ...
+
+
 class LabelOutput(ABC):
     """A label image that is being computed.
 
@@ -98,9 +107,13 @@ class LabelOutput(ABC):
         Where the result will lie.
     array : WritableArray
         What results are written to.
+    work : Workspace or None
+        Where outputs of large planes can be kept meanwhile; closed with the rest.
     """
 
     array: WritableArray
+    work: ClosableWorkspace | None = None
+    resumed = lasting = False
 
     def __init__(self, path: Path, axes: str) -> None:
         self.path, self.axes, self.partial = path, axes, temporary(path)
@@ -129,6 +142,8 @@ class LabelOutput(ABC):
     def close(self) -> None:
         """Give memory and temporary files back."""
         remove(self.partial)
+        if self.work is not None:
+            self.work.close()
 
     @abstractmethod
     def _write(self) -> None:
@@ -272,4 +287,5 @@ class ZarrOutput(LabelOutput):
             raise
 
     def _write(self) -> None:
-        """Nothing is left to write: every chunk is on disk already."""
+        """Add smaller versions; every chunk of the labels is on disk already."""
+        add_pyramid(self.partial)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
+import itertools
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -38,6 +40,11 @@ def _zarr() -> ModuleType:
     except ImportError as error:
         raise StoreError("Zarr files need the zarr package: pip install 'napari-unet[zarr]'.") from error
     return zarr
+
+
+def has_zarr() -> bool:
+    """Return whether the zarr package is there."""
+    return importlib.util.find_spec("zarr") is not None
 
 
 def open_zarr(path: Path) -> tuple[ArrayLike, Stored]:
@@ -119,11 +126,71 @@ def create_zarr(path: Path, shape: tuple[int, ...], axes: str, dtype: Any) -> Wr
     array: WritableArray = group.create_array(
         "0", shape=shape, chunks=chunks, dtype=dtype, dimension_names=list(axes), fill_value=0
     )
-    scale = [{"type": "scale", "scale": [1.0] * len(shape)}]
+    _describe(group, path.name, axes, 1)
+    return array
+
+
+def create_array(path: Path, shape: tuple[int, ...], chunks: tuple[int, ...], dtype: Any) -> WritableArray:
+    """Return a new plain array of zeros; what was at the path is gone."""
+    array: WritableArray = _zarr().create_array(
+        str(path), shape=shape, chunks=chunks, dtype=dtype, fill_value=0, zarr_format=3, overwrite=True
+    )
+    return array
+
+
+def open_writable(path: Path, inner: str | None = None) -> WritableArray:
+    """Return an array that is there, to go on writing to it.
+
+    Raises
+    ------
+    StoreError
+        When it cannot be opened.
+    """
+    try:
+        array: WritableArray = _zarr().open_array(str(path), path=inner, mode="r+")
+    except Exception as error:  # zarr raises many kinds for damaged metadata
+        raise StoreError(f"{path} is damaged: {error or type(error).__name__}") from error
+    return array
+
+
+def _describe(group: Any, name: str, axes: str, levels: int) -> None:
+    """Write what OME-Zarr 0.5 says of a label image with so many sizes, each half of the one before."""
+    datasets = [
+        {"path": str(n), "coordinateTransformations": [
+            {"type": "scale", "scale": [float(2**n) if a in "yx" else 1.0 for a in axes]}]}
+        for n in range(levels)
+    ]  # fmt: skip
     multiscale = {
-        "name": path.name,
+        "name": name,
         "axes": [{"name": a, "type": _TYPES[a]} for a in axes],
-        "datasets": [{"path": "0", "coordinateTransformations": scale}],
+        "datasets": datasets,
     }
     group.attrs["ome"] = {"version": "0.5", "multiscales": [multiscale], "image-label": {"version": "0.5"}}
-    return array
+
+
+def add_pyramid(path: Path, smallest: int = CHUNK) -> int:
+    """Add halved versions to a label image until one fits ``smallest`` pixels; return how many sizes there are.
+
+    Every second pixel is taken: labels have no mean. One chunk is in memory at a time.
+    """
+    group = _zarr().open_group(str(path), mode="r+")
+    name = group.attrs["ome"]["multiscales"][0]["name"]
+    array, levels = group["0"], 1
+    axes = "".join(array.metadata.dimension_names)
+    while max(array.shape[-2:]) > smallest:
+        shape = (*array.shape[:-2], *(-(-n // 2) for n in array.shape[-2:]))
+        chunks = tuple(min(n, c) for n, c in zip(shape, array.chunks, strict=True))
+        smaller = group.create_array(
+            str(levels), shape=shape, chunks=chunks, dtype=array.dtype, dimension_names=list(axes), fill_value=0,
+            overwrite=True,
+        )  # fmt: skip
+        for start in itertools.product(*(range(0, n, c) for n, c in zip(shape, chunks, strict=True))):
+            stop = [min(a + c, n) for a, c, n in zip(start, chunks, shape, strict=True)]
+            source = tuple(
+                slice(a * 2, b * 2, 2) if axis in "yx" else slice(a, b)
+                for a, b, axis in zip(start, stop, axes, strict=True)
+            )
+            smaller[tuple(map(slice, start, stop))] = array[source]
+        array, levels = smaller, levels + 1
+    _describe(group, name, axes, levels)
+    return levels
