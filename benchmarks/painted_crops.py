@@ -93,12 +93,15 @@ class Kind:
     group : str
         Its kind in `pretrain.sources`.
     split : callable
-        All its pictures -> those to paint on and those to test on.
+        Its pictures -> those to paint on and those to test on.
+    few : bool
+        Whether so few are spared that pictures that pretraining has seen are needed too.
     """
 
     words: str
     group: str
     split: Callable[[list[Picture]], tuple[list[Picture], list[Picture]]]
+    few: bool = False
 
 
 def spread(pictures: Sequence[Picture], count: int) -> list[Picture]:
@@ -120,11 +123,10 @@ def tested(pictures: Sequence[Picture]) -> list[Picture]:
 
 
 def apart(pictures: list[Picture]) -> tuple[list[Picture], list[Picture]]:
-    """Test on evenly spaced pictures of those that pretraining spared, paint on the others of them."""
-    spared = [p for p in pictures if p.spared]
-    tests = spread(spared, min(TESTS, len(spared) // 2))
+    """Test on evenly spaced pictures, paint on the others."""
+    tests = spread(pictures, min(TESTS, len(pictures) // 2))
     names = {p.name for p in tests}
-    return [p for p in spared if p.name not in names], tested(tests)
+    return [p for p in pictures if p.name not in names], tested(tests)
 
 
 def bacteria(pictures: list[Picture]) -> tuple[list[Picture], list[Picture]]:
@@ -152,7 +154,7 @@ KINDS = {
     "nuclei": Kind("fluorescent nuclei, dsb2018", "fluorescence", apart),
     "tissue": Kind("stained tissue in grey, dsb2018", "stained", apart),
     "phase": Kind("phase contrast, usiigaci", "usiigaci", apart),
-    "bacteria": Kind("E. coli in brightfield, ecoli", "ecoli", bacteria),
+    "bacteria": Kind("E. coli in brightfield, ecoli", "ecoli", bacteria, few=True),
     "em": Kind("chloroplasts in electron microscopy, em_chloroplast", "em", halves),
 }
 """The types of image by name."""
@@ -160,7 +162,7 @@ KINDS = {
 
 @functools.cache
 def read_pictures(kind: Kind) -> list[Picture]:
-    """Return all annotated pictures of a kind in alphabetical order.
+    """Return the annotated pictures of a kind that pretraining spared (or all) in alphabetical order.
 
     Raises
     ------
@@ -175,12 +177,12 @@ def read_pictures(kind: Kind) -> list[Picture]:
         raise CannotMeasure("there is no folder ../shared/data beside the repository.")
     stained = json.loads((pretrain.DATA / "dsb2018" / "split.json").read_text())["kind"]
 
-    def wanted(group: str, image: Path) -> bool:
+    def wanted(group: str, image: Path, allowed: bool) -> bool:
         # Brightfield pictures of DSB 2018 and E. coli in fluorescence count to the same groups.
         other = stained.get(image.stem, group) == "brightfield" or image.parent.name == "images_fluorescence"
-        return group == kind.group and not other
+        return group == kind.group and not other and (kind.few or not allowed)
 
-    found = sorted((i, m, a) for group, i, m, a in pretrain.sources() if wanted(group, i))
+    found = sorted((i, m, a) for group, i, m, a in pretrain.sources() if wanted(group, i, a))
     return [Picture(i.stem, pretrain.read_grey(i), imread(m).astype(np.int32), not a) for i, m, a in found]
 
 
