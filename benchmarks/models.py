@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_unet.core.card import BUNDLED, CARD_NAME, model_path, read_card
+from napari_unet.core.card import BUNDLED, CARD_NAME, Card, bundled_models, model_path, read_card
 from reporting import CannotMeasure
 
 BACKGROUND = 1
@@ -29,11 +29,16 @@ def existing(model: str) -> str:
 
 
 def described(model: str) -> str:
-    """Return the model's name and how long it was trained."""
-    card = read_card(model)
+    """Return name and steps of a model, or of each that ``"bundled"`` stands for."""
+    names = (bundled_models() if model == BUNDLED else ()) or (model,)
+    return "model " + " or ".join(_described(read_card(name)) for name in names)
+
+
+def _described(card: Card) -> str:
+    """Return name and steps of one model."""
     last = card.ledger[-1] if card.ledger else {}
     steps = f", {last['steps']} steps" if "steps" in last else ""
-    return f"model {card.name}{steps}"
+    return f"{card.name}{steps}"
 
 
 def painted(truth: NDArray[np.int32], cells: int = 20) -> NDArray[np.uint16]:

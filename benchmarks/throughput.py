@@ -5,8 +5,9 @@
 
 - *training*: steps per second at the defaults, and megapixels of training patches per second, which is what a
   comparison across patch and batch sizes needs; the bare network runs forward and backward on the same patch, in turns.
-- *segmenting*: megapixels per second of one picture, from grey values to labelled cells; the bare network runs forward
-  over the whole picture at once, zero-padded, without normalising, tiling and telling cells apart.
+- *segmenting*: megapixels per second of one picture at its own size, from grey values to labelled cells, where model
+  and size are given; the bare network runs forward over the whole picture at once, zero-padded, without
+  normalising, tiling and telling cells apart.
 - *first preview*: from the click on Train to cells on the screen (`first_preview.py`); the peers have none.
 
 The peers learn from the same picture for a while and segment it, by the scripts of `few_cells.py`; their rates are of
@@ -16,6 +17,7 @@ last step has, so their segmenting is a guide and no more. Everything on two cor
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import statistics
 import subprocess
@@ -110,14 +112,18 @@ def segmenting_speeds(model: str, image: NDArray[np.float32], repeats: int) -> d
     from napari_unet.core.device import choose
     from napari_unet.core.package import load_model
     from napari_unet.core.prediction import Predictor, predict
+    from napari_unet.core.settings import PredictionSettings, with_values
 
-    loaded, planes = load_model(model), Planes(image, "yx")
+    loaded, planes = dataclasses.replace(load_model(model), siblings=()), Planes(image, "yx")
+    # At the picture's own size, as the bare network: neither model nor size is looked for, nothing is resampled.
+    own_size = {**loaded.card.prediction, "diameter": loaded.card.diameter}
+    settings = with_values(PredictionSettings(), own_size)
     predictor = Predictor.create(loaded.network, choose("auto"))
     bare = tiling.own_ways(predictor, planes, plane_normalisation(planes, ()))[tiling.PADDED]
     labels = np.zeros(image.shape, np.int32)
 
     def segment() -> None:
-        for _ in predict(loaded, planes, labels):
+        for _ in predict(loaded, planes, labels, settings=settings):
             continue
 
     ways: dict[str, Callable[[], Any]] = {OURS: segment, BARE: bare}

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 import models
 from napari_unet.cli.parser import SCRATCH, assignment
-from napari_unet.core.card import read_card
+from napari_unet.core.card import BUNDLED, Card, bundled_models, read_card
 from reporting import ROOT, CannotMeasure, commit, say
 
 SET = {
@@ -62,12 +62,18 @@ def start_model(start: str) -> Any:
     return None if start == SCRATCH else load_model(models.existing(start))
 
 
+def cards_of(start: str) -> list[Card]:
+    """Return the cards of all models that a start stands for: none from scratch, several for ``"bundled"``."""
+    if start == SCRATCH:
+        return []
+    names = bundled_models() if start == BUNDLED else ()
+    return [read_card(name) for name in names or (models.existing(start),)]
+
+
 def identity(start: str) -> str:
     """Return what a start is, so that another model under the same name is not taken for it."""
-    if start == SCRATCH:
-        return SCRATCH
-    card = read_card(models.existing(start))
-    return f"{card.name} {next(iter(card.hashes.values()), '')[:12]}".strip()
+    cards = cards_of(start)
+    return " or ".join(f"{c.name} {next(iter(c.hashes.values()), '')[:12]}".strip() for c in cards) or SCRATCH
 
 
 def seen(start: str, kind: str, names: Sequence[str]) -> str:
@@ -82,17 +88,20 @@ def seen(start: str, kind: str, names: Sequence[str]) -> str:
     names : sequence of str
         Their names, as in the card of a training.
     """
-    ledger = () if start == SCRATCH else read_card(models.existing(start)).ledger
-    for entry in ledger:
+    return "; ".join(filter(None, (_seen_by(card, kind, names) for card in cards_of(start))))
+
+
+def _seen_by(card: Card, kind: str, names: Sequence[str]) -> str:
+    """Return the same for one model."""
+    for entry in card.ledger:
         count = entry.get("pictures", {}).get(kind, 0)
         if count:
-            return f"it was trained on {count} pictures of {kind}"
+            return f"{card.name} was trained on {count} pictures of {kind}"
         known = sorted(set(names) & set(entry.get("images", ())))
         if known:
-            return f"it was trained on {len(known)} of these pictures, such as {known[0]}"
-    if start != SCRATCH and not all({"pictures", "images"} & entry.keys() for entry in ledger or ({},)):
-        return "its card does not say what it was trained on"
-    return ""
+            return f"{card.name} was trained on {len(known)} of these pictures, such as {known[0]}"
+    said = card.ledger and all({"pictures", "images"} & entry.keys() for entry in card.ledger)
+    return "" if said else f"the card of {card.name} does not say what it was trained on"
 
 
 def taught(pictures: Sequence[Picture], start: Any, values: Mapping[str, Any]) -> tuple[Any, str]:

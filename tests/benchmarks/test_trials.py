@@ -75,14 +75,23 @@ def test_without_a_file_nothing_is_kept_on_disk(tmp_path, monkeypatch):
         ([{"pictures": {"em": 3}}, {"images": ["other", "b"]}], "1 of these pictures, such as b"),
         ([{"pictures": {"em": 3}}, {"images": ["other"]}], ""),
         ([{"pictures": {"usiigaci": 0}}], ""),
-        ([{"pictures": {"em": 3}}, {"steps": 7}], "does not say what it was trained on"),
-        ([], "does not say what it was trained on"),
+        ([{"pictures": {"em": 3}}, {"steps": 7}], "the card of tiny does not say what it was trained on"),
+        ([], "the card of tiny does not say what it was trained on"),
     ],
 )
 def test_the_card_says_what_a_model_has_seen(tmp_path, ledger, expected):
     path = write_model(tmp_path / "model", ledger=tuple(ledger))
     reason = trials.seen(str(path), "usiigaci", ["a", "b"])
     assert expected in reason and bool(reason) == bool(expected)
+
+
+def test_what_any_of_the_bundled_models_has_seen_counts(tmp_path, monkeypatch):
+    known = {"pictures": {"usiigaci": 33}}
+    names = [str(write_model(tmp_path / n, ledger=(e,))) for n, e in (("a", {"pictures": {"em": 1}}), ("b", known))]
+    monkeypatch.setattr(trials, "bundled_models", lambda: names)
+    assert trials.seen("bundled", "usiigaci", []) == "tiny was trained on 33 pictures of usiigaci"
+    assert trials.seen(names[0], "usiigaci", []) == ""
+    assert trials.identity("bundled") == " or ".join(trials.identity(name) for name in names)
 
 
 def test_a_new_network_has_seen_nothing():
