@@ -164,8 +164,11 @@ def make_plan(
     counts = sum(np.bincount(s.known.target.ravel(), minlength=2) for v in groups.values() for s in v)
     everything = tuple(s for v in groups.values() for s in v)
     model = new_model(card)
-    if resume is None and weights is not None:
-        model = Model(load_model(weights).network, card)
+    if weights is not None:
+        started = load_model(weights)
+        # What an earlier stage learnt from stays on record; this stage's own entry is written anew.
+        earlier = started.card.ledger if started.card.name != stage else started.card.ledger[:-1]
+        model = Model(started.network, dataclasses.replace(card, ledger=earlier))
     return TrainingPlan(
         model, Split(everything, ()), dataclasses.replace(SETTINGS, seed=seed), choose(device),
         (SETTINGS.patch, SETTINGS.patch), class_weights(counts, SETTINGS.balance), (), None, resume,
@@ -189,7 +192,9 @@ def save(learner: Learner, folder: Path, hours: float, scores: dict[str, float])
     run = {"hours_of_last_run": round(hours, 2), "steps": learner.step, "seed": learner.settings.seed}
     entry = {**learner.plan.ledger, **run}
     card = dataclasses.replace(
-        learner.plan.model.card, ledger=(entry,), metrics={f"f1_{k}": v for k, v in scores.items()}
+        learner.plan.model.card,
+        ledger=(*learner.plan.model.card.ledger, entry),
+        metrics={f"f1_{k}": v for k, v in scores.items()},
     )
     save_model(Model(learner.averaged_copy(), card), folder / "model")
     learner.save_state(folder)
