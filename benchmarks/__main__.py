@@ -26,6 +26,7 @@ NAMES = {
     "five_pictures": "Segmentation after training on five pictures",
     "dsb2018": "DSB 2018, StarDist's split",
     "usiigaci": "Usiigaci, cross-validated",
+    "few_cells": "A few painted cells, against peers",
     "ablations": "What the parts bring",
     "throughput": "Speed in one table",
     "ctc": "A set of the Cell Tracking Challenge",

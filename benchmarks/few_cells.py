@@ -1,7 +1,7 @@
 """AP from a few painted cells and seconds of training on two cores, against peers on the same crops.
 
     tox -e peers                                             # once: the peers, in an environment of their own
-    python benchmarks/few_cells.py                           # 20 cells, 10 and 60 s; about two hours
+    python benchmarks/few_cells.py                           # 20 cells, 10 and 60 s; about an hour
     python benchmarks/few_cells.py --minutes 9               # the next rows only; run again until none is missing
     python benchmarks/few_cells.py --cells 5 20 100 --seconds 10 60 300       # the full grid; a night
     python benchmarks/few_cells.py --start clean=pretraining/nuclei/model     # further start models
