@@ -7,13 +7,13 @@ from napari_unet.core.errors import DataError
 from napari_unet.plugin import layers
 from napari_unet.plugin.layers import (
     check_labels_fit,
-    collect,
     current_plane,
     data_shape,
     empty_array,
     guess_axes,
     label_index,
     label_shape,
+    painted,
     placement,
     planes_of,
     view_box,
@@ -269,7 +269,7 @@ def test_labels_beyond_memory_go_to_zarr_and_can_be_painted(monkeypatch):
 # --- what was painted --------------------------------------------------------------------------------
 
 
-def test_only_painted_planes_are_collected_and_images_read_only_there():
+def test_only_annotated_planes_are_taken_and_images_read_only_there():
     image = Lazy(np.random.default_rng(0).random((20, 16, 16)).astype(np.float32))
     labels = Lazy(np.zeros((20, 16, 16), np.uint16))
     labels.data[3, 2, 2], labels.data[17, 4:6, 4] = 1, 2
@@ -278,11 +278,12 @@ def test_only_painted_planes_are_collected_and_images_read_only_there():
         name, ndim, rgb, multiscale = "lazy", 3, False, False
 
     Layer.data = image
-    found = collect(planes_of([Layer()], "zyx"), labels, "zyx", "paint")
-    assert [item.name for item in found] == ["paint z 3", "paint z 17"]
-    assert image.reads == [256, 256]
+    found = list(painted(planes_of([Layer()], "zyx"), labels, "zyx", "paint", {(5,): ((0, 4, 0, 4),)}))
+    assert [item.name for item in found] == ["paint z 3", "paint z 5", "paint z 17"]
+    assert [item.regions for item in found] == [(), ((0, 4, 0, 4),), ()]
+    assert image.reads == [256, 256, 256]
     assert max(labels.reads) == 256
-    np.testing.assert_array_equal(found[1].labels, labels.data[17])
+    np.testing.assert_array_equal(found[2].labels, labels.data[17])
     np.testing.assert_array_equal(found[0].image[0], image.data[3])
 
 
@@ -290,14 +291,9 @@ def test_width_before_height_is_turned_upright():
     image = Image(np.arange(12, dtype=np.float32).reshape(3, 4), axis_labels=("x", "y"))
     labels = np.zeros((3, 4), np.uint16)
     labels[2, 0] = 5
-    (found,) = collect(planes_of([image], "xy"), labels, "xy", "paint")
+    (found,) = painted(planes_of([image], "xy"), labels, "xy", "paint")
     assert found.image.shape == (1, 4, 3)
     assert found.labels[0, 2] == 5
-
-
-def test_nothing_painted_says_so():
-    with pytest.raises(DataError, match="Nothing is painted in cells yet"):
-        collect(planes_of([Image(np.zeros((4, 4), np.uint8))], "yx"), np.zeros((4, 4), int), "yx", "cells")
 
 
 def test_labels_of_another_shape_are_refused_with_both_shapes():

@@ -21,6 +21,7 @@ from napari_unet.plugin.annotate import (
     NEXT_CELL_KEY,
     annotation_colours,
     background_label,
+    cell_colours,
     new_annotation,
     next_cell,
     select_background,
@@ -51,13 +52,18 @@ def test_a_new_annotation_is_ready_to_paint_the_first_cell(annotated):
     assert viewer.layers.selection.active is layer
 
 
-def test_background_is_grey_and_cells_are_not(annotated):
+def test_background_is_blue_and_no_cell_is_grey_or_blue(annotated):
     *_, layer = annotated
     red, green, blue, alpha = layer.get_color(1)
-    assert red == green == blue
+    assert blue > 2 * max(red, green)
     assert alpha == 1
-    for label in (2, 3, 60, 61, 62, 2999):
-        assert np.ptp(layer.get_color(label)[:3]) > 0.2
+    for label in (*range(2, 70), 2999):
+        red, green, blue = layer.get_color(label)[:3]
+        assert max(red, green) > 1.1 * blue
+        assert np.ptp((red, green, blue)) > 0.2
+    for value in range(1, 70):
+        red, green, blue, _ = cell_colours().map(value)
+        assert max(red, green) > 1.1 * blue
     colours = annotation_colours()
     neighbours = [np.abs(colours.map(label) - colours.map(label + 1)).max() for label in range(2, 80)]
     assert min(neighbours) > 0.2
@@ -133,12 +139,15 @@ def test_the_plot_shows_both_curves_and_the_best(qtbot):
     qtbot.addWidget(plot)
     for i in range(20):
         plot.add_step(i, 2.0 - i / 20)
-    plot.add_validation(5, 1.5, True)
-    plot.add_validation(10, 1.0, True)
-    plot.add_validation(15, 1.2, False)
+    plot.add_validation(5, 1.5, 0.4, 0.5, True)
+    plot.add_validation(10, 1.0, 0.8, 0.9, True)
+    plot.add_validation(15, 1.2, 0.7, 0.6, False)
     plot.redraw()
     assert plot._points.getData()[1].tolist() == [1.5, 1.0, 1.2]
     assert [value[0] for value in plot._star.getData()] == [10, 1.0]
+    assert [value[0] for value in plot._score_star.getData()] == [10, 0.8]
+    assert plot._f1_line.getData()[1].tolist() == [0.4, 0.8, 0.7]
+    assert plot._overlap_line.getData()[1].tolist() == [0.5, 0.9, 0.6]
     assert len(plot._line.getData()[0]) == 20
     (_, right), (_, top) = plot.plot.viewRange()
     assert right >= 19

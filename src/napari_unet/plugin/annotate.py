@@ -1,4 +1,4 @@
-"""The annotation layer: grey background label, a colour per cell, keys for the next cell and background."""
+"""The annotation layer: blue background label, a colour per cell, keys for the next cell and background."""
 
 from __future__ import annotations
 
@@ -17,7 +17,10 @@ BACKGROUND = 1
 FIRST_CELL = 2
 NEXT_CELL_KEY = "N"
 BACKGROUND_KEY = "G"
-_GREY = (0.62, 0.62, 0.62, 1.0)
+BACKGROUND_COLOUR = (0.16, 0.38, 1.0, 1.0)
+"""Blue, which no cell has: grey would be lost on a grey picture. Any kind of colour vision tells it from the rest."""
+_FIRST_HUE, _HUES = 0.87, 0.60
+"""Cells run from pink over red and yellow to green, and stop before blue."""
 # Colours repeat after so many cells; neighbours in the count stay well apart in hue.
 _COLOURS = 60
 # Labels above share one colour: enough for painting by hand, and the table stays quick to build.
@@ -45,28 +48,42 @@ def new_annotation(viewer: ViewerModel, image: Image, axes: str) -> Labels:
         **placement(image, axes),
     )
     layer.colormap = annotation_colours()
-    layer.bind_key(NEXT_CELL_KEY, select_next_cell)
-    layer.bind_key(BACKGROUND_KEY, select_background)
+    bind_keys(layer)
     layer.brush_size = brush_size(image, axes)
     layer.selected_label = FIRST_CELL
     layer.mode = "paint"
     return layer
 
 
+def bind_keys(layer: Labels) -> None:
+    """Let the keys for the next cell and for background work while the layer is selected."""
+    layer.bind_key(NEXT_CELL_KEY, select_next_cell, overwrite=True)
+    layer.bind_key(BACKGROUND_KEY, select_background, overwrite=True)
+
+
 def annotation_colours() -> Any:
-    """Return napari's colormap with label 1 grey and cells in well separated colours."""
+    """Return napari's colormap with label 1 blue and cells in well separated other colours."""
     from napari.utils.colormaps import DirectLabelColormap
 
     colours = [(*_hue(i), 1.0) for i in range(_COLOURS)]
     table: dict[int | None, Any] = {label: colours[label % _COLOURS] for label in range(FIRST_CELL, _COLOURED_LABELS)}
-    return DirectLabelColormap(color_dict={**table, None: (1.0, 0.9, 0.2, 1.0), 0: "transparent", BACKGROUND: _GREY})
+    table |= {None: (1.0, 0.9, 0.2, 1.0), 0: "transparent", BACKGROUND: BACKGROUND_COLOUR}
+    return DirectLabelColormap(color_dict=table)
+
+
+def cell_colours() -> Any:
+    """Return napari's colormap with the colours of cells alone, for labels that a network has given."""
+    from napari.utils.colormaps import CyclicLabelColormap
+
+    return CyclicLabelColormap(colors=np.array([(0, 0, 0, 0), *((*_hue(i), 1.0) for i in range(_COLOURS))]))
 
 
 def _hue(i: int) -> tuple[float, float, float]:
-    """Return the i-th colour: hues a golden angle apart, in three strengths; never grey."""
+    """Return the i-th colour: hues a golden share of the way apart, in three strengths; never grey nor blue."""
     from colorsys import hls_to_rgb
 
-    return hls_to_rgb((0.08 + i * 0.618034) % 1.0, (0.55, 0.65, 0.45)[i % 3], 0.85)
+    hue = (_FIRST_HUE + _HUES * ((0.35 + i * 0.618034) % 1.0)) % 1.0
+    return hls_to_rgb(hue, (0.55, 0.68, 0.42)[i % 3], 0.9)
 
 
 def brush_size(image: Image, axes: str) -> int:
@@ -105,3 +122,10 @@ def next_cell(layer: Labels) -> int:
         highest = max(own.get("highest", 0), int(layer.selected_label))
     own["highest"] = max(highest + 1, FIRST_CELL if background_label(layer) else 1)
     return own["highest"]
+
+
+def unused_label(layer: Labels) -> int:
+    """Return a label for a cell that is added without the brush; the one in the brush may be meant for another."""
+    label = max(next_cell(layer), int(layer.selected_label) + 1)
+    layer.metadata[OURS]["highest"] = label
+    return label

@@ -306,6 +306,16 @@ class ImageChoice:
             raise DataError("There is no image; open one, or one of File > Open Sample > napari-unet.")
         return image
 
+    def layers(self) -> list[Image]:
+        """Return the chosen image layer and its further channels.
+
+        Raises
+        ------
+        DataError
+            When there is no image.
+        """
+        return [self.chosen(), *self._view.channels.ticked()]
+
     def planes(self) -> Planes:
         """Return the chosen layers as planes.
 
@@ -314,7 +324,7 @@ class ImageChoice:
         DataError
             When there is no image, or the layers do not fit together.
         """
-        return planes_of([self.chosen(), *self._view.channels.ticked()], self.axes())
+        return planes_of(self.layers(), self.axes())
 
     def _on_list(self) -> None:
         self._view.image.show_layers(images_of(self._viewer))

@@ -7,7 +7,7 @@ by plane.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -266,8 +266,14 @@ def check_labels_fit(image: Image, axes: str, labels: Labels) -> None:
         )
 
 
-def painted(planes: Planes, labels: ArrayLike, axes: str, name: str) -> Iterator[AnnotatedImage]:
-    """Yield every plane with paint on it; planes are read one at a time, images only where painted.
+def painted(
+    planes: Planes,
+    labels: ArrayLike,
+    axes: str,
+    name: str,
+    regions: Mapping[tuple[int, ...], tuple[Box, ...]] | None = None,
+) -> Iterator[AnnotatedImage]:
+    """Yield every plane with paint or a complete region; planes are read one at a time, images only where annotated.
 
     Parameters
     ----------
@@ -279,26 +285,13 @@ def painted(planes: Planes, labels: ArrayLike, axes: str, name: str) -> Iterator
         Axis letters of the labels.
     name : str
         For messages and the ledger; the plane's index is added.
+    regions : mapping of tuple to tuple of Box, optional
+        Complete regions by plane.
     """
     for plane in planes.indices():
         drawn = np.asarray(labels[label_index(axes, plane)])
-        if drawn.any():
+        boxes = (regions or {}).get(plane, ())
+        if drawn.any() or boxes:
             image = planes.read(plane, slice(None), slice(None))
             where = f" {', '.join(f'{a} {i}' for a, i in zip(planes.plane_axes, plane, strict=True))}" if plane else ""
-            yield AnnotatedImage(image, _upright(drawn, axes).astype(np.int32), name=f"{name}{where}")
-
-
-def collect(planes: Planes, labels: ArrayLike, axes: str, name: str) -> tuple[AnnotatedImage, ...]:
-    """Return all planes with paint on them, see :func:`painted`.
-
-    Raises
-    ------
-    DataError
-        When nothing is painted.
-    """
-    found = tuple(painted(planes, labels, axes, name))
-    if not found:
-        raise DataError(
-            f"Nothing is painted in {name} yet. Paint a few cells, and some background with label 1, then click Train."
-        )
-    return found
+            yield AnnotatedImage(image, _upright(drawn, axes).astype(np.int32), boxes, f"{name}{where}")

@@ -1,23 +1,37 @@
-"""Live learning curves: loss on training patches and on the cells kept apart, the best model marked."""
+"""Live learning curves: loss, and scores on the cells kept apart; the best model marked, new paint marked."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import numpy as np
-from qtpy.QtCore import QTimer
+from qtpy.QtCore import Qt, QTimer
 from qtpy.QtWidgets import QVBoxLayout, QWidget
 
 # Okabe and Ito's colours, told apart with any kind of colour vision; darker orange and blue on light.
 _PENS = {
-    "dark": {"training": "#56b4e9", "validation": "#e69f00", "text": "#d1d2d4", "faint": (86, 180, 233, 70)},
-    "light": {"training": "#0072b2", "validation": "#b35900", "text": "#3e3f41", "faint": (0, 114, 178, 60)},
+    "dark": {
+        "training": "#56b4e9",
+        "validation": "#e69f00",
+        "f1": "#2fd3a2",
+        "text": "#d1d2d4",
+        "faint": (86, 180, 233, 70),
+    },
+    "light": {
+        "training": "#0072b2",
+        "validation": "#b35900",
+        "f1": "#00735a",
+        "text": "#3e3f41",
+        "faint": (0, 114, 178, 60),
+    },
 }
 _REDRAW_MS = 250
 _MOST_POINTS = 2000
 _SMOOTH = 0.9
 # Above the curves, for the legend.
-_HEADROOM = 1.3
+_HEADROOM = 1.4
+_LEGEND = {"labelTextSize": "8pt", "verSpacing": -4, "colCount": 2}
+_AXIS_WIDTH = 38
 
 
 class Curve:
@@ -49,73 +63,138 @@ class Curve:
         return out
 
 
+def clock(seconds: float) -> str:
+    """Return "40 s", "2 min" or "2:30 min"."""
+    if seconds < 120:
+        return f"{seconds:g} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes}:{rest:02d} min" if rest else f"{minutes} min"
+
+
 class LossPlot(QWidget):
-    """The plot: time in seconds to the right, loss upwards (smaller is better)."""
+    """Two plots over one time: loss above (smaller is better), scores of 0 to 1 below (larger is better)."""
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         import pyqtgraph
 
         self._pg = pyqtgraph
-        self.plot = pyqtgraph.PlotWidget(background=None)
-        self.plot.setMinimumHeight(110)
-        self.plot.setMenuEnabled(False)
-        self.plot.hideButtons()
-        self.plot.setMouseEnabled(x=False, y=False)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
-        layout.addWidget(self.plot)
+        layout.setSpacing(0)
+        self.plot, self._legend = self._make_plot(layout, 10)
+        self.scores, self._scores_legend = self._make_plot(layout, 11)
+        self.scores.setXLink(self.plot)
+        self.plot.getAxis("bottom").setStyle(showValues=False)
+        self.plot.getAxis("bottom").setHeight(6)
         self.setToolTip(
-            "<span>How wrong the network is: on the patches that it learns from, and on the painted cells that are "
-            "kept apart. Lower is better; the star marks the model that is kept, which finds the most cells.</span>"
+            "<span>Above: how wrong the network is, on the patches that it learns from and on the painted cells that "
+            "are kept apart; lower is better. Below: F1, the share of those cells that are found, and overlap, the "
+            "intersection over union of their pixels; 1 is best. The star marks the model that is kept; dotted lines "
+            "mark where new paint joined.</span>"
         )
-        self._legend = self.plot.addLegend(offset=(-4, 4), labelTextSize="8pt", verSpacing=-4, colCount=2)
         self._raw = self.plot.plot()
         self._line = self.plot.plot(name="training")
         self._points = self.plot.plot(name="cells kept apart", symbolSize=5)
+        self._f1_line = self.scores.plot(name="F1", symbolSize=5)
+        self._overlap_line = self.scores.plot(name="overlap", symbolSize=5)
         self._star = self.plot.plot(pen=None, symbol="star", symbolSize=15)
+        self._score_star = self.scores.plot(pen=None, symbol="star", symbolSize=15)
+        self._marks: list[Any] = []
         self._timer = QTimer(self, interval=_REDRAW_MS, singleShot=True)
         self._timer.timeout.connect(self.redraw)
-        self.set_theme("dark")
+        self._faint: Any = None
         self.reset()
+        self.set_theme("dark")
+
+    def _make_plot(self, layout: QVBoxLayout, share: int) -> tuple[Any, Any]:
+        """Return a plot that cannot be dragged, and its legend."""
+        plot = self._pg.PlotWidget(background=None)
+        plot.setMenuEnabled(False)
+        plot.hideButtons()
+        plot.setMouseEnabled(x=False, y=False)
+        left, bottom = plot.getAxis("left"), plot.getAxis("bottom")
+        left.setWidth(_AXIS_WIDTH)
+        # Numbers as they are: a loss of 650 thousandths is no easier to read than 0.65.
+        left.enableAutoSIPrefix(False)
+        bottom.enableAutoSIPrefix(False)
+        bottom.tickStrings = lambda values, scale, spacing: [clock(value) for value in values]
+        layout.addWidget(plot, share)
+        return plot, plot.addLegend(offset=(-4, 2), **_LEGEND)
 
     def set_theme(self, kind: str, background: str | None = None) -> None:
         """Fit the colours to a ``"dark"`` or ``"light"`` theme with this background colour."""
-        self.plot.setBackground(background)
         pens = _PENS.get(kind, _PENS["dark"])
         mk = self._pg.mkPen
         self._raw.setPen(mk(pens["faint"], width=1))
         self._line.setPen(mk(pens["training"], width=2))
-        self._points.setPen(mk(pens["validation"], width=2))
-        for item in (self._points, self._star):
-            item.setSymbolBrush(pens["validation"])
+        curves = [
+            (self._points, "validation", "o"),
+            (self._f1_line, "f1", "o"),
+            (self._overlap_line, "validation", "t"),
+        ]
+        for item, colour, symbol in curves:
+            item.setPen(mk(pens[colour], width=2))
+            item.setSymbol(symbol)
+        stars = [(self._star, "validation"), (self._score_star, "f1")]
+        for item, colour in [*((item, colour) for item, colour, _ in curves), *stars]:
+            item.setSymbolBrush(pens[colour])
             item.setSymbolPen(mk(pens["text"], width=0.5))
-        self._points.setSymbol("o")
-        for side, text in (("left", "loss"), ("bottom", "time (s)")):
-            axis = self.plot.getAxis(side)
-            axis.setPen(pens["text"])
-            axis.setTextPen(pens["text"])
-            axis.setLabel(text, color=pens["text"])
-            axis.enableAutoSIPrefix(False)
-        self._legend.setLabelTextColor(pens["text"])
+        for plot, legend in ((self.plot, self._legend), (self.scores, self._scores_legend)):
+            plot.setBackground(background)
+            legend.setLabelTextColor(pens["text"])
+        self._faint = mk(pens["text"], width=1, style=Qt.PenStyle.DotLine)
+        for mark in self._marks:
+            mark.setPen(self._faint)
+        self._dress_axes(pens["text"])
+
+    def _dress_axes(self, text: Any) -> None:
+        """Name the axes and colour them."""
+        for plot, name in ((self.plot, "loss"), (self.scores, "score")):
+            left, bottom = plot.getAxis("left"), plot.getAxis("bottom")
+            left.setLabel(name, color=text)
+            for axis in (left, bottom):
+                axis.setPen(text)
+                axis.setTextPen(text)
 
     def reset(self) -> None:
         """Begin new curves."""
-        self.training, self.validation = Curve(), Curve()
-        self.best: tuple[float, float] | None = None
+        self.training, self.validation, self.f1, self.overlap = Curve(), Curve(), Curve(), Curve()
+        self.best: tuple[float, float, float] | None = None
+        self._offset = 0.0
+        for mark in self._marks:
+            mark.getViewBox().removeItem(mark)
+        self._marks = []
         self.redraw()
+
+    def go_on(self) -> None:
+        """Take what comes as a continuation: its time begins where the curves end."""
+        self._offset = self._latest()
+
+    def _latest(self) -> float:
+        """Return the time at which the curves end, in seconds."""
+        return max([*self.training.x[-1:], *self.validation.x[-1:], 0.0])
 
     def add_step(self, elapsed: float, loss: float) -> None:
         """Add the loss of a training step at ``elapsed`` seconds."""
-        self.training.add(elapsed, loss)
+        self.training.add(self._offset + elapsed, loss)
         self._redraw_soon()
 
-    def add_validation(self, elapsed: float, loss: float, best: bool) -> None:
-        """Add the loss on the cells kept apart; ``best`` moves the star here."""
-        self.validation.add(elapsed, loss)
+    def add_validation(self, elapsed: float, loss: float, f1: float, iou: float, best: bool) -> None:
+        """Add what was measured on the cells kept apart; ``best`` moves the star here."""
+        time = self._offset + elapsed
+        for curve, value in ((self.validation, loss), (self.f1, f1), (self.overlap, iou)):
+            curve.add(time, value)
         if best:
-            self.best = (elapsed, loss)
+            self.best = (time, loss, f1)
         self._redraw_soon()
+
+    def mark_paint(self, elapsed: float) -> None:
+        """Mark that new paint is learnt from ``elapsed`` seconds on."""
+        for plot in (self.plot, self.scores):
+            mark = self._pg.InfiniteLine(self._offset + elapsed, pen=self._faint)
+            plot.addItem(mark)
+            self._marks.append(mark)
 
     def _redraw_soon(self) -> None:
         if not self._timer.isActive():
@@ -126,14 +205,20 @@ class LossPlot(QWidget):
         smooth = self.training.smoothed()
         self._raw.setData(self.training.x, self.training.y)
         self._line.setData(self.training.x, smooth)
-        self._points.setData(self.validation.x, self.validation.y)
-        self._star.setData(*([[v] for v in self.best] if self.best else ([], [])))
+        for item, curve in (
+            (self._points, self.validation), (self._f1_line, self.f1), (self._overlap_line, self.overlap),
+        ):  # fmt: skip
+            item.setData(curve.x, curve.y)
+        time, loss, f1 = ([v] for v in self.best) if self.best else ([], [], [])
+        self._star.setData(time, loss)
+        self._score_star.setData(time, f1)
         self._fit(smooth)
 
     def _fit(self, smooth: np.ndarray[Any, Any]) -> None:
         """Show everything but the spikes of single steps."""
-        times = [*self.training.x[-1:], *self.validation.x[-1:], 1.0]
         values = [*smooth, *self.validation.y]
         top = float(max(values)) if values else 1.0
-        self.plot.setXRange(0, max(times), padding=0.02)
+        self.plot.setXRange(0, max(self._latest(), 1.0), padding=0.02)
         self.plot.setYRange(0, top * _HEADROOM if top > 0 else 1.0, padding=0)
+        self.scores.setYRange(0, _HEADROOM, padding=0)
+        self.scores.getAxis("left").setTicks([[(v, f"{v:g}") for v in (0, 0.5, 1)]])

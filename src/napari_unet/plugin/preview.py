@@ -11,6 +11,7 @@ from qtpy.QtCore import QObject, QTimer
 from ..core.annotation import Box
 from ..core.arrays import Normalisation, Planes, plane_normalisation
 from ..core.events import Preview
+from .annotate import cell_colours
 from .background import Background
 from .layers import OURS, current_plane, note, placement, view_box, write_plane
 
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 PREVIEW_NAME = "U-Net preview"
 LARGEST_SIDE = 640
 """Pixels of the longest preview side: more would hold up the training for long on a CPU."""
+_OUTLINE = 2
+"""Pixels."""
 _AFTER_MOVE_MS = 150
 _BETWEEN_MS = 700
 
@@ -133,6 +136,13 @@ def shows_answer(layer: Layer) -> bool:
     return is_preview(layer) and layer.visible and "waiting" not in note(layer)
 
 
+def toggle_preview(viewer: ViewerModel) -> None:
+    """Hide the preview layer, or show it again."""
+    for layer in viewer.layers:
+        if is_preview(layer):
+            layer.visible = not layer.visible
+
+
 def prepare_preview(viewer: ViewerModel, image: Image, axes: str) -> None:
     """Have the preview layer there, empty as long as there was no preview yet.
 
@@ -200,7 +210,9 @@ def _insert(viewer: ViewerModel, image: Image, data: np.ndarray[Any, Any], where
     from napari.layers import Labels
 
     about = {"name": PREVIEW_NAME, "metadata": {OURS: {"preview": True}}}
-    layer = Labels(data, opacity=0.45, **about, **where)
+    # Outlines, because fills are what somebody has painted; and no blue, which is background.
+    layer = Labels(data, opacity=0.9, colormap=cell_colours(), **about, **where)
+    layer.contour = _OUTLINE
     active, selected = viewer.layers.selection.active, set(viewer.layers.selection)
     viewer.layers.insert(viewer.layers.index(image) + 1, layer)
     viewer.layers.selection = selected

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import QSize
@@ -13,24 +15,36 @@ from ..core import events
 from ..core.annotation import AnnotatedImage
 from ..core.arrays import Planes
 from ..core.card import read_card
-from ..core.errors import DataError, UNetError
-from ..core.settings import TrainingSettings, with_values
-from .annotate import background_label, new_annotation, select_background, select_next_cell
+from ..core.errors import UNetError
+from ..core.settings import with_values
+from .annotate import select_background, select_next_cell
+from .annotating import Annotating
 from .background import Background
-from .choosers import SCRATCH, ImageChoice, is_painting, labels_of
+from .choosers import SCRATCH, ImageChoice, images_of
 from .docking import EngineUse, ThemeWatch, abandon_job, connect_job, disconnect_from, own_viewer
-from .layers import check_labels_fit, collect, full_data
+from .layers import check_labels_fit
+from .live import LivePaint
 from .models import ModelEntry, Shelf
 from .parts import DOCK_WIDTH, scrolled, time_left
-from .preview import PreviewFeeder, prepare_preview
-from .train_view import TrainView
+from .preview import PreviewFeeder, prepare_preview, toggle_preview
+from .sources import Gathered, count, gather, nothing_painted, painting_of
+from .suggest import Suggesting
+from .train_view import PREVIEW_KEY, TrainView
 
 if TYPE_CHECKING:
     import napari
     from napari.components import ViewerModel
-    from napari.layers import Image, Labels
+    from napari.layers import Image
 
     from .runner import Engine, Job
+
+
+@dataclass(frozen=True)
+class Before:
+    """What there was before a training: the model just trained, and the run to go on with."""
+
+    model: str
+    run: Path | None
 
 
 class TrainController:
@@ -51,55 +65,53 @@ class TrainController:
         self.shelf = Shelf.shared()
         self.job: Job | None = None
         self.feeder: PreviewFeeder | None = None
+        self.live: LivePaint | None = None
+        self._path, self._stopped, self._discarding, self._grey, self._mode = "", False, False, False, "instances"
+        self._run: Path | None = None
+        self._history: list[Before] = []
         self._reading = Background()
         self._choice = ImageChoice(viewer, view.images, self._on_layers)
-        view.annotation.layer_changed.connect(self._show_annotation)
-        view.new_annotation.connect(self._new_annotation)
+        self.annotating = Annotating(viewer, view, self._choice)
+        self.suggesting = Suggesting(viewer, view, engine, self._choice, self.annotating, self._model_to_ask)
+        self._connect()
+        self._show_models()
+        self._choice.follow()
+
+    def _connect(self) -> None:
+        view = self.view
         view.paint_background.connect(partial(self._with_annotation, select_background))
         view.paint_next_cell.connect(partial(self._with_annotation, select_next_cell))
-        view.train.connect(self._train)
+        view.train.connect(lambda: self._begin(None))
+        view.resume.connect(lambda: self._begin(self._run))
+        view.discard.connect(self._discard)
         view.stop.connect(self._stop)
         view.save.connect(self._save)
         view.preview_toggled.connect(self._toggle_preview)
+        view.live_toggled.connect(lambda on: self.live.set_on(on) if self.live is not None else None)
+        view.first_steps.sample_asked.connect(lambda key: self.viewer.open_sample("napari-unet", key))
+        self.viewer.bind_key(PREVIEW_KEY, lambda _: toggle_preview(self.viewer), overwrite=True)
+        self.annotating.touched.connect(self._on_touch)
         self.shelf.changed.connect(self._show_models)
         self.engine.state_changed.connect(self._on_engine)
-        self._show_models()
-        self._choice.follow()
 
     def close(self) -> None:
         """Stop training and let go of viewer and shelf; the best model so far stays in the run's folder."""
         self._reading.forget()
         abandon_job(self.job)
-        if self.feeder is not None:
-            self.feeder.close()
+        self._follow_no_more()
+        self.viewer.bind_key(PREVIEW_KEY, None)
+        self.suggesting.close()
+        self.annotating.close()
         self._choice.close()
         disconnect_from(self.shelf, "changed", self._show_models)
         disconnect_from(self.engine, "state_changed", self._on_engine)
 
-    # --- annotation -----------------------------------------------------------------------------
+    # --- layers ---------------------------------------------------------------------------------
 
     def _on_layers(self) -> None:
-        self.view.annotation.show_layers(labels_of(self.viewer), likely=is_painting)
-        self.view.new_button.setEnabled(self._choice.image() is not None)
-        self._show_annotation()
-
-    def _show_annotation(self) -> None:
-        layer = self.view.annotation.layer()
-        self.view.set_annotating(layer is not None, background_label(layer))
-
-    def _new_annotation(self) -> None:
-        image = self._choice.image()
-        if image is None:
-            return
-        try:
-            if self.view.preview_box.isChecked():
-                # Now, because adding a layer holds up the viewer longer than anything while training may.
-                prepare_preview(self.viewer, image, self._choice.axes())
-            layer = new_annotation(self.viewer, image, self._choice.axes())
-        except UNetError as error:
-            self.view.messages.say(str(error), "error")
-            return
-        self.view.annotation.choose(layer)
+        self.annotating.on_layers()
+        self.suggesting.follow_layers()
+        self.view.show_first_steps(not images_of(self.viewer))
 
     def _with_annotation(self, action: Any) -> None:
         """Do something with the annotation layer, after bringing it to the front for painting."""
@@ -108,77 +120,137 @@ class TrainController:
             self.viewer.layers.selection.active = layer
             action(layer)
 
+    def _on_touch(self) -> None:
+        if self.live is not None:
+            self.live.touch()
+
     # --- training -------------------------------------------------------------------------------
 
     def _show_models(self) -> None:
         self.view.start.show_models([*self.shelf.entries(), ModelEntry("Scratch (a new network)", SCRATCH)])
         self.view.set_model_ready(bool(self.shelf.just_trained))
 
-    def _train(self) -> None:
-        """Check what was chosen, read what was painted, then hand it to the engine."""
+    def _model_to_ask(self) -> tuple[str, bool]:
+        """Return the newest model there is, and whether a training is under way."""
+        busy = self.job is not None
+        return (busy and self._path) or self.shelf.just_trained or self.view.start.currentData(), busy
+
+    def _begin(self, resume: Path | None) -> None:
+        """Check what was chosen, read what was painted, then hand it to the engine.
+
+        Parameters
+        ----------
+        resume : Path or None
+            The run to go on with; None trains from the model that is chosen to start from.
+        """
         self.view.messages.clear_messages()
+        start = str(resume / "model") if resume else self.view.start.currentData()
         try:
-            labels = self._labels()
-            planes, axes = self._planes(), self._choice.axes()
-            image = self._choice.chosen()
-            check_labels_fit(image, axes, labels)
-            settings = self._settings(labels)
+            self.annotating.layer()
+            image, axes, planes = self._choice.chosen(), self._choice.axes(), self._planes(start)
+            settings = with_values(self.view.simple.settings(), self.view.advanced.values())
             network = self.view.network.settings()
+            read = self._reader(settings.mode)
         except UNetError as error:
             self.view.messages.say(str(error), "error")
             return
-        start, name = self.view.start.currentData(), labels.name
         if self.view.preview_box.isChecked():
             prepare_preview(self.viewer, image, axes)
+        self._mode = settings.mode
+        self._stopped = self._discarding = False
         self.view.set_busy(True)
         self.view.progress.wait("reading the annotation")
 
-        def submit(images: tuple[AnnotatedImage, ...]) -> None:
+        def submit(found: Gathered) -> None:
             from .runner import TrainRequest
 
-            request = TrainRequest(images=images, settings=settings, network=network, start=start, name=image.name)
-            self._follow(self.engine.train(request), image, planes, axes)
+            chosen = replace(settings, background_label=found.background)
+            job = self.engine.train(TrainRequest(found.images, chosen, network, start, image.name, str(resume or "")))
+            self._history.append(Before(self.shelf.just_trained, self._run))
+            self._follow(job, image, planes, axes, found.background, bool(resume))
 
-        self._reading.run(partial(collect, planes, full_data(labels), axes, name), submit, self._fail_early)
+        self._reading.run(read, submit, self._fail_early)
 
-    def _labels(self) -> Labels:
-        layer = self.view.annotation.layer()
-        if layer is None:
-            raise DataError("There is no annotation; click New annotation and paint a few cells, and some background.")
-        return layer
-
-    def _planes(self) -> Planes:
+    def _planes(self, start: str) -> Planes:
         """Return the chosen image, in grey where the model to start from asks for it."""
-        planes, start = self._choice.planes(), self.view.start.currentData()
+        planes = self._choice.planes()
         # Other numbers of channels are fine here: the first layer is fitted to them when training starts.
-        grey = start != SCRATCH and planes.rgb and read_card(start).channels == 1
-        return planes.as_grey() if grey else planes
+        self._grey = start != SCRATCH and planes.rgb and read_card(start).channels == 1
+        return planes.as_grey() if self._grey else planes
 
-    def _settings(self, labels: Labels) -> TrainingSettings:
-        settings = with_values(self.view.simple.settings(), self.view.advanced.values())
-        return replace(settings, background_label=background_label(labels))
+    def _reader(self, mode: str, background: int | None = None) -> Callable[[], Gathered]:
+        """Return what reads everything that takes part, for another thread; raise when it does not fit together."""
+        labels = self.annotating.layer()
+        if painting_of(labels) is None:
+            check_labels_fit(self._choice.chosen(), self._choice.axes(), labels)
+        sources, earlier = self.annotating.sources(self._grey), self.annotating.runs()
+        if self.annotating.ignored_shapes():
+            self.view.messages.say(
+                f"{count(self.annotating.ignored_shapes(), 'shape')} among the complete regions is no upright box and "
+                "does not count; draw rectangles.", "warning",
+            )  # fmt: skip
+
+        def read() -> Gathered:
+            found = gather(sources, earlier, mode, background)
+            nothing_painted(found, [source.name for source in sources])
+            return found
+
+        return read
 
     def _fail_early(self, message: str) -> None:
         self.view.set_busy(False)
         self.view.messages.say(message, "error")
 
-    def _follow(self, job: Job, image: Image, planes: Planes, axes: str) -> None:
+    def _follow(self, job: Job, image: Image, planes: Planes, axes: str, background: int, goes_on: bool) -> None:
         """Show what a training says."""
         self.job = job
         self._path = ""
-        self.view.plot.reset()
+        if goes_on:
+            self.view.plot.go_on()
+        else:
+            self.view.plot.reset()
+            self.view.score.clear()
         self.view.progress.wait("starting")
         self.feeder = PreviewFeeder(self.viewer, image, planes, axes, job)
         self.feeder.on = self.view.preview_box.isChecked()
+        self.live = LivePaint(job, partial(self._read_live, background))
+        self.live.on = self.view.live_box.isChecked()
+        self.live.failed.connect(lambda message: self.view.messages.say(message, "warning"))
         connect_job(job, self._on_event, self._on_failed, self._on_done)
 
+    def _read_live(self, background: int) -> Callable[[], tuple[AnnotatedImage, ...]]:
+        """Return what reads the annotation as it is now, for the training under way."""
+        read = self._reader(self._mode, background)
+        return lambda: read().images
+
     def _stop(self) -> None:
+        self._stopped = True
         if self.job is None:
             self._reading.forget()
             self.view.set_busy(False)
             return
         self.view.progress.wait("stopping")
         self.job.stop()
+
+    def _discard(self) -> None:
+        """Go back to the model before this training, which is stopped first."""
+        self._discarding = True
+        if self.view.busy:
+            self._stop()
+        if self.job is None:
+            self._go_back()
+
+    def _go_back(self) -> None:
+        if self._history:
+            before = self._history.pop()
+            self._run = before.run
+            self.shelf.set_just_trained(before.model)
+            model = "the one trained before it" if before.model else self.view.start.currentText()
+            self.view.messages.clear_messages()
+            self.view.messages.say(f"Discarded; the model is {model} again.", "done")
+        self.view.plot.reset()
+        self.view.score.clear()
+        self.view.set_continuable(bool(self._history) and self._run is not None)
 
     def _toggle_preview(self, on: bool) -> None:
         if self.feeder is not None:
@@ -208,9 +280,13 @@ class TrainController:
             self.view.progress.wait(f"step {event.step}, {event.elapsed:.0f} s")
 
     def _on_validated(self, event: events.Validated) -> None:
-        self.view.plot.add_validation(event.elapsed, event.loss, event.best)
+        self.view.plot.add_validation(event.elapsed, event.loss, event.f1, event.iou, event.best)
         if event.best:
             self.view.show_score(event.f1, event.iou, event.step)
+
+    def _on_joined(self, event: events.Joined) -> None:
+        self.view.plot.mark_paint(event.elapsed)
+        self.view.show_joined(event.cells, event.planes)
 
     def _on_preview(self, event: events.Preview) -> None:
         if self.feeder is not None:
@@ -230,16 +306,33 @@ class TrainController:
         self.view.messages.say(f"{event.message or steps} The Segment dock offers it as Just trained.", "done")
 
     def _on_failed(self, message: str) -> None:
+        self._stopped = True
         self.view.messages.say(message, "error")
 
+    def _follow_no_more(self) -> None:
+        for part in (self.feeder, self.live):
+            if part is not None:
+                part.close()
+        self.feeder = self.live = None
+
     def _on_done(self) -> None:
-        """Offer what was learnt, however the training ended."""
-        if self.feeder is not None:
-            self.feeder.close()
-        self.job = self.feeder = None
+        """Offer what was learnt, however the training ended; go on when there is paint that it has not seen."""
+        behind = self.live is not None and self.live.on and self.live.behind
+        folder = self.job.folder if self.job is not None else None
+        self._follow_no_more()
+        self.job = None
+        if not self._path or folder is None:
+            self._history = self._history[:-1]
+        else:
+            self._run = folder
+        self.view.set_continuable(self._run is not None and bool(self._history))
         self.view.set_busy(False)
         if self._path:
             self.shelf.set_just_trained(self._path)
+        if self._discarding:
+            self._go_back()
+        elif behind and self._path and not self._stopped:
+            self._begin(self._run)
 
     def _on_engine(self, state: str) -> None:
         self.view.show_engine(state)

@@ -3,16 +3,28 @@
 from __future__ import annotations
 
 from qtpy.QtCore import Signal
-from qtpy.QtWidgets import QCheckBox, QLabel, QLineEdit, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QCheckBox, QLabel, QLineEdit, QTabWidget, QVBoxLayout, QWidget
 
 from ..core.settings import NetworkSettings, TrainingSettings
+from .accept import ACCEPT_KEY
 from .annotate import BACKGROUND_KEY, NEXT_CELL_KEY
 from .choosers import SCRATCH, ImageSection, LayerCombo, ModelCombo
+from .first_steps import FirstSteps
 from .forms import SettingsForm, advanced_names, caption, plain_form, simple_names
 from .loss_plot import LossPlot
 from .parts import Messages, Progress, button, column, dress_main_button, folded, heading, row
+from .regions import REGION_KEY
+from .sources import count
+from .takes_part import TakesPart, title
+from .where_next import WhereNext
 
-_PLOT_HEIGHT = 118
+_TABS_HEIGHT = 206
+_LEGEND = (
+    '<span style="color:#2961ff">■</span> background &nbsp; <span style="color:#d6336c">■</span>'
+    '<span style="color:#e8a33d">■</span><span style="color:#4fae4f">■</span> cells &nbsp; □ unknown'
+)
+PREVIEW_KEY = "H"
+SUGGEST_KEY = "W"
 
 
 class TrainView(QWidget):
@@ -21,10 +33,15 @@ class TrainView(QWidget):
     new_annotation = Signal()
     paint_background = Signal()
     paint_next_cell = Signal()
+    draw_region = Signal()
+    complete_toggled = Signal(bool)
     train = Signal()
+    resume = Signal()
+    discard = Signal()
     stop = Signal()
     save = Signal(str)
     preview_toggled = Signal(bool)
+    live_toggled = Signal(bool)
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -34,8 +51,11 @@ class TrainView(QWidget):
             "Where learning starts. A model that knows cells already needs a few painted cells and a minute; from "
             "scratch takes many more of both."
         )
-        self.simple = SettingsForm(TrainingSettings(), simple_names(TrainingSettings))
-        self.advanced = SettingsForm(TrainingSettings(), advanced_names(TrainingSettings, without=["background_label"]))
+        # What unpainted means is said where it is painted: by boxes, and by the tick for complete layers.
+        shown = [name for name in simple_names(TrainingSettings) if name != "unpainted"]
+        folded_away = advanced_names(TrainingSettings, without=["background_label"])
+        self.simple = SettingsForm(TrainingSettings(), shown)
+        self.advanced = SettingsForm(TrainingSettings(), ["unpainted", *folded_away])
         self.network = SettingsForm(NetworkSettings(), advanced_names(NetworkSettings))
         self.progress = Progress()
         self.plot = LossPlot()
@@ -45,20 +65,27 @@ class TrainView(QWidget):
             "their area right (1 is all). Overlap: intersection over union of cell pixels (1 is exact).</span>"
         )
         self.messages = Messages()
-        self._make_buttons()
+        self.first_steps = FirstSteps()
+        self.takes_part = TakesPart()
+        self.where_next = WhereNext(SUGGEST_KEY)
+        self._make_paint_buttons()
+        self._make_train_buttons()
+        self._connect()
         self._lay_out()
         self.set_annotating(False, 0)
+        self._busy = self._ready = False
+        self.set_continuable(False)
         self.set_busy(False)
         self.set_model_ready(False)
 
-    def _make_buttons(self) -> None:
+    def _make_paint_buttons(self) -> None:
         self.new_button = button(
             "New annotation",
             "Adds a layer to paint on, with the brush ready: a few strokes of background, a few cells.",
         )
         self.background_button = button(
             f"Background ({BACKGROUND_KEY})",
-            f"Paint background, label 1, shown grey. Key {BACKGROUND_KEY} does the same while the annotation layer is "
+            f"Paint background, label 1, shown blue. Key {BACKGROUND_KEY} does the same while the annotation layer is "
             "selected.",
         )
         self.next_button = button(
@@ -66,27 +93,64 @@ class TrainView(QWidget):
             f"Take a new label, so that the next cell gets its own. Key {NEXT_CELL_KEY} does the same while the "
             "annotation is selected.",
         )
+        self.region_button = button(
+            f"Box ({REGION_KEY})",
+            "Draw a box in which every cell is painted: inside it, what is unpainted counts as background. Several "
+            f"boxes, in several planes, are fine. Key {REGION_KEY}.",
+        )
         self.hint = QLabel()
         self.hint.setWordWrap(True)
+        self.hint.setToolTip(
+            "<span>What is bare teaches nothing, except inside a box. Outlines are what the network sees; key "
+            f"{ACCEPT_KEY} takes over the one under the cursor as a painted cell, Ctrl+Z gives it back.</span>"
+        )
+        self.complete_box = QCheckBox("Every cell is painted in this layer")
+        self.complete_box.setToolTip(
+            "<span>For masks that were made elsewhere: where anything is painted in a plane, the unpainted rest of the "
+            "plane is background. Off: unpainted is unknown.</span>"
+        )
+
+    def _make_train_buttons(self) -> None:
         self.train_button = button("Train", "Learn from what is painted. The picture stays usable meanwhile.")
         self.train_button.setMinimumHeight(30)
-        self.preview_box = QCheckBox("Live preview of the current view")
+        self.continue_button = button(
+            "Continue", "Go on learning from where the last training ended, with what is painted now."
+        )
+        self.discard_button = button(
+            "Discard", "Go back to the model before this training. What was learnt stays in its run folder."
+        )
+        self.live_box = QCheckBox("Learn while I paint")
+        self.live_box.setChecked(True)
+        self.live_box.setToolTip(
+            "<span>Strokes made while it trains are learnt too, a moment after each; the time then begins anew. Off: "
+            "they count from the next training on.</span>"
+        )
+        self.preview_box = QCheckBox(f"Live preview ({PREVIEW_KEY})")
         self.preview_box.setChecked(True)
         self.preview_box.setToolTip(
             "<span>Show while training what the network would segment in the part of the picture on screen. Follows "
-            "moving and zooming.</span>"
+            f"moving, zooming and the sliders. Key {PREVIEW_KEY} shows and hides it.</span>"
         )
         self.name_edit = QLineEdit()
         self.name_edit.setPlaceholderText("name of the model")
         self.name_edit.setToolTip("<span>Under this name the model appears in both docks, also after a restart.</span>")
         self.save_button = button("Save model", "Keep the model just trained under this name.")
+
+    def _connect(self) -> None:
+        """Turn clicks into signals."""
         self.new_button.clicked.connect(self.new_annotation)
         self.background_button.clicked.connect(self.paint_background)
         self.next_button.clicked.connect(self.paint_next_cell)
+        self.region_button.clicked.connect(self.draw_region)
+        self.complete_box.clicked.connect(self.complete_toggled)
         self.train_button.clicked.connect(lambda: (self.stop if self._busy else self.train).emit())
+        self.continue_button.clicked.connect(self.resume)
+        self.discard_button.clicked.connect(self.discard)
         self.save_button.clicked.connect(lambda: self.save.emit(self.name_edit.text()))
         self.preview_box.toggled.connect(self.preview_toggled)
+        self.live_box.toggled.connect(self.live_toggled)
         self.start.currentIndexChanged.connect(self._on_start)
+        self.takes_part.summary.connect(lambda cells: self.tabs.setTabText(1, title(cells)))
 
     def _lay_out(self) -> None:
         start_row = plain_form()
@@ -95,19 +159,33 @@ class TrainView(QWidget):
         layout.setContentsMargins(8, 2, 8, 8)
         layout.setSpacing(4)
         for widget in (
-            heading("1  Image"), self.images,
+            self.first_steps, heading("1  Image"), self.images,
             heading("2  Annotation"), row(self.annotation, self.new_button, stretch=(1, 0)),
-            row(self.background_button, self.next_button, stretch=(1, 1)), self.hint, heading("3  Training"),
+            row(self.background_button, self.next_button, self.region_button, stretch=(3, 3, 2)), self.hint,
+            self.complete_box, heading("3  Training"),
         ):  # fmt: skip
             layout.addWidget(widget)
         layout.addLayout(start_row)
+        self.save_row = row(self.name_edit, self.save_button, stretch=(1, 0))
         for widget in (
-            self.simple, self._folded(), self.train_button, self.progress, self.plot, self.score, self.preview_box,
-            row(self.name_edit, self.save_button, stretch=(1, 0)), self.messages,
+            self.simple, self._folded(),
+            row(self.train_button, self.continue_button, self.discard_button, stretch=(1,)), self.progress,
+            row(self.live_box, self.preview_box, stretch=(1, 1)), self._tabs(), self.save_row, self.messages,
         ):  # fmt: skip
             layout.addWidget(widget)
         layout.addStretch(1)
-        self.plot.setFixedHeight(_PLOT_HEIGHT)
+
+    def _tabs(self) -> QWidget:
+        """Return curves, what takes part, and where to annotate next, behind one tab bar."""
+        self.tabs = QTabWidget()
+        learning = column(self.plot, self.score, spacing=0)
+        learning.layout().setStretch(0, 1)
+        self.tabs.addTab(learning, "Curves")
+        self.tabs.addTab(self.takes_part, "Takes part")
+        self.tabs.addTab(self.where_next, "Where next")
+        self.tabs.setUsesScrollButtons(False)
+        self.tabs.setFixedHeight(_TABS_HEIGHT)
+        return self.tabs
 
     def _folded(self) -> QWidget:
         self.network_caption = QLabel("<b>Network</b> (only from scratch)")
@@ -121,30 +199,62 @@ class TrainView(QWidget):
 
     # --- setters ------------------------------------------------------------------------------
 
-    def set_annotating(self, possible: bool, background: int) -> None:
-        """Show whether there is an annotation to paint on, and which label is background in it."""
+    def set_annotating(self, possible: bool, background: int, complete: bool = False) -> None:
+        """Show whether there is an annotation to paint on, its background label, and whether it is complete."""
         self.next_button.setEnabled(possible)
+        self.region_button.setEnabled(possible)
         self.background_button.setEnabled(possible and background > 0)
+        self.complete_box.setVisible(possible and not background)
+        self.complete_box.setChecked(complete)
         if not possible:
             text = "Make a New annotation to paint on."
         elif background:
-            text = f"{background} is background (grey); {background + 1}, {background + 2}, ... are cells."
+            text = _LEGEND
         else:
-            text = "Every label is a cell; this layer has no background label."
+            text = "Every label is a cell; there is no background label."
         self.hint.setText(text)
+
+    def show_first_steps(self, empty: bool) -> None:
+        """Show what to do first while there is no picture."""
+        self.first_steps.setVisible(empty)
+        self.tabs.setVisible(not empty)
+
+    def set_continuable(self, possible: bool) -> None:
+        """Show whether there is a training to go on with, or to take back."""
+        self._continuable = possible
+        self.continue_button.setVisible(possible)
+        self.discard_button.setVisible(possible)
 
     def set_busy(self, busy: bool) -> None:
         """Show Train or Stop."""
         self._busy = busy
-        self.train_button.setText("Stop and keep the best" if busy else "Train")
+        self.train_button.setText("Stop and keep best" if busy else "Train")
+        self.continue_button.setVisible(not busy and self._continuable)
+        self.discard_button.setVisible(busy or self._continuable)
+        self.discard_button.setEnabled(busy or self._continuable)
         for widget in (self.images, self.start, self.simple, self.advanced):
             widget.setEnabled(not busy)
-        if not busy:
-            self.progress.rest()
+        self.save_row.setVisible(self._ready and not busy)
+        self._rest("" if not busy else self.progress.format())
+
+    def _rest(self, text: str) -> None:
+        """Show the bar while there is something to say, and why nothing runs."""
+        if not self._busy:
+            self.progress.rest(text)
+        self.progress.setVisible(self._busy or bool(text))
 
     def show_score(self, f1: float, iou: float, step: int) -> None:
         """Show how well the best model so far does on the cells kept apart."""
-        self.score.setText(f"Best so far: F1 {f1:.2f}, overlap {iou:.2f} at step {step}")
+        self.score.setText(f"★ F1 {f1:.2f}, overlap {iou:.2f} at step {step}")
+
+    def show_joined(self, cells: int, planes: int) -> None:
+        """Show that new paint is learnt now."""
+        self.score.setText(f"New paint joined: {count(cells, 'cell')} in {count(planes, 'plane')}.")
+
+    @property
+    def busy(self) -> bool:
+        """Whether a training is under way."""
+        return self._busy
 
     def show_engine(self, state: str) -> None:
         """Show that clicking Train has to wait a moment, or that computing has died."""
@@ -152,13 +262,12 @@ class TrainView(QWidget):
             "starting": "getting ready in the background ...",
             "dead": "computing has ended; Train starts it again",
         }
-        if not self._busy:
-            self.progress.rest(words.get(state, ""))
+        self._rest(words.get(state, ""))
 
     def set_model_ready(self, ready: bool) -> None:
         """Show whether there is a trained model to save."""
-        self.save_button.setEnabled(ready)
-        self.name_edit.setEnabled(ready)
+        self._ready = ready
+        self.save_row.setVisible(ready and not self._busy)
 
     def set_theme(self, kind: str, background: str) -> None:
         """Fit curve and messages to a ``"dark"`` or ``"light"`` theme with this background colour."""

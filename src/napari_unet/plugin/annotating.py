@@ -1,0 +1,285 @@
+"""Painting: new annotations, regions, accepted cells, and the list of what takes part in a training."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from qtpy.QtCore import QObject, QTimer, Signal
+
+from ..core.errors import DataError, UNetError
+from .accept import ACCEPT_KEY, accept_cell
+from .annotate import background_label, bind_keys, new_annotation
+from .background import Background
+from .choosers import ImageChoice, is_painting, labels_of
+from .layers import current_plane, data_shape, label_shape
+from .preview import prepare_preview
+from .regions import REGION_KEY, draw_regions, is_regions, read_regions, regions_of
+from .sources import (
+    EarlierRun,
+    Painting,
+    Source,
+    Tally,
+    earlier_images,
+    looks_complete,
+    painting_of,
+    paintings_in,
+    pair,
+    recent_runs,
+    source_of,
+    tally,
+)  # fmt: skip
+from .takes_part import Line
+
+if TYPE_CHECKING:
+    from napari.components import ViewerModel
+    from napari.layers import Labels, Layer
+
+    from .train_view import TrainView
+
+_AFTER_STROKE_MS = 500
+
+
+class Annotating(QObject):
+    """The painting half of the train dock.
+
+    Attributes
+    ----------
+    touched : Signal()
+        Something that takes part in training has changed: paint, a region, or a tick.
+
+    Parameters
+    ----------
+    viewer : ViewerModel
+        Whose layers are annotated.
+    view : TrainView
+        The widgets.
+    choice : ImageChoice
+        The chosen image.
+    """
+
+    touched = Signal()
+
+    def __init__(self, viewer: ViewerModel, view: TrainView, choice: ImageChoice) -> None:
+        super().__init__()
+        self.viewer, self.view, self.choice = viewer, view, choice
+        self.earlier: list[EarlierRun] = []
+        self._tallies: dict[Any, Tally] = {}
+        self._counting = Background()
+        self._watched: list[tuple[Any, Any]] = []
+        self._timer = QTimer(self, singleShot=True, interval=_AFTER_STROKE_MS)
+        self._timer.timeout.connect(self._count)
+        self._keys: dict[str, Callable[[Any], None]] = {
+            REGION_KEY: lambda _: self.draw_region(),
+            ACCEPT_KEY: lambda _: self.accept(),
+        }
+        for key, function in self._keys.items():
+            viewer.bind_key(key, function, overwrite=True)
+        view.annotation.layer_changed.connect(self._on_choice)
+        view.new_annotation.connect(self.new_annotation)
+        view.draw_region.connect(self.draw_region)
+        view.complete_toggled.connect(self._set_complete)
+        view.takes_part.ticked.connect(self._tick)
+        view.takes_part.earlier_asked.connect(lambda: view.takes_part.show_earlier(recent_runs()))
+        view.takes_part.earlier_chosen.connect(self.add_earlier)
+
+    def close(self) -> None:
+        """Let go of keys and layers."""
+        self._timer.stop()
+        self._counting.forget()
+        for key in self._keys:
+            self.viewer.bind_key(key, None)
+        self._unwatch()
+
+    # --- the annotation that is painted on ------------------------------------------------------
+
+    def on_layers(self) -> None:
+        """Follow the viewer's layers."""
+        self.view.annotation.show_layers(labels_of(self.viewer), likely=is_painting)
+        self.view.new_button.setEnabled(self.choice.image() is not None)
+        self._on_choice()
+
+    def layer(self) -> Labels:
+        """Return the chosen annotation.
+
+        Raises
+        ------
+        DataError
+            When there is none.
+        """
+        layer = self.view.annotation.layer()
+        if layer is None:
+            raise DataError("There is no annotation; click New annotation and paint a few cells, and some background.")
+        return layer
+
+    def new_annotation(self) -> None:
+        """Add a layer to paint on."""
+        image = self.choice.image()
+        if image is None:
+            return
+        try:
+            if self.view.preview_box.isChecked():
+                # Now, because adding a layer holds up the viewer longer than anything while training may.
+                prepare_preview(self.viewer, image, self.choice.axes())
+            layer = new_annotation(self.viewer, image, self.choice.axes())
+        except UNetError as error:
+            self.view.messages.say(str(error), "error")
+            return
+        self.view.annotation.choose(layer)
+
+    def _on_choice(self) -> None:
+        """Show the chosen annotation; from now on it belongs to the chosen picture, if it fits."""
+        layer, image = self.view.annotation.layer(), self.choice.image()
+        if layer is not None and image is not None and self._fits(layer):
+            fresh = painting_of(layer) is None
+            painting = pair(layer, self.choice.layers(), self.choice.axes())
+            if fresh:
+                bind_keys(layer)
+                plane = current_plane(self.viewer, image, painting.axes)
+                painting.complete = looks_complete(layer, plane, painting.axes)
+        for painting in self.paintings():
+            if not background_label(painting.layer()) and not painting.asked:
+                painting.on = painting.layer() is layer
+        self._watch()
+        self._show()
+        self._timer.start(0)
+
+    def _fits(self, layer: Labels) -> bool:
+        """Return whether an annotation is for the chosen picture and no other."""
+        known = painting_of(layer)
+        image = self.choice.chosen()
+        if known is not None and known.is_in(self.viewer) and image not in known.pictures():
+            return False
+        return label_shape(image, self.choice.axes()) == data_shape(layer)
+
+    def _show(self) -> None:
+        layer = self.view.annotation.layer()
+        painting = painting_of(layer) if layer is not None else None
+        self.view.set_annotating(layer is not None, background_label(layer), bool(painting and painting.complete))
+
+    def _set_complete(self, complete: bool) -> None:
+        layer = self.view.annotation.layer()
+        painting = painting_of(layer) if layer is not None else None
+        if painting is not None:
+            painting.complete = complete
+            self._on_touch()
+
+    # --- regions and accepted cells -------------------------------------------------------------
+
+    def draw_region(self) -> None:
+        """Have a box drawn inside which unpainted means background."""
+        try:
+            labels = self.layer()
+        except UNetError as error:
+            self.view.messages.say(str(error), "error")
+            return
+        draw_regions(self.viewer, labels, self._axes(labels))
+        self._watch()
+        self.view.messages.say(
+            "Drag a box around cells that are all painted; inside it, unpainted is background. N and G paint on."
+        )
+
+    def _axes(self, labels: Labels) -> str:
+        painting = painting_of(labels)
+        return painting.axes if painting is not None else self.choice.axes()
+
+    def accept(self) -> None:
+        """Take over the predicted cell under the cursor."""
+        try:
+            labels = self.layer()
+            accept_cell(self.viewer, labels, self._axes(labels))
+        except UNetError as error:
+            self.view.messages.clear_messages()
+            self.view.messages.say(str(error), "warning")
+
+    # --- what takes part ------------------------------------------------------------------------
+
+    def paintings(self) -> list[Painting]:
+        """Return the annotations of the viewer, in the order of the list."""
+        return paintings_in(self.viewer)
+
+    def sources(self, grey: bool) -> list[Source]:
+        """Return what to read of the annotations that are switched on; see :func:`source_of` for errors."""
+        return [source_of(self.viewer, painting, grey) for painting in self.paintings() if painting.on]
+
+    def runs(self) -> list[Path]:
+        """Return the earlier runs that are switched on."""
+        return [run.folder for run in self.earlier if run.on]
+
+    def ignored_shapes(self) -> int:
+        """Return the number of shapes among the regions that are no upright boxes."""
+        return sum(
+            read_regions(regions_of(self.viewer, p.layer()), p.layer(), p.axes).ignored
+            for p in self.paintings()
+            if p.on
+        )
+
+    def add_earlier(self, folder: str) -> None:
+        """Add what an earlier training learnt from."""
+        if Path(folder) not in [run.folder for run in self.earlier]:
+            self.earlier.append(EarlierRun(Path(folder)))
+        self._on_touch()
+
+    def _tick(self, row: int, on: bool) -> None:
+        paintings = self.paintings()
+        if row < len(paintings):
+            paintings[row].on, paintings[row].asked = on, True
+        elif row - len(paintings) < len(self.earlier):
+            self.earlier[row - len(paintings)].on = on
+        self._on_touch()
+
+    def _watch(self) -> None:
+        """Notice strokes and boxes on everything that takes part."""
+        layers: list[Layer] = [painting.layer() for painting in self.paintings()]
+        layers += [layer for layer in self.viewer.layers if is_regions(layer)]
+        if layers == [layer for layer, _ in self._watched]:
+            return
+        self._unwatch()
+        for layer in layers:
+            event = layer.events.data if is_regions(layer) else layer.events.labels_update
+            event.connect(self._on_touch)
+            self._watched.append((layer, event))
+
+    def _unwatch(self) -> None:
+        for _, event in self._watched:
+            event.disconnect(self._on_touch)
+        self._watched = []
+
+    def _on_touch(self, event: Any = None) -> None:
+        self._timer.start(_AFTER_STROKE_MS)
+        self.touched.emit()
+
+    def _count(self) -> None:
+        """Count planes and cells in a thread, then show them."""
+        try:
+            sources: list[tuple[Any, Source]] = [
+                (painting.labels, source_of(self.viewer, painting, False)) for painting in self.paintings()
+            ]
+        except UNetError:
+            # Said when Train is clicked; until then the user is still choosing.
+            sources = []
+        folders = [run.folder for run in self.earlier]
+
+        def work() -> dict[Any, Tally]:
+            found: dict[Any, Tally] = {key: source.tally() for key, source in sources}
+            return found | {folder: tally(*earlier_images(folder)) for folder in folders}
+
+        self._counting.run(work, self._show_tallies, lambda message: self.view.messages.say(message, "warning"))
+
+    def _show_tallies(self, tallies: dict[Any, Tally]) -> None:
+        self._tallies = tallies
+        lines = [_line(p, tallies.get(p.labels, Tally())) for p in self.paintings()]
+        for run in self.earlier:
+            found = tallies.get(run.folder, Tally())
+            words = f"Painted for the training in {run.folder}."
+            lines.append(Line(f"earlier: {run.folder.name}", found.words(), words, run.on, found.cells))
+        self.view.takes_part.show_lines(lines)
+
+
+def _line(painting: Painting, found: Tally) -> Line:
+    """Return the list's line of one annotation."""
+    layer = painting.layer()
+    pictures = " + ".join(image.name for image in painting.pictures())
+    words = found.words() + (", every cell painted" if painting.complete and found.planes else "")
+    return Line(layer.name, words, f"Painted on {pictures}.", painting.on, found.cells)

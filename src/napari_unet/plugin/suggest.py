@@ -1,0 +1,263 @@
+"""Annotate here next: asks the engine where a network is least certain, and leads there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from qtpy.QtCore import QObject
+
+from ..core import events
+from ..core.arrays import Planes
+from ..core.card import read_card
+from ..core.errors import DataError, UNetError
+from ..core.settings import PredictionSettings, with_values
+from ..core.uncertainty import Suggestion, known_share, rank
+from .annotating import Annotating
+from .choosers import SCRATCH, ImageChoice
+from .docking import abandon_job, connect_job
+from .layers import OURS, current_plane, data_shape, full_data, label_index, note, placement
+from .models import check_channels
+from .parts import time_left
+from .preview import camera_of
+from .regions import read_regions, regions_of
+from .runner import SegmentRequest
+from .train_view import SUGGEST_KEY, TrainView
+
+if TYPE_CHECKING:
+    from napari.components import ViewerModel
+    from napari.layers import Image
+
+    from .runner import Engine, Job
+
+FRAME_NAME = "annotate here next"
+_SHOWN = 10
+_CELLS_ACROSS = 4
+"""Cells side by side in a suggested box."""
+_SIDES = (48, 384)
+_AROUND = 1.6
+"""How much more than the box the camera shows."""
+_ORANGE = "#e69f00"
+
+
+class Suggesting(QObject):
+    """What happens in the tab *Where next*.
+
+    Parameters
+    ----------
+    viewer : ViewerModel
+        Where to look.
+    view : TrainView
+        The widgets.
+    engine : Engine
+        Runs the network.
+    choice : ImageChoice
+        The chosen image.
+    annotating : Annotating
+        Knows what is annotated already.
+    model : callable
+        Returns the model to ask, ``"scratch"`` when there is none, and whether a training is under way.
+    """
+
+    def __init__(
+        self,
+        viewer: ViewerModel,
+        view: TrainView,
+        engine: Engine,
+        choice: ImageChoice,
+        annotating: Annotating,
+        model: Callable[[], tuple[str, bool]],
+    ) -> None:
+        super().__init__()
+        self.viewer, self.view, self.engine, self.choice = viewer, view.where_next, engine, choice
+        self._annotating, self._model = annotating, model
+        self.job: Job | None = None
+        self.suggestions: list[Suggestion] = []
+        self._doubts: dict[tuple[int, ...], NDArray[np.float32]] = {}
+        self._image: Image | None = None
+        self._at = -1
+        viewer.bind_key(SUGGEST_KEY, lambda _: self.next(), overwrite=True)
+        self.view.asked.connect(self.ask)
+        self.view.cancelled.connect(self.cancel)
+        self.view.chosen.connect(self.go)
+
+    def close(self) -> None:
+        """Ask no more."""
+        self.viewer.bind_key(SUGGEST_KEY, None)
+        abandon_job(self.job)
+        self._image = None
+
+    def follow_layers(self) -> None:
+        """Offer the whole stack where there is one, and forget a picture that is gone."""
+        try:
+            planes = len(self.choice.planes().indices())
+        except DataError:
+            # Said when the button is clicked; until then the user is still choosing.
+            planes = 1
+        self.view.show_extent(planes)
+        if self._image is not None and self._image not in self.viewer.layers:
+            self._image, self.suggestions = None, []
+            self.view.show_suggestions([])
+
+    # --- asking ---------------------------------------------------------------------------------
+
+    def ask(self) -> None:
+        """Ask the engine for doubt in this plane, or in all planes."""
+        if self.job is not None:
+            return
+        try:
+            request = self._request()
+        except UNetError as error:
+            self.view.say(str(error))
+            return
+        _, training = self._model()
+        self._image, self._doubts, self._at = self.choice.chosen(), {}, -1
+        self.view.set_busy(True)
+        self.view.say("looking ...")
+        job = self.engine.suggest(request, now=training)
+        self.job = job
+        connect_job(job, self._on_event, self.view.say, self._on_done)
+
+    def _request(self) -> SegmentRequest:
+        """Return what to ask, or raise a readable error."""
+        model, training = self._model()
+        if model == SCRATCH:
+            raise DataError("There is no model to ask yet; train one first, or start from the bundled model.")
+        planes = self.choice.planes()
+        card = read_card(model)
+        if check_channels(card, planes.channels, planes.rgb):
+            planes = planes.as_grey()
+        settings = with_values(PredictionSettings(), card.prediction)
+        return SegmentRequest(planes, model, settings, self._todo(planes, training))
+
+    def _todo(self, planes: Planes, training: bool) -> tuple[tuple[int, ...], ...]:
+        """Return the planes to look at, the present one first; while training only that one, as it has to wait."""
+        here = current_plane(self.viewer, self.choice.chosen(), self.choice.axes())
+        if not self.view.whole() or training:
+            return (here,)
+        return (here, *(plane for plane in planes.indices() if plane != here))
+
+    def cancel(self) -> None:
+        """Look at no further planes; what was found stays."""
+        if self.job is not None:
+            self.job.stop()
+
+    def _on_event(self, event: Any) -> None:
+        if type(event).__name__ == "PlaneDoubt":
+            self._doubts[tuple(event.plane)] = event.maps
+            self._rank()
+        elif isinstance(event, events.PlaneDone) and event.total > 1:
+            self.view.say(f"plane {event.done} of {event.total}, {time_left(event.remaining)}")
+
+    def _on_done(self) -> None:
+        self.job = None
+        self.view.set_busy(False)
+        if self._doubts:
+            found = len(self.suggestions)
+            self.view.say("Click a line to go there." if found else "Nothing is doubtful that is not annotated yet.")
+
+    # --- the list -------------------------------------------------------------------------------
+
+    def _rank(self) -> None:
+        """Rank what is known so far, away from what is annotated."""
+        image = self._image
+        if image is None or image not in self.viewer.layers:
+            return
+        axes = self.choice.axes()
+        shape = data_shape(image)
+        size = (shape[axes.index("y")], shape[axes.index("x")])
+        # At least three boxes have to fit side by side, or there is nothing to choose from.
+        side = min(self._side(), max(_SIDES[0], min(size) // 3))
+        known = {plane: self._known(image, axes, plane) for plane in self._doubts}
+        self.suggestions = rank(self._doubts, known, size, side=side, count=_SHOWN)
+        self.view.show_suggestions([_words(s, axes) for s in self.suggestions])
+
+    def _side(self) -> int:
+        """Return the side of a box in pixels: a handful of cells of the size that the model knows."""
+        card = read_card(self._model()[0])
+        return int(np.clip(_CELLS_ACROSS * card.diameter / (card.scale or 1.0), *_SIDES))
+
+    def _known(self, image: Image, axes: str, plane: tuple[int, ...]) -> NDArray[np.float32]:
+        """Return how much of each square of a plane is annotated."""
+        size = data_shape(image)
+        total = np.zeros((size[axes.index("y")], size[axes.index("x")]), np.int32)
+        boxes: tuple[Any, ...] = ()
+        for painting in self._annotating.paintings():
+            if image in painting.pictures():
+                labels = painting.layer()
+                drawn = np.asarray(full_data(labels)[label_index(axes, plane)])
+                total |= (drawn.T if axes.index("x") < axes.index("y") else drawn).astype(bool)
+                boxes += read_regions(regions_of(self.viewer, labels), labels, axes).boxes.get(plane, ())
+        return known_share(total, boxes)
+
+    def next(self) -> None:
+        """Go to the next place of the list; ask first when there is none."""
+        if self.suggestions:
+            self.go((self._at + 1) % len(self.suggestions))
+        else:
+            self.ask()
+
+    def go(self, row: int) -> None:
+        """Show a place of the list, with a frame around it."""
+        image = self._image
+        if image is None or image not in self.viewer.layers or row >= len(self.suggestions):
+            return
+        self._at = row
+        self.view.mark(row)
+        place = self.suggestions[row]
+        axes = self.choice.axes()
+        leading = iter(place.plane)
+        corner = [{"y": place.box[0], "x": place.box[2], "c": 0}[a] if a in "yxc" else next(leading) for a in axes]
+        opposite = list(corner)
+        opposite[axes.index("y")], opposite[axes.index("x")] = place.box[1] - 1, place.box[3] - 1
+        self._move(image, np.array(corner, float), np.array(opposite, float))
+        self._frame(image, axes, corner, opposite)
+
+    def _move(self, image: Image, corner: NDArray[Any], opposite: NDArray[Any]) -> None:
+        """Bring the sliders and the camera to a box."""
+        ends = np.array([image.data_to_world(corner), image.data_to_world(opposite)])
+        centre = ends.mean(axis=0)
+        offset = self.viewer.dims.ndim - image.ndim
+        for axis, value in enumerate(centre):
+            if axis + offset not in self.viewer.dims.displayed:
+                self.viewer.dims.set_point(axis + offset, value)
+        shown = [axis - offset for axis in self.viewer.dims.displayed if axis >= offset]
+        camera = camera_of(self.viewer)
+        middle = list(camera.center)
+        middle[-len(shown) :] = [float(centre[axis]) for axis in shown]
+        camera.center = tuple(middle)
+        extent = max(float(np.ptp(ends[:, axis])) for axis in shown) or 1.0
+        camera.zoom = _canvas(self.viewer) / (_AROUND * extent)
+
+    def _frame(self, image: Image, axes: str, corner: list[int], opposite: list[int]) -> None:
+        """Draw a frame around a box; layers stay selected as they were."""
+        points = np.array([corner, corner, opposite, opposite], float)
+        points[1, axes.index("x")], points[3, axes.index("x")] = opposite[axes.index("x")], corner[axes.index("x")]
+        layer = next((known for known in self.viewer.layers if note(known).get("frame")), None)
+        if layer is not None:
+            layer.data = []
+            layer.add_rectangles([points])
+            return
+        active, selected = self.viewer.layers.selection.active, set(self.viewer.layers.selection)
+        self.viewer.add_shapes(
+            [points], shape_type="rectangle", name=FRAME_NAME, edge_color=_ORANGE, face_color="transparent",
+            edge_width=2, metadata={OURS: {"frame": True}}, **placement(image, axes.replace("c", "p")),
+        )  # fmt: skip
+        self.viewer.layers.selection = selected
+        self.viewer.layers.selection.active = active
+
+
+def _canvas(viewer: Any) -> float:
+    """Return the shorter side of the canvas in pixels of the screen; older napari keeps it elsewhere."""
+    size = viewer.canvas.size if hasattr(viewer, "canvas") else getattr(viewer, "_canvas_size", (500, 500))
+    return float(max(1, min(size)))
+
+
+def _words(place: Suggestion, axes: str) -> tuple[str, str]:
+    """Return a suggestion as a line of the list, and where exactly it is."""
+    letters = [a for a in axes if a not in "cyx"]
+    where = " ".join(f"{a} {i}" for a, i in zip(letters, place.plane, strict=True))
+    line = "   ".join(filter(None, (f"{100 * place.score:.0f} %", where, place.reason)))
+    return line, f"y {place.box[0]} to {place.box[1]}, x {place.box[2]} to {place.box[3]} px"

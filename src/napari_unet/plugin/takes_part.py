@@ -1,0 +1,112 @@
+"""The list of what a training learns from: a tick, a name, planes and cells per line."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from qtpy.QtCore import Qt, Signal
+from qtpy.QtGui import QAction
+from qtpy.QtWidgets import QListWidget, QListWidgetItem, QMenu, QToolButton, QVBoxLayout, QWidget
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line of the list.
+
+    Attributes
+    ----------
+    name : str
+        Of the annotation.
+    words : str
+        How much there is in it.
+    tooltip : str
+        Which picture it belongs to, or which run it comes from.
+    on : bool
+        Whether it takes part.
+    cells : int
+        Cells that it adds while it takes part.
+    """
+
+    name: str
+    words: str
+    tooltip: str
+    on: bool
+    cells: int
+
+
+class TakesPart(QWidget):
+    """The list, and a menu of earlier trainings whose annotation can be added.
+
+    Attributes
+    ----------
+    ticked : Signal(int, bool)
+        A line was switched on or off.
+    earlier_asked : Signal()
+        The menu is about to open, see :meth:`show_earlier`.
+    earlier_chosen : Signal(str)
+        The folder of a run to add.
+    summary : Signal(int)
+        The number of cells that take part.
+    """
+
+    ticked = Signal(int, bool)
+    earlier_asked = Signal()
+    earlier_chosen = Signal(str)
+    summary = Signal(int)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.list = QListWidget()
+        self.list.setToolTip(
+            "<span>Everything annotated in this viewer is learnt together; untick what shall not be.</span>"
+        )
+        self.list.itemChanged.connect(self._on_item)
+        self.menu = QMenu(self)
+        self.menu.aboutToShow.connect(self.earlier_asked)
+        self.add_button = QToolButton()
+        self.add_button.setText("Add from an earlier training")
+        self.add_button.setToolTip("<span>Learn from what was painted for an earlier training, too.</span>")
+        self.add_button.setPopupMode(QToolButton.ToolButtonPopupMode.InstantPopup)
+        self.add_button.setMenu(self.menu)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 4, 0, 0)
+        layout.setSpacing(4)
+        layout.addWidget(self.list, 1)
+        layout.addWidget(self.add_button)
+
+    def show_lines(self, lines: Sequence[Line]) -> None:
+        """Show what there is."""
+        self.list.blockSignals(True)
+        while self.list.count() > len(lines):
+            self.list.takeItem(self.list.count() - 1)
+        for row, line in enumerate(lines):
+            item = self.list.item(row)
+            if item is None:
+                item = QListWidgetItem()
+                item.setFlags(Qt.ItemFlag.ItemIsEnabled | Qt.ItemFlag.ItemIsUserCheckable)
+                self.list.addItem(item)
+            item.setText(f"{line.name}\n{line.words}")
+            item.setToolTip(f"<span>{line.tooltip}</span>")
+            item.setCheckState(Qt.CheckState.Checked if line.on else Qt.CheckState.Unchecked)
+        self.list.blockSignals(False)
+        self.summary.emit(sum(line.cells for line in lines if line.on))
+
+    def show_earlier(self, entries: Sequence[tuple[Path, str]]) -> None:
+        """Offer earlier trainings."""
+        self.menu.clear()
+        for folder, words in entries:
+            action = QAction(words, self.menu)
+            action.triggered.connect(lambda _=False, path=str(folder): self.earlier_chosen.emit(path))
+            self.menu.addAction(action)
+        if not entries:
+            self.menu.addAction("There is none yet").setEnabled(False)
+
+    def _on_item(self, item: QListWidgetItem) -> None:
+        self.ticked.emit(self.list.row(item), item.checkState() == Qt.CheckState.Checked)
+
+
+def title(cells: int) -> str:
+    """Return the words on the list's tab, with the number of cells."""
+    return f"Takes part ({cells})" if cells else "Takes part"
