@@ -120,6 +120,8 @@ class Shelf(QObject):
         StoreError
             When the folder cannot be written.
         """
+        from .library import write_thumbnail
+
         target = models_folder() / _file_name(name)
         if target.exists():
             raise ModelError(f"There is a model named {target.name} already; choose another name.")
@@ -129,6 +131,7 @@ class Shelf(QObject):
             partial = target.with_name(f".{target.name}.part")
             shutil.rmtree(partial, ignore_errors=True)
             shutil.copytree(model, partial)
+            write_thumbnail(Path(model), partial)
             partial.rename(target)
         except OSError as error:
             raise StoreError(f"The model cannot be saved to {target}: {error.strerror or error}.") from error

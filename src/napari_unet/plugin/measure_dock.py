@@ -1,0 +1,383 @@
+"""The Measure dock: connects its view with layers, tables and comparisons."""
+
+from __future__ import annotations
+
+import weakref
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from qtpy.QtCore import QSize, Qt, QTimer
+from qtpy.QtWidgets import QVBoxLayout, QWidget
+
+from ..core.arrays import Planes
+from ..core.comparison import CellScore
+from ..core.errors import DataError, UNetError
+from ..core.measure import Scale, write_csv
+from ..report import WORDS, write_report
+from .annotate import background_label
+from .background import Background
+from .choosers import ImageChoice, is_painting, labels_of
+from .docking import EngineUse, ThemeWatch, own_viewer
+from .goto import go_to
+from .layers import OURS, data_shape, empty_array, full_data, guess_axes, label_shape, note, planes_of
+from .measure_view import COMPLETE, SPARSE, MeasureView
+from .measuring import (
+    UNNAMED_UNIT,
+    Answer,
+    Measured,
+    Question,
+    Work,
+    answer,
+    channel_names,
+    learnt_from,
+    measure_layer,
+    report_of,
+    save_in_thread,
+    scale_of,
+)  # fmt: skip
+from .parts import DOCK_WIDTH, scrolled
+
+if TYPE_CHECKING:
+    import napari
+    from napari.components import ViewerModel
+
+_POLL_MS = 150
+# Vermilion, yellow and blue of Okabe and Ito: told apart with any kind of colour vision.
+_MISTAKES = {1: (0.84, 0.37, 0.0, 1.0), 2: (0.94, 0.89, 0.26, 1.0), 3: (0.0, 0.45, 0.70, 1.0)}
+_TABLE = "Features table widget"
+
+
+class MeasureController:
+    """What happens when something is clicked in a :class:`MeasureView`.
+
+    Parameters
+    ----------
+    viewer : Viewer
+        Whose layers are measured.
+    view : MeasureView
+        The widgets.
+    """
+
+    def __init__(self, viewer: ViewerModel, view: MeasureView) -> None:
+        self.viewer, self.view = viewer, view
+        self.measured: Measured | None = None
+        self.answered: Answer | None = None
+        self._work = Work()
+        self._running = Background()
+        self._saving = Background()
+        self._compared: tuple[weakref.ref[Any], weakref.ref[Any], weakref.ref[Any] | None, str] | None = None
+        self._mistakes: weakref.ref[Any] | None = None
+        self._poll = QTimer(interval=_POLL_MS)
+        self._poll.timeout.connect(self._show_progress)
+        self._choice = ImageChoice(viewer, view.images, self._on_layers)
+        view.cells.layer_changed.connect(self._on_cells)
+        view.truth.layer_changed.connect(self._on_truth)
+        view.measure.connect(self._measure)
+        view.compare.connect(self._compare)
+        view.cancel.connect(self._cancel)
+        view.show_table.connect(self._show_table)
+        view.save_table.connect(self._save_table)
+        view.save_report.connect(self._save_report)
+        view.cell_chosen.connect(self._go_to)
+        self._choice.follow()
+
+    def close(self) -> None:
+        """Stop, and let go of the viewer."""
+        self._work.stopped = True
+        self._running.forget()
+        self._saving.forget()
+        self._poll.stop()
+        self._choice.close()
+
+    # --- what there is --------------------------------------------------------------------------
+
+    def _on_layers(self) -> None:
+        found = [layer for layer in labels_of(self.viewer) if "mistakes" not in note(layer)]
+        results = [layer for layer in found if not is_painting(layer)]
+        # Without a result of this plugin, whatever is no annotation with background painted.
+        meant = results or [layer for layer in found if not background_label(layer)]
+        self.view.cells.show_layers(found, likely=lambda layer: layer in meant)
+        cells = self.view.cells.layer()
+        self.view.truth.show_layers([layer for layer in found if layer is not cells], likely=is_painting)
+        self._on_truth()
+
+    def _on_cells(self) -> None:
+        """Forget the measures of another layer, and keep the cells out of the truths on offer."""
+        self.measured = None
+        self.view.set_measured("")
+        self._on_layers()
+
+    def _on_truth(self) -> None:
+        truth = self.view.truth.layer()
+        self.view.show_extent(SPARSE if truth is not None and background_label(truth) else COMPLETE)
+
+    def _cells(self) -> tuple[Any, str]:
+        """Return the chosen cells and their axis letters, or raise a readable error."""
+        cells = self.view.cells.layer()
+        if cells is None:
+            raise DataError("There are no cells yet; segment an image first, or open a Labels layer.")
+        image = self._choice.image()
+        fits = image is not None and label_shape(image, self._choice.axes()) == data_shape(cells)
+        return cells, self._choice.axes() if fits else guess_axes(cells)
+
+    def _image(self, cells: Any, axes: str) -> tuple[Planes | None, list[str]]:
+        """Return the chosen image with the names of its channels; nothing when it is not of the cells."""
+        image = self._choice.image()
+        if image is None or label_shape(image, self._choice.axes()) != data_shape(cells):
+            if image is not None:
+                self.view.messages.say(
+                    f"{image.name} has another size than {cells.name}, so grey values are left out.", "warning"
+                )
+            return None, []
+        layers = self._choice.layers()
+        planes = planes_of(layers, axes)
+        return planes, channel_names(layers, planes)
+
+    # --- measuring ------------------------------------------------------------------------------
+
+    def _measure(self) -> None:
+        self.view.messages.clear_messages()
+        try:
+            cells, axes = self._cells()
+            image, names = self._image(cells, axes)
+            scale = scale_of(cells, axes)
+        except UNetError as error:
+            self.view.messages.say(str(error), "error")
+            return
+        work = self._begin("measure", axes, data_shape(cells))
+        labels = full_data(cells)
+        self._running.run(
+            partial(measure_layer, labels, axes, image, names, scale, work),
+            partial(self._on_measured, weakref.ref(cells), scale, work), self._fail,
+        )  # fmt: skip
+
+    def _on_measured(self, known: weakref.ref[Any], scale: Scale, work: Work, found: Measured) -> None:
+        self._end()
+        cells = known()
+        if cells is None or work.stopped:
+            self.view.messages.say("Cancelled; the table is as it was.", "warning")
+            return
+        self.measured = found
+        cells.features = found.features
+        area = np.median(found.table[f"area_{scale.unit}²"])
+        count = len(found.features["index"])
+        self.view.set_measured(f"{count} cells, median area {area:.4g} {scale.unit}²")
+        self._explain(found, scale, cells)
+
+    def _explain(self, found: Measured, scale: Scale, cells: Any) -> None:
+        """Say what has to be known to read the table."""
+        if found.joined:
+            self.view.messages.say("A cell that is in several planes has one row here, and one per plane in the file.")
+        if found.repeated:
+            self.view.messages.say(
+                "The numbers of the cells begin anew in each plane, so the same number stands in several rows; the "
+                "plane is beside it."
+            )
+        if scale.unit == UNNAMED_UNIT:
+            self.view.messages.say(
+                f"The scale of {cells.name} has no unit; lengths are in whatever its scale is in.", "warning"
+            )
+
+    def _show_table(self) -> None:
+        """Open napari's table for the measured layer."""
+        cells = self.view.cells.layer()
+        if cells is not None:
+            self.viewer.layers.selection.active = cells
+        try:
+            frame, _ = self.viewer.window.add_plugin_dock_widget("napari", _TABLE, tabify=False)
+            # Below the picture, where a table has room for its columns.
+            frame.window().addDockWidget(Qt.DockWidgetArea.BottomDockWidgetArea, frame)
+        except (KeyError, ValueError):
+            self.view.messages.say(
+                "This napari has no table of features; save the table instead, or update napari.", "warning"
+            )
+
+    def _save_table(self, path: str) -> None:
+        if self.measured is not None:
+            table = self.measured.table
+            self._save(lambda: write_csv(table, path), path, f"{len(table['label'])} rows")
+
+    # --- comparing ------------------------------------------------------------------------------
+
+    def _compare(self) -> None:
+        self.view.messages.clear_messages()
+        try:
+            cells, axes = self._cells()
+            truth = self._truth(cells)
+            image, _ = self._image(cells, axes)
+            mistakes = empty_array(data_shape(cells), np.uint8)
+        except UNetError as error:
+            self.view.messages.say(str(error), "error")
+            return
+        complete = self.view.extent.currentData() == COMPLETE
+        arrays = full_data(cells), full_data(truth)
+        question = Question(*arrays, axes, background_label(truth), complete, image)
+        work = self._begin("compare", axes, data_shape(cells))
+        shown = self._choice.image() if image is not None else None
+        self._compared = (
+            weakref.ref(cells), weakref.ref(truth), weakref.ref(shown) if shown is not None else None,
+            learnt_from(cells, truth),
+        )  # fmt: skip
+        self._running.run(
+            partial(answer, question, mistakes, work), partial(self._on_answer, axes, work), self._fail
+        )  # fmt: skip
+
+    def _truth(self, cells: Any) -> Any:
+        """Return the chosen truth, which fits the cells, or raise a readable error."""
+        truth = self.view.truth.layer()
+        if truth is None:
+            raise DataError("There is no truth to compare with; open a Labels layer, or annotate cells by hand.")
+        if data_shape(truth) != data_shape(cells):
+            raise DataError(
+                f"{truth.name} has the shape {data_shape(truth)}, but {cells.name} has {data_shape(cells)}; choose "
+                "labels of the same image."
+            )
+        return truth
+
+    def _on_answer(self, axes: str, work: Work, found: Answer) -> None:
+        self._end()
+        if work.stopped:
+            self.view.messages.say("Cancelled; nothing was compared.", "warning")
+            return
+        self.answered = found
+        comparison = found.comparison
+        letters = [a for a in axes if a not in "cyx"]
+        self.view.set_compared(_scores(comparison.scores), [_line(cell, letters) for cell in comparison.worst()])
+        self.view.plot.show_curves(comparison.curve("ap"), comparison.curve("f1"))
+        cells, _, _, warning = self._compared or (None, None, None, "")
+        if warning:
+            self.view.messages.say(warning, "warning")
+        source = cells() if cells is not None else None
+        if source is not None:
+            self._show_mistakes(source, found)
+
+    def _show_mistakes(self, cells: Any, found: Answer) -> None:
+        """Show what went wrong as a layer on top; one per dock, filled anew each time."""
+        from napari.utils.colormaps import DirectLabelColormap
+
+        old = self._mistakes() if self._mistakes is not None else None
+        if old is not None and old in self.viewer.layers:
+            self.viewer.layers.remove(old)
+        if not found.comparison.worst():
+            self.view.messages.say("Every cell was found, and nothing else.", "done")
+            return
+        inherited = {name: getattr(cells, name) for name in ("scale", "translate", "rotate", "shear", "affine")}
+        inherited |= {name: getattr(cells, name) for name in ("units", "axis_labels") if hasattr(cells, name)}
+        layer = self.viewer.add_labels(
+            found.mistakes, name=f"{cells.name} mistakes", opacity=0.8, metadata={OURS: {"mistakes": True}},
+            features={"index": [1, 2, 3], "mistake": ["missed", "poor", "false"]}, **inherited,
+        )  # fmt: skip
+        layer.colormap = DirectLabelColormap(color_dict={**_MISTAKES, 0: "transparent", None: "transparent"})
+        layer.editable = False
+        self._mistakes = weakref.ref(layer)
+        self.view.messages.say(
+            "In the layer of mistakes orange is missed, yellow is found by less than half, blue is false."
+        )
+
+    def _go_to(self, index: int) -> None:
+        """Bring a cell of the list into view."""
+        if self.answered is None or self._compared is None:
+            return
+        cells, worst = self._compared[0](), self.answered.comparison.worst()
+        if cells is None or cells not in self.viewer.layers or index >= len(worst):
+            return
+        cell = worst[index]
+        y0, y1, x0, x1 = cell.box
+        _, axes = self._cells()
+        plane = iter(cell.plane)
+        middle = {"y": (y0 + y1 - 1) / 2, "x": (x0 + x1 - 1) / 2, "c": 0}
+        position = [middle[a] if a in middle else next(plane) for a in axes]
+        go_to(self.viewer, cells, position, size=max(y1 - y0, x1 - x0))
+
+    def _save_report(self, path: str) -> None:
+        if self.answered is None or self._compared is None:
+            return
+        cells, truth, image = (known() if known is not None else None for known in self._compared[:3])
+        if cells is None or truth is None:
+            self.view.messages.say("The layers that were compared are gone; compare again.", "warning")
+            return
+        report = report_of(cells, truth, image, self.answered, self._compared[3])
+        self._save(lambda: write_report(path, report), path, "one file to open in a browser")
+
+    # --- threads --------------------------------------------------------------------------------
+
+    def _begin(self, what: str, axes: str, shape: tuple[int, ...]) -> Work:
+        """Show that something is under way, and return what it counts in."""
+        planes = [n for a, n in zip(axes, shape, strict=True) if a not in "yxc"]
+        self._work = Work(total=int(np.prod(planes)) if planes else 1)
+        self.view.set_busy(what)
+        self.view.progress.wait("reading")
+        self._poll.start()
+        return self._work
+
+    def _show_progress(self) -> None:
+        work = self._work
+        if work.total > 1 and work.done:
+            self.view.progress.advance(work.done / work.total, f"plane {min(work.done, work.total)} of {work.total}")
+
+    def _end(self) -> None:
+        self._poll.stop()
+        self.view.set_busy("")
+
+    def _cancel(self) -> None:
+        self._work.stopped = True
+        self.view.progress.wait("stopping")
+
+    def _fail(self, message: str) -> None:
+        stopped = self._work.stopped
+        self._end()
+        self.view.messages.say("Cancelled." if stopped else message, "warning" if stopped else "error")
+
+    def _save(self, function: Any, path: str, what: str) -> None:
+        """Write a file in a thread, and say so."""
+        self._saving.run(
+            save_in_thread(function),
+            lambda _: self.view.messages.say(f"Saved {Path(path).name}: {what}.", "done"),
+            lambda message: self.view.messages.say(message, "error"),
+        )
+
+
+def _scores(scores: dict[str, float]) -> str:
+    """Return the scores that matter most, as a small table."""
+    cells = [
+        ("F1", "f1_0.50"), ("AP", "ap_0.50"), ("SEG", "seg"), ("IoU", "iou"),
+    ]  # fmt: skip
+    names = "".join(f"<td align='center' width='70'>{name}</td>" for name, _ in cells)
+    values = "".join(f"<td align='center'><b>{scores[key]:.3f}</b></td>" for _, key in cells)
+    counts = f"{scores['cells_truth']:.0f} true cells, {scores['cells_predicted']:.0f} predicted. 1 is best; F1 and AP"
+    return f"<table><tr>{names}</tr><tr>{values}</tr></table>{counts} at IoU 0.5."
+
+
+def _line(cell: CellScore, letters: list[str]) -> str:
+    """Return the line of the list on one cell."""
+    where = [f"{a} {i}" for a, i in zip(letters, cell.plane, strict=True)]
+    return "   ".join([f"cell {cell.label}", *where, WORDS[cell.kind], f"IoU {cell.iou:.2f}"])
+
+
+class MeasureDock(QWidget):
+    """The dock: measure every cell, compare with the truth, write table and report.
+
+    Parameters
+    ----------
+    napari_viewer : napari.Viewer
+        Where the layers are.
+    """
+
+    def __init__(self, napari_viewer: napari.Viewer) -> None:
+        super().__init__()
+        viewer = own_viewer(napari_viewer)
+        self.view = MeasureView()
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addWidget(scrolled(self.view))
+        self._use = EngineUse(self)
+        self.controller = MeasureController(viewer, self.view)
+        self._theme = ThemeWatch(viewer, self.view.set_theme)
+        self._use.on_close(self.controller.close)
+        self._use.on_close(self._theme.close)
+
+    def sizeHint(self) -> QSize:
+        """Return a size that leaves the picture its room."""
+        return QSize(DOCK_WIDTH, 700)
