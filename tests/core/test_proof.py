@@ -250,7 +250,7 @@ def test_checked_cells_become_annotation_beside_the_paint() -> None:
     proof, labels = checked()
     drawn = np.zeros((30, 30), np.uint16)
     drawn[16:26, 16:26] = 9
-    out, places = as_annotation(drawn, proof.marked((0,)), background=1)
+    out, places = as_annotation(drawn, proof.marked((0,)).values(), background=1)
     assert (out[16:26, 16:26] == 9).all()
     assert (out[14:24, 2:12] == 1).all()
     accepted, edited = (set(out[labels[0] == cell]) for cell in (1, 2))
@@ -264,13 +264,13 @@ def test_checked_cells_become_annotation_beside_the_paint() -> None:
 def test_paint_by_hand_comes_before_checked_cells() -> None:
     proof, labels = checked()
     drawn = np.where(labels[0] == 1, 5, 0)
-    out, places = as_annotation(drawn, proof.marked((0,)), background=0)
+    out, places = as_annotation(drawn, proof.marked((0,)).values(), background=0)
     assert (out[labels[0] == 1] == 5).all()
     assert len(places) == 1  # without a background label, the deleted cell cannot be said
 
 
 def test_cells_of_another_picture_are_refused() -> None:
     kept = {1: Kept.of(stack()[0], 1, ACCEPTED)}
-    for use in (partial(put_back, kept=kept), partial(as_annotation, kept=kept, background=1)):
+    for use in (partial(put_back, kept=kept), partial(as_annotation, kept=kept.values(), background=1)):
         with pytest.raises(DataError, match="belongs to another picture"):
             use(np.zeros((5, 5), np.int32))

@@ -243,7 +243,7 @@ def put_back(labels: Plane, kept: Mapping[int, Kept]) -> Plane:
         deleted ones by more than half are left out; others give way, and take another label where theirs is
         used already.
     """
-    _check_shape(labels, kept)
+    _check_shape(labels, kept.values())
     out = labels.copy()
     fresh = max([int(labels.max(initial=0)), *kept]) + 1
     for number, cell in enumerate(sorted(set(np.unique(labels).tolist()) & set(kept) - {0})):
@@ -262,15 +262,15 @@ def put_back(labels: Plane, kept: Mapping[int, Kept]) -> Plane:
     return out
 
 
-def as_annotation(drawn: Plane, kept: Mapping[int, Kept], background: int) -> tuple[Plane, tuple[tuple[int, int], ...]]:
+def as_annotation(drawn: Plane, kept: Iterable[Kept], background: int) -> tuple[Plane, tuple[tuple[int, int], ...]]:
     """Return the paint of a plane with its checked cells added, and where they are.
 
     Parameters
     ----------
     drawn : NDArray of int
         What was painted, (Y, X); paint comes before checked cells.
-    kept : mapping of int to Kept
-        Checked cells.
+    kept : iterable of Kept
+        Checked cells; of several that lie in one place the first one counts.
     background : int
         The label of painted background; 0 when there is none, then deleted cells teach nothing.
 
@@ -281,11 +281,12 @@ def as_annotation(drawn: Plane, kept: Mapping[int, Kept], background: int) -> tu
     places : tuple of tuple of int
         y, x of every checked cell that was added, also of the deleted ones, which became background.
     """
+    kept = list(kept)
     _check_shape(drawn, kept)
     out = drawn.astype(np.int32)
     fresh = max(int(out.max(initial=0)), background) + 1
     places = []
-    for item in kept.values():
+    for item in kept:
         part, mask = out[item.where], item.mask
         free = mask & (part == 0)
         deleted = item.kind == DELETED
@@ -298,9 +299,9 @@ def as_annotation(drawn: Plane, kept: Mapping[int, Kept], background: int) -> tu
     return out, tuple(places)
 
 
-def _check_shape(labels: Plane, kept: Mapping[int, Kept]) -> None:
+def _check_shape(labels: Plane, kept: Iterable[Kept]) -> None:
     """Raise a :class:`DataError` when checked cells lie beyond the plane."""
-    for item in kept.values():
+    for item in kept:
         if item.box[1] > labels.shape[0] or item.box[3] > labels.shape[1]:
             raise DataError(
                 f"A checked cell reaches to {item.box[1]} x {item.box[3]} px, but the plane has only "

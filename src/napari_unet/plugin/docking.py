@@ -124,6 +124,11 @@ class EngineUse:
 atexit.register(EngineUse._open.clear)
 
 
+def open_dock(viewer: Any, name: str) -> None:
+    """Open a dock of this plugin, or bring it to the front."""
+    viewer.window.add_plugin_dock_widget("napari-unet", name)
+
+
 def gather(dock: QWidget) -> None:
     """Put a dock behind the same tab bar as the one that is open already, where each has its full height."""
     window, frame = dock.window(), _frame(dock)

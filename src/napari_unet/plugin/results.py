@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from .layers import OURS, current_plane, empty_array, label_index, label_shape, placement, write_plane
 from .preview import is_preview
+from .proofs import is_corrected, proof_of, restore
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -41,8 +42,8 @@ class Result:
         By plane: the job whose network outputs of it the engine keeps.
     tuned : dict
         By plane: the tuning that its labels were made with.
-    edited : bool
-        Whether the user has painted in it; then it is the user's, and no slider touches it any more.
+    restored : int
+        Checked cells of earlier results that were put back over this one.
     """
 
     image: weakref.ref[Image]
@@ -52,7 +53,8 @@ class Result:
     array: Any
     jobs: dict[tuple[int, ...], int] = field(default_factory=dict)
     tuned: dict[tuple[int, ...], Tuning] = field(default_factory=dict)
-    edited: bool = False
+    restored: int = 0
+    _painted: bool = False
     _layer: weakref.ref[Layer] | None = None
     _veiled: bool = True
 
@@ -65,20 +67,35 @@ class Result:
         layer = self.layer()
         return layer is not None and layer in viewer.layers
 
+    @property
+    def edited(self) -> bool:
+        """Whether the user has painted or corrected in it; then it is the user's, and no slider touches it any more."""
+        return self._painted or is_corrected(self.layer())
+
     def has(self, plane: tuple[int, ...]) -> bool:
-        """Return whether a plane holds anything, by computing or painting."""
-        return bool(np.asarray(self.array[label_index(self.axes, plane)]).any())
+        """Return whether a plane holds anything, by computing, painting or correcting."""
+        held = bool(np.asarray(self.array[label_index(self.axes, plane)]).any())
+        return held or is_corrected(self.layer(), plane)
 
     def write(self, viewer: ViewerModel, plane: tuple[int, ...], values: NDArray[Any], tuning: Tuning) -> None:
         """Put a plane's result in place, and redraw when it is on screen."""
         if not self.is_in(viewer):
             return
         self.reveal()
-        write_plane(self.array, self.axes, plane, values)
+        write_plane(self.array, self.axes, plane, self._with_checked(plane, values))
         self.tuned[plane] = tuning
         layer = self.layer()
         if viewer.dims.ndisplay == 3 or current_plane(viewer, layer, self.axes) == plane:
             layer.refresh(extent=False)
+
+    def _with_checked(self, plane: tuple[int, ...], values: NDArray[Any]) -> NDArray[Any]:
+        """Return a plane's result with the cells put back that the user has checked in an earlier one."""
+        image = self.image()
+        if self.what != "instances" or image is None:
+            return values
+        values, count = restore(self.layer(), image, plane, values)
+        self.restored += count if plane not in self.tuned else 0
+        return values
 
     def reveal(self) -> None:
         """Show the layer, once; a user who hides it later is not overruled."""
@@ -88,7 +105,7 @@ class Result:
             layer.visible = True
 
     def _on_paint(self, event: Any = None) -> None:
-        self.edited = True
+        self._painted = True
 
 
 def new_result(viewer: ViewerModel, image: Image, axes: str, what: str, model: str) -> Result:
@@ -107,7 +124,7 @@ def new_result(viewer: ViewerModel, image: Image, axes: str, what: str, model: s
     about = {
         "name": f"{image.name} {_NAMES[what]}",
         "visible": False,
-        "metadata": {OURS: {"result": what, "model": model}},
+        "metadata": {OURS: {"result": what, "model": model, "axes": axes}},
         **placement(image, axes),
     }
     if what == "probabilities":
@@ -117,6 +134,8 @@ def new_result(viewer: ViewerModel, image: Image, axes: str, what: str, model: s
         # Of the brush, the bucket and undo alike, but not of layer.refresh().
         layer.events.labels_update.connect(result._on_paint)
     result._layer = weakref.ref(layer)
+    if what == "instances":
+        proof_of(layer).set_picture(image)
     for other in filter(is_preview, viewer.layers):
         # What the network thought while it learnt would show through.
         other.visible = False

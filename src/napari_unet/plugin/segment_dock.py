@@ -15,7 +15,16 @@ from ..core.errors import DataError, UNetError
 from ..core.settings import PredictionSettings, validate, with_values
 from .choosers import ImageChoice
 from .collector import Hold
-from .docking import EngineUse, ThemeWatch, abandon_job, connect_job, disconnect_from, own_viewer, painted_later
+from .docking import (
+    EngineUse,
+    ThemeWatch,
+    abandon_job,
+    connect_job,
+    disconnect_from,
+    open_dock,
+    own_viewer,
+    painted_later,
+)
 from .layers import current_plane
 from .models import ModelEntry, Shelf, check_channels
 from .parts import DOCK_WIDTH, scrolled, time_left
@@ -63,6 +72,7 @@ class SegmentController:
         view.browse.connect(self._browse)
         view.model_changed.connect(self._on_model)
         view.setting_changed.connect(self._on_setting)
+        view.proofread.connect(lambda: open_dock(viewer, "Proofread"))
         self.shelf.changed.connect(self._show_models)
         self.engine.state_changed.connect(view.show_engine)
         self._show_models()
@@ -220,6 +230,8 @@ class SegmentController:
         cells = f"{self._objects} cells in " if self.result is not None and self.result.what == "instances" else ""
         planes = "1 plane" if self._done_planes == 1 else f"{self._done_planes} planes"
         self.view.messages.say(f"Segmented {cells}{planes} in {event.elapsed:.1f} s.", "done")
+        if self.result is not None and self.result.restored:
+            self.view.messages.say(f"{self.result.restored} cells that you have checked before are as they were.")
 
     def _on_failed(self, message: str) -> None:
         self.view.messages.say(message, "error")

@@ -95,6 +95,7 @@ class SegmentView(QWidget):
     browse = Signal(str)
     model_changed = Signal(str)
     setting_changed = Signal(str)
+    proofread = Signal()
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -109,6 +110,7 @@ class SegmentView(QWidget):
         self.advanced = SettingsForm(start, advanced_names(PredictionSettings))
         self.run_button = button("Segment", "Segment with the chosen network. The picture stays usable meanwhile.")
         self.run_button.setMinimumHeight(30)
+        self.proofread_button = button("Proofread ...", "Check the result cell by cell, and correct it.")
         self.progress = Progress()
         self.messages = Messages()
         self._lay_out(known)
@@ -159,12 +161,14 @@ class SegmentView(QWidget):
         layout.addWidget(live)
         layout.addLayout(tuning)
         layout.addWidget(self.fold)
+        layout.addWidget(self.proofread_button)
         layout.addWidget(self.messages)
         layout.addStretch(1)
 
     def _connect(self) -> None:
         self.run_button.clicked.connect(lambda: (self.cancel if self._busy else self.segment).emit())
         self.browse_button.clicked.connect(self._ask_for_model)
+        self.proofread_button.clicked.connect(self.proofread)
         self.model.currentIndexChanged.connect(lambda _: self.model_changed.emit(self.model.currentData() or ""))
         self.threshold.valueChanged.connect(lambda _: self.setting_changed.emit("threshold"))
         self.smallest.value_changed.connect(lambda _: self.setting_changed.emit("smallest"))

@@ -1,0 +1,412 @@
+"""Proofreading as a user does it: keys and mouse in the picture, buttons in the dock."""
+
+import numpy as np
+import pytest
+from discs import discs, stack
+from napari.layers import Points
+from qtpy.QtCore import QPoint, Qt
+from qtpy.QtWidgets import QApplication
+
+from napari_unet.plugin.mark_overlay import OVERLAY_NAME
+from napari_unet.plugin.preview import camera_of
+from napari_unet.plugin.proof_session import cells_in, middles_of
+from napari_unet.plugin.proofs import proof_of, restore, teaching
+
+LONG = 60_000
+KEYS = {"Escape": Qt.Key.Key_Escape, "Enter": Qt.Key.Key_Return, ".": Qt.Key.Key_Period, ",": Qt.Key.Key_Comma}
+BUTTON = Qt.MouseButton.LeftButton
+
+
+class Hand:
+    """The mouse and the keyboard on the picture."""
+
+    def __init__(self, viewer, qtbot):
+        self.viewer, self.qtbot = viewer, qtbot
+        self.canvas = viewer.window._qt_viewer.canvas.native
+
+    def at(self, y, x):
+        """Return where a pixel of the plane is on the canvas."""
+        camera = camera_of(self.viewer)
+        size = np.array([self.canvas.height(), self.canvas.width()])
+        row, column = (np.array([y, x]) - np.array(camera.center)[-2:]) * camera.zoom + size / 2
+        return QPoint(round(column), round(row))
+
+    def move(self, y, x):
+        self.qtbot.mouseMove(self.canvas, self.at(y, x))
+        QApplication.processEvents()
+
+    def click(self, y, x):
+        self.move(y, x)
+        self.qtbot.mouseClick(self.canvas, BUTTON, pos=self.at(y, x))
+        QApplication.processEvents()
+
+    def drag(self, *corners):
+        self.move(*corners[0])
+        self.qtbot.mousePress(self.canvas, BUTTON, pos=self.at(*corners[0]))
+        for (y, x), (to_y, to_x) in zip(corners, corners[1:], strict=False):
+            for share in np.linspace(0, 1, 6)[1:]:
+                # With the button held; qtbot's own move knows no buttons.
+                self._drag_to(y + share * (to_y - y), x + share * (to_x - x))
+        self.qtbot.mouseRelease(self.canvas, BUTTON, pos=self.at(*corners[-1]))
+        QApplication.processEvents()
+
+    def _drag_to(self, y, x):
+        from qtpy.QtCore import QEvent, QPointF
+        from qtpy.QtGui import QMouseEvent
+
+        place = QPointF(self.at(y, x))
+        event = QMouseEvent(
+            QEvent.Type.MouseMove, place, QPointF(self.canvas.mapToGlobal(place.toPoint())),
+            Qt.MouseButton.NoButton, BUTTON, Qt.KeyboardModifier.NoModifier,
+        )  # fmt: skip
+        QApplication.sendEvent(self.canvas, event)
+        # napari passes over moves that come faster than it draws.
+        self.qtbot.wait(30)
+
+    def key(self, key, modifier=Qt.KeyboardModifier.NoModifier):
+        code = KEYS.get(key) or getattr(Qt.Key, f"Key_{key}")
+        self.qtbot.keyClick(self.canvas, code, modifier)
+        QApplication.processEvents()
+
+    def undo(self):
+        self.key("Z", Qt.KeyboardModifier.ControlModifier)
+
+    def redo(self):
+        self.key("Z", Qt.KeyboardModifier.ControlModifier | Qt.KeyboardModifier.ShiftModifier)
+
+
+def labelled_stack(planes=3):
+    """Return a stack and the labels of its planes."""
+    return stack(planes), np.stack([discs(seed=seed)[1] for seed in range(planes)])
+
+
+@pytest.fixture
+def proofreading(docks, qtbot):
+    """Return a function that opens a Proofread dock on a labelled stack."""
+
+    def make(image=None, labels=None):
+        viewer, dock = docks("Proofread", show=True)
+        if image is None:
+            image, labels = labelled_stack()
+        viewer.add_image(image, name="picture")
+        about = {"napari_unet": {"result": "instances"}}
+        layer = viewer.add_labels(labels.copy(), name="picture cells", metadata=about)
+        viewer.dims.set_current_step(0, 0)
+        qtbot.wait(50)
+        return viewer, dock, layer, Hand(viewer, qtbot)
+
+    return make
+
+
+def middle(labels, cell):
+    return middles_of(labels)[cell]
+
+
+def kinds(layer, plane=(0,)):
+    return {cell: kept.kind for cell, kept in proof_of(layer).proof.marked(plane).items()}
+
+
+# --- the mouse ---------------------------------------------------------------------------------------------------
+
+
+def test_the_result_is_chosen_and_a_click_means_a_cell(proofreading):
+    viewer, dock, layer, hand = proofreading()
+    assert dock.view.result.layer() is layer
+    assert viewer.layers.selection.active is layer
+    hand.click(*middle(layer.data[0], 2))
+    assert dock.controller.session.chosen() == 2
+    assert "Cell 2, not checked." in dock.view.status.text()
+    assert isinstance(viewer.layers[OVERLAY_NAME], Points)
+    assert viewer.layers.selection.active is layer
+
+
+def test_keys_work_on_the_cell_under_the_mouse(proofreading):
+    _, dock, layer, hand = proofreading()
+    first, second, third = cells_in(layer.data[0])[:3]
+    hand.move(*middle(layer.data[0], first))
+    hand.key("A")
+    hand.move(*middle(layer.data[0], second))
+    hand.key("D")
+    hand.move(*middle(layer.data[0], third))
+    hand.key(".")
+    assert kinds(layer) == {first: "accepted", second: "deleted", third: "edited"}
+    assert not (layer.data[0] == second).any()
+    assert dock.view.entries.count() == 3
+    assert "1 accepted" in dock.view.counts.text()
+
+
+def test_two_clicks_merge(proofreading, click):
+    _, dock, layer, hand = proofreading()
+    first, second = cells_in(layer.data[0])[:2]
+    places = [middle(layer.data[0], cell) for cell in (first, second)]
+    area = (layer.data[0] > 0).sum()
+    click(dock.view.buttons["merge"])
+    assert dock.view.buttons["merge"].isChecked()
+    hand.click(*places[0])
+    assert f"belongs to cell {first}" in dock.view.status.text()
+    hand.click(*places[1])
+    assert layer.data[0][tuple(int(p) for p in places[1])] == first
+    assert (layer.data[0] > 0).sum() == area
+    hand.key("Escape")
+    assert not dock.view.buttons["merge"].isChecked()
+
+
+def test_a_drawn_line_splits_and_the_picture_stays_where_it_is(proofreading):
+    viewer, _, layer, hand = proofreading()
+    y, x = middle(layer.data[0], 1)
+    before = camera_of(viewer).center
+    hand.click(y, x)
+    hand.key("L")
+    hand.drag((y - 14, x), (y, x + 2), (y + 14, x))
+    fresh = max(cells_in(layer.data[0]))
+    assert fresh == proof_of(layer).proof.highest == layer.data.max()
+    assert kinds(layer) == {1: "edited", fresh: "edited"}
+    assert layer.data[0, round(y), round(x) - 5] != layer.data[0, round(y), round(x) + 6]
+    assert camera_of(viewer).center == before
+    hand.key("L")
+    hand.drag((60, 60), (60, 80))
+    assert camera_of(viewer).center != before
+
+
+def test_points_split(proofreading):
+    _, dock, layer, hand = proofreading()
+    y, x = middle(layer.data[0], 1)
+    hand.click(y, x)
+    hand.key("P")
+    hand.click(y, x - 5)
+    hand.click(y, x + 5)
+    assert "2 points" in dock.view.status.text()
+    hand.key("Enter")
+    assert len(kinds(layer)) == 2
+    assert layer.data[0, round(y), round(x - 5)] != layer.data[0, round(y), round(x + 5)]
+
+
+def test_redrawing_is_noted_stroke_by_stroke_and_leaves_neighbours_alone(proofreading):
+    viewer, dock, layer, hand = proofreading()
+    original = layer.data.copy()
+    y, x = middle(layer.data[0], 1)
+    hand.click(y, x)
+    hand.key("R")
+    assert (str(layer.mode), layer.selected_label, layer.preserve_labels) == ("paint", 1, True)
+    others = layer.data[0] > 1
+    hand.drag((y, x), (y, x + 15))
+    assert layer.data[0, round(y), round(x) + 13]
+    assert (layer.data[0] == 1).sum() > (original[0] == 1).sum()
+    np.testing.assert_array_equal(layer.data[0][others], original[0][others])
+    painted = layer.data.copy()
+    hand.key("R")
+    assert str(layer.mode) == "erase"
+    hand.drag((y, x - 4), (y, x + 4))
+    assert not np.array_equal(layer.data, painted)
+    hand.key("Escape")
+    assert (str(layer.mode), layer.preserve_labels, dock.controller.tool) == ("pan_zoom", False, "")
+    hand.undo()
+    np.testing.assert_array_equal(layer.data, painted)
+    hand.undo()
+    np.testing.assert_array_equal(layer.data, original)
+    assert kinds(layer) == {}
+    hand.redo()
+    np.testing.assert_array_equal(layer.data, painted)
+
+
+# --- the keyboard alone ----------------------------------------------------------------------------------------
+
+
+def test_the_keyboard_alone_is_enough(proofreading):
+    _, dock, layer, hand = proofreading()
+    cells = cells_in(layer.data[0])
+    hand.key("N")
+    assert dock.controller.session.chosen() == cells[0]
+    hand.key("A")
+    hand.key("N")
+    hand.key("S")
+    assert len(cells_in(layer.data[0])) == len(cells) + 1
+    hand.key("M")
+    hand.key("Right", Qt.KeyboardModifier.ShiftModifier)
+    hand.key("M")
+    assert len(cells_in(layer.data[0])) == len(cells)
+    hand.key("N")
+    doomed = dock.controller.session.chosen()
+    hand.key("D")
+    assert doomed not in cells_in(layer.data[0])
+    while dock.controller.session.left((0,)):
+        hand.key("N")
+        hand.key("A")
+    hand.key("N")
+    assert dock.controller.session.plane() == (1,)
+    assert dock.controller.session.chosen() == cells_in(layer.data[1])[0]
+
+
+def test_shift_and_arrows_go_to_the_neighbours(proofreading):
+    labels = np.zeros((1, 90, 90), np.int32)
+    for cell, (y, x) in enumerate([(45, 45), (45, 75), (45, 15), (15, 45), (75, 45)], start=1):
+        labels[0, y - 4 : y + 4, x - 4 : x + 4] = cell
+    _, dock, _, hand = proofreading(labels.astype(np.float32), labels)
+    for key, cell in (("Right", 2), ("Left", 3), ("Up", 4), ("Down", 5)):
+        hand.key("Escape")
+        dock.controller.session.choose((0,), 1)
+        hand.key(key, Qt.KeyboardModifier.ShiftModifier)
+        assert dock.controller.session.chosen() == cell
+
+
+def test_keys_also_work_in_the_dock(proofreading, qtbot):
+    viewer, dock, layer, hand = proofreading()
+    hand.click(*middle(layer.data[0], 1))
+    QApplication.setActiveWindow(viewer.window._qt_window)
+    dock.view.entries.setFocus()
+    qtbot.keyClick(dock.view.entries, Qt.Key.Key_A)
+    assert kinds(layer) == {1: "accepted"}
+    qtbot.keyClick(dock.view.entries, Qt.Key.Key_Z, Qt.KeyboardModifier.ControlModifier)
+    assert kinds(layer) == {}
+
+
+# --- undo over planes ------------------------------------------------------------------------------------------
+
+
+def test_undo_goes_through_all_planes_and_brings_them_into_view(proofreading):
+    viewer, dock, layer, hand = proofreading()
+    original, states = layer.data.copy(), []
+    for plane in (0, 2, 1):
+        viewer.dims.set_current_step(0, plane)
+        hand.click(*middle(layer.data[plane], cells_in(layer.data[plane])[0]))
+        for key in (".", "S"):
+            states.append(layer.data.copy())
+            hand.key(key)
+    final = layer.data.copy()
+    assert all((final[plane] != original[plane]).any() for plane in range(3))
+    viewer.dims.set_current_step(0, 0)
+    for state, plane in zip(reversed(states), (1, 1, 2, 2, 0, 0), strict=True):
+        hand.undo()
+        np.testing.assert_array_equal(layer.data, state)
+        assert viewer.dims.current_step[0] == plane
+    np.testing.assert_array_equal(layer.data, original)
+    assert not dock.view.buttons["undo"].isEnabled()
+    for _ in states:
+        hand.redo()
+    np.testing.assert_array_equal(layer.data, final)
+    assert "split cell" in dock.view.buttons["undo"].toolTip()
+
+
+def test_closing_the_dock_gives_the_layer_back_and_keeps_what_was_checked(proofreading, docks):
+    viewer, dock, layer, hand = proofreading()
+    hand.click(*middle(layer.data[0], 1))
+    hand.key("A")
+    keys = len(layer.keymap)
+    viewer.window.remove_dock_widget(dock)
+    QApplication.processEvents()
+    assert keys > 10
+    assert not layer.keymap
+    assert OVERLAY_NAME not in viewer.layers
+    again = viewer.window.add_plugin_dock_widget("napari-unet", "Proofread")[1]
+    assert again.view.entries.count() == 1
+    hand.undo()
+    assert again.view.entries.count() == 0
+
+
+# --- what goes wrong -----------------------------------------------------------------------------------------------
+
+
+def test_what_is_not_possible_is_said_and_nothing_changes(proofreading):
+    viewer, dock, layer, hand = proofreading()
+    original = layer.data.copy()
+    for key, words in (("D", "No cell is meant"), ("Enter", ""), ("Escape", ""), ("M", ""), ("P", "")):
+        hand.key(key)
+        assert words in "".join(text for _, text in dock.view.messages.lines())
+    hand.undo()
+    assert "nothing to undo" in dock.view.messages.lines()[0][1]
+    hand.click(*middle(layer.data[0], 1))
+    hand.key("F")
+    assert "Cell 1 has no holes" in dock.view.messages.lines()[0][1]
+    np.testing.assert_array_equal(layer.data, original)
+    viewer.layers.remove(layer)
+    hand.key("A")
+    assert not dock.view.buttons["accept"].isEnabled()
+    dock.controller.act("accept")
+    assert "no result to correct" in dock.view.messages.lines()[0][1]
+
+
+def test_renaming_and_moving_layers_and_three_dimensions_hurt_nothing(proofreading):
+    viewer, _, layer, hand = proofreading()
+    hand.click(*middle(layer.data[0], 1))
+    layer.name = "other"
+    viewer.layers.move(1, 0)
+    hand.key("A")
+    viewer.dims.ndisplay = 3
+    hand.click(60, 60)
+    viewer.dims.ndisplay = 2
+    viewer.layers.remove(OVERLAY_NAME)
+    hand.key("N")
+    hand.key("A")
+    assert len(kinds(layer)) == 2
+    assert OVERLAY_NAME in viewer.layers
+
+
+# --- what follows from it ------------------------------------------------------------------------------------------
+
+
+def test_checked_cells_survive_a_new_segmentation_and_count_in_the_next_training(docks, disc_model, click, qtbot):
+    viewer, segment = docks("Segment", show=True)
+    image, _ = discs(seed=5)
+    picture = viewer.add_image(image, name="picture")
+    segment.controller.shelf.set_just_trained(disc_model)
+    click(segment.view.run_button)
+    qtbot.waitUntil(lambda: segment.controller.job is None, timeout=LONG)
+    click(segment.view.proofread_button)
+    layer, hand = viewer.layers["picture cells"], Hand(viewer, qtbot)
+    qtbot.wait(50)
+    accepted, grown, deleted = cells_in(layer.data)[:3]
+    for cell, key in ((accepted, "A"), (grown, "."), (deleted, "D")):
+        viewer.layers.selection.active = layer
+        hand.click(*middle(layer.data, cell))
+        hand.key(key)
+    kept = layer.data.copy()
+    assert segment.controller.result.edited
+
+    segment.view.threshold.setValue(0.7)
+    click(segment.view.run_button)
+    qtbot.waitUntil(lambda: segment.controller.job is None, timeout=LONG)
+    again = viewer.layers[-1] if viewer.layers[-1].name != OVERLAY_NAME else viewer.layers[-2]
+    assert again is not layer
+    for cell in (accepted, grown):
+        np.testing.assert_array_equal(again.data == cell, kept == cell)
+    assert not again.data[tuple(int(p) for p in middle(restored_of(layer), deleted))]
+    assert kinds(again, ()) == {accepted: "accepted", grown: "edited", deleted: "deleted"}
+    assert any("3 cells that you have checked" in text for _, text in segment.view.messages.lines())
+    assert {item.kind for item in teaching(picture)[()]} == {"accepted", "edited", "deleted"}
+
+
+def restored_of(layer):
+    """Return the labels before anything was corrected."""
+    proof, data = proof_of(layer).proof, layer.data
+    while proof.undo() is not None:
+        pass
+    out = data.copy()
+    while proof.redo() is not None:
+        pass
+    return out
+
+
+def test_cells_of_another_picture_of_that_size_are_not_put_back(docks):
+    viewer, _ = docks("Proofread")
+    one, other = (viewer.add_image(discs(seed=seed)[0]) for seed in (1, 2))
+    layer = viewer.add_labels(discs(seed=1)[1])
+    viewer.layers.move(2, 1)
+    _.view.result.choose(layer)
+    proof_of(layer).proof.accept((), 1)
+    assert proof_of(layer).picture() is one
+    fresh = viewer.add_labels(np.zeros((128, 128), np.int32))
+    empty = np.zeros((128, 128), np.int32)
+    assert not restore(fresh, other, (), empty)[0].any()
+    labels, count = restore(fresh, one, (), empty)
+    assert count == 1
+    np.testing.assert_array_equal(labels == 1, discs(seed=1)[1] == 1)
+
+
+def test_the_dock_fits_on_a_small_screen_in_both_themes(proofreading, qtbot):
+    viewer, dock, _, _ = proofreading()
+    viewer.window._qt_window.resize(1280, 800)
+    for theme in ("light", "dark"):
+        viewer.theme = theme
+        qtbot.wait(50)
+        assert dock.view.minimumSizeHint().width() <= 330
+        assert dock.view.sizeHint().height() <= 725
