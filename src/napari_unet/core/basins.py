@@ -3,9 +3,13 @@
 A watershed without an order of flooding. Each pixel of the mask points to the highest of its four
 neighbours and itself, of equals to the first in the plane; where the arrows end are the summits, and
 the pixels that lead to one are its basin. The highest pass between two basins is their saddle. From
-the highest saddle down, two basins become one where the lower summit rises less than a given height
-above it. All of that is either local or the same in any order, so a plane that is cut into blocks
-gives exactly the labels that it gives whole.
+the highest saddle down, of equals in the order of the plane, two basins become one where the lower
+summit rises less than a given height above it.
+
+A plane that is cut into blocks gives exactly the labels that it gives whole. A block does not know all
+of the basins that reach its border, but of every other one that is the lower of two it knows the fate,
+since what lies beyond can only make the higher one higher still. What it cannot know is left to the
+:class:`Graph` of the plane, which therefore holds little more than one node for each cell.
 
 References
 ----------
@@ -20,10 +24,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage, sparse
-from scipy.sparse import csgraph
+from scipy import ndimage
 
-from .blocks import Block, Border, Nodes, Places, Seams, border_of, representatives
+from .blocks import DOWN, RIGHT, Block, Border, Nodes, Places, Seams, border_of, representatives, step_places
 
 Landscape = NDArray[np.float32]
 """Heights of a block and one pixel around it; negative outside of the mask."""
@@ -31,21 +34,25 @@ Landscape = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Edges:
-    """Which nodes meet, and the highest place where they do."""
+    """Which nodes meet, the highest place where they do, and which step between pixels that is."""
 
     one: Nodes
     other: Nodes
     saddle: NDArray[np.float32]
+    step: Places
 
     def where(self, chosen: NDArray[Any]) -> Edges:
         """Return some of the edges."""
-        return Edges(self.one[chosen], self.other[chosen], self.saddle[chosen])
+        return Edges(self.one[chosen], self.other[chosen], self.saddle[chosen], self.step[chosen])
 
     def between(self, numbers: Nodes) -> Edges:
         """Return the edges for renumbered nodes, without those from a node to itself."""
-        one, other = numbers[self.one], numbers[self.other]
-        apart = one != other
-        return Edges(one[apart], other[apart], self.saddle[apart])
+        renumbered = Edges(numbers[self.one], numbers[self.other], self.saddle, self.step)
+        return renumbered.where(renumbered.one != renumbered.other)
+
+    def in_order(self) -> Edges:
+        """Return the edges from the highest saddle down; no two are equal, so there is one order."""
+        return self.where(np.lexsort((self.step, -self.saddle)))
 
 
 @dataclass(frozen=True)
@@ -59,7 +66,8 @@ class Summits:
     heights : NDArray of float32
         How high that is.
     leaves : NDArray of bool
-        Whether the arrows leave the block there, so that place and height are those of the next pixel.
+        Whether the arrows leave the block there, so that place and height are those of the next pixel; the
+        summit is higher still.
     """
 
     places: Places
@@ -74,7 +82,7 @@ class Summits:
         """Return which edges can matter; summits only rise by joining, so the others never will."""
         lower = np.minimum(self.heights[edges.one], self.heights[edges.other]).astype(np.float64)
         rise = lower - edges.saddle
-        return (rise < height) | (rise <= 0) | self.leaves[edges.one] | self.leaves[edges.other]
+        return (rise < height) | (rise <= 0)
 
 
 @dataclass(frozen=True)
@@ -112,18 +120,17 @@ def components(landscape: Landscape, block: Block) -> Pieces:
 
 
 def basins(landscape: Landscape, block: Block, height: float) -> Pieces:
-    """Return the basins of a block; those that no neighbouring block can touch are joined already."""
+    """Return the basins of a block; joined already where nothing beyond the block can change that."""
     labels, summits = _climb(landscape, block)
-    edges = _edges(labels, landscape[1:-1, 1:-1], summits, height)
+    edges = _edges(labels, landscape[1:-1, 1:-1], summits, height, block)
     border = border_of(block, labels, landscape)
     is_open = summits.leaves.copy()
     is_open[border.nodes] = True
-    parents, left = _close(summits, edges, is_open, height)
+    parents, left = join(summits, edges, height, is_open)
     kept = parents == np.arange(len(parents))
     numbers = (np.cumsum(kept) - 1)[parents]
     relabelled = np.concatenate([[0], numbers + 1]).astype(np.int32)[labels]
-    border = Border(border.places, numbers[border.nodes], numbers[border.pairs], border.beyond, border.values)
-    return Pieces(relabelled, summits.where(kept), left.between(numbers), border)
+    return Pieces(relabelled, summits.where(kept), left.between(numbers), border.renumbered(numbers))
 
 
 def _climb(landscape: Landscape, block: Block) -> tuple[NDArray[np.int32], Summits]:
@@ -161,85 +168,88 @@ def _highest(heights: NDArray[np.float32], own: NDArray[np.intp], stride: int) -
     return target
 
 
-def _edges(labels: NDArray[np.int32], heights: NDArray[np.float32], summits: Summits, height: float) -> Edges:
+def _edges(
+    labels: NDArray[np.int32], heights: NDArray[np.float32], summits: Summits, height: float, block: Block
+) -> Edges:
     """Return the highest pass between each two touching basins that may become one."""
     found = []
-    for here, there in (
-        ((slice(None, -1), slice(None)), (slice(1, None), slice(None))),
-        ((slice(None), slice(None, -1)), (slice(None), slice(1, None))),
+    for way, here, there in (
+        (DOWN, (slice(None, -1), slice(None)), (slice(1, None), slice(None))),
+        (RIGHT, (slice(None), slice(None, -1)), (slice(None), slice(1, None))),
     ):
-        border = (labels[here] != labels[there]) & (labels[here] > 0) & (labels[there] > 0)
-        one, other = labels[here][border].astype(np.int64) - 1, labels[there][border].astype(np.int64) - 1
-        edges = Edges(one, other, np.minimum(heights[here][border], heights[there][border]))
+        rows, columns = np.nonzero((labels[here] != labels[there]) & (labels[here] > 0) & (labels[there] > 0))
+        one, other = (labels[s][rows, columns].astype(np.int64) - 1 for s in (here, there))
+        saddle = np.minimum(heights[here][rows, columns], heights[there][rows, columns])
+        edges = Edges(one, other, saddle, step_places(block.places(rows, columns), way))
         found.append(edges.where(summits.may_join(edges, height)))
     return _strongest(_merged(found), len(summits.places))
 
 
 def _merged(many: list[Edges]) -> Edges:
     """Return all edges in one."""
-    columns = ([getattr(e, name) for e in many] for name in ("one", "other", "saddle"))
+    columns = ([getattr(e, name) for e in many] for name in ("one", "other", "saddle", "step"))
     return Edges(*(np.concatenate(c) for c in columns)) if many else _no_edges()
 
 
 def _no_edges() -> Edges:
-    return Edges(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.float32))
+    return Edges(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.float32), np.zeros(0, np.int64))
 
 
 def _strongest(edges: Edges, count: int) -> Edges:
-    """Return one edge for each two nodes, the highest."""
-    low, high = np.minimum(edges.one, edges.other), np.maximum(edges.one, edges.other)
-    order = np.lexsort((-edges.saddle, low * count + high))
-    key = (low * count + high)[order]
-    first = np.ones(len(key), np.bool_)
-    first[1:] = key[1:] != key[:-1]
-    return Edges(low, high, edges.saddle).where(order[first])
+    """Return one edge for each two nodes: of those between two, only the first in order can join them."""
+    pair = np.minimum(edges.one, edges.other) * count + np.maximum(edges.one, edges.other)
+    order = np.lexsort((edges.step, -edges.saddle, pair))
+    first = np.ones(len(order), np.bool_)
+    first[1:] = pair[order][1:] != pair[order][:-1]
+    return edges.where(order[first])
 
 
-def _close(summits: Summits, edges: Edges, is_open: NDArray[np.bool_], height: float) -> tuple[Nodes, Edges]:
-    """Join all groups that no open node is part of; return representatives, and the edges that are left."""
-    count = len(is_open)
-    if count == 0:
-        return np.zeros(0, np.int64), edges
-    links = sparse.coo_matrix((np.ones(len(edges.one), np.bool_), (edges.one, edges.other)), (count, count))
-    groups, group = csgraph.connected_components(links, directed=False)
-    closed = np.ones(groups, np.bool_)
-    closed[group[is_open]] = False
-    done = closed[group[edges.one]]
-    return join(summits, edges.where(done), height), edges.where(~done)
-
-
-def join(summits: Summits, edges: Edges, height: float) -> Nodes:
-    """Return each basin's representative: the highest summit that it is joined to.
+def join(
+    summits: Summits, edges: Edges, height: float, is_open: NDArray[np.bool_] | None = None
+) -> tuple[Nodes, Edges]:
+    """Join basins across shallow saddles.
 
     Parameters
     ----------
     summits : Summits
         The basins.
     edges : Edges
-        Which of them meet; only the highest of several edges between two counts.
+        Where they meet; only the first of several edges between two counts.
     height : float
         Two become one where the lower summit rises less above the saddle. Summits that do not rise at
         all always do: those are parts of one plateau.
+    is_open : NDArray of bool, optional
+        Basins that are larger than is known, so that they may meet others sooner and have a higher summit.
+
+    Returns
+    -------
+    parents : NDArray of int64
+        Each basin's representative: the highest summit that it is joined to.
+    left : Edges
+        Those of which it cannot be told, between representatives.
     """
     order = np.lexsort((-summits.places, summits.heights))
     rank_of = np.empty(len(order), np.int64)
     rank_of[order] = np.arange(len(order))
-    one, other = rank_of[edges.one], rank_of[edges.other]
-    low, high = (summits.places[order][np.sort([one, other], axis=0)[i]] for i in (0, 1))
-    # From the highest saddle down, so that each basin meets its highest neighbour first.
-    sequence = np.lexsort((high, low, -edges.saddle))
-    parents = _join_in_order(
-        summits.heights[order].tolist(), one[sequence].tolist(), other[sequence].tolist(),
-        edges.saddle[sequence].tolist(), height,
+    edges = edges.in_order()
+    open_ranks = np.zeros(len(order), np.bool_) if is_open is None else is_open[order]
+    parents, left = _join_in_order(
+        summits.heights[order].tolist(), open_ranks.tolist(), rank_of[edges.one].tolist(),
+        rank_of[edges.other].tolist(), edges.saddle.tolist(), height,
     )  # fmt: skip
-    return order[representatives(parents)[rank_of]].astype(np.int64)
+    found = order[representatives(parents)[rank_of]].astype(np.int64)
+    return found, edges.where(left).between(found)
 
 
 def _join_in_order(
-    heights: list[float], ones: list[int], others: list[int], saddles: list[float], height: float
-) -> Nodes:
-    """Return each basin's parent; the basins come in order of height, the edges in the order to look at them."""
+    heights: list[float], is_open: list[bool], ones: list[int], others: list[int], saddles: list[float], height: float
+) -> tuple[Nodes, Nodes]:
+    """Return each basin's parent, and the edges that are left.
+
+    The basins come in order of height, the edges in the order to look at them. ``is_open`` is changed.
+    """
     parents = list(range(len(heights)))
+    left = []
 
     def root(basin: int) -> int:
         while parents[basin] != basin:
@@ -247,14 +257,22 @@ def _join_in_order(
             basin = parents[basin]
         return basin
 
-    for one, other, saddle in zip(ones, others, saddles, strict=True):
+    for number, (one, other, saddle) in enumerate(zip(ones, others, saddles, strict=True)):
         low, high = root(one), root(other)
+        if low == high:
+            continue
         if low > high:
             low, high = high, low
         rise = heights[low] - saddle
-        if low != high and (rise < height or rise <= 0):
+        if rise >= height and rise > 0:
+            continue
+        if is_open[low]:
+            # It may be the higher one in truth, and then this decides about the other.
+            is_open[high] = True
+            left.append(number)
+        else:
             parents[low] = high
-    return np.array(parents, np.int64)
+    return np.array(parents, np.int64), np.array(left, np.int64)
 
 
 class Graph:
@@ -278,7 +296,7 @@ class Graph:
         offset = self.count
         self._summits.append(pieces.summits)
         edges = pieces.edges
-        self._edges.append(Edges(edges.one + offset, edges.other + offset, edges.saddle))
+        self._edges.append(Edges(edges.one + offset, edges.other + offset, edges.saddle, edges.step))
         self._seams.add(pieces.border.shifted(offset))
         self.count += len(pieces.summits.places)
         return offset
@@ -295,9 +313,10 @@ class Graph:
         parents = np.arange(self.count)
         parents[summits.leaves] = self._seams.nodes_at(summits.places[summits.leaves])
         basin = representatives(parents)
-        edges = _merged([*self._edges, Edges(*self._seams.pairs())]).between(basin)
+        steps, values = self._seams.steps()
+        edges = _merged([*self._edges, Edges(*self._seams.pairs(), values, steps)]).between(basin)
         edges = edges.where(summits.may_join(edges, self.height))
-        region = join(summits, edges, self.height)[basin]
+        region = join(summits, edges, self.height)[0][basin]
         roots = np.unique(region)
         numbers = np.zeros(self.count, np.int64)
         numbers[roots[np.argsort(summits.places[roots])]] = np.arange(1, len(roots) + 1)

@@ -12,7 +12,7 @@ A plane may be too large to hold, so it is worked on block by block. Whatever is
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -95,6 +95,8 @@ class Border:
         Nodes beside the right or lower neighbour.
     beyond : NDArray of int64
         For each of ``pairs`` the pixel on the other side of the seam.
+    steps : NDArray of int64
+        For each of ``pairs`` the step across, see :func:`step_places`.
     values : NDArray of float32
         For each of ``pairs`` the lower of the two pixels' values.
     """
@@ -103,11 +105,24 @@ class Border:
     nodes: Nodes
     pairs: Nodes
     beyond: Places
+    steps: Places
     values: NDArray[np.float32]
 
     def shifted(self, offset: int) -> Border:
         """Return the same border for nodes that are numbered from ``offset``."""
-        return Border(self.places, self.nodes + offset, self.pairs + offset, self.beyond, self.values)
+        return replace(self, nodes=self.nodes + offset, pairs=self.pairs + offset)
+
+    def renumbered(self, numbers: Nodes) -> Border:
+        """Return the same border for other numbers of the nodes."""
+        return replace(self, nodes=numbers[self.nodes], pairs=numbers[self.pairs])
+
+
+DOWN, RIGHT = 0, 1
+
+
+def step_places(places: Places, direction: int) -> Places:
+    """Return what tells the steps from some pixels to the next one down or right from all other steps."""
+    return 2 * places + direction
 
 
 def border_of(block: Block, labels: NDArray[np.int32], frame: NDArray[Any]) -> Border:
@@ -129,15 +144,22 @@ def border_of(block: Block, labels: NDArray[np.int32], frame: NDArray[Any]) -> B
              (block.x0 > 0, rows, np.zeros_like(rows)), (block.x1 < block.width, rows, right)]  # fmt: skip
     own = [(block.places(ys, xs), labels[ys, xs]) for there, ys, xs in seams if there]
     across = [
-        (block.places(ys + dy, xs + dx), labels[ys, xs], frame[ys + 1, xs + 1], frame[ys + 1 + dy, xs + 1 + dx])
-        for (there, ys, xs), (dy, dx) in ((seams[1], (1, 0)), (seams[3], (0, 1)))
+        (
+            block.places(ys + (way == DOWN), xs + (way == RIGHT)),
+            labels[ys, xs],
+            step_places(block.places(ys, xs), way),
+            np.minimum(frame[ys + 1, xs + 1], frame[ys + 1 + (way == DOWN), xs + 1 + (way == RIGHT)]),
+        )
+        for (there, ys, xs), way in ((seams[1], DOWN), (seams[3], RIGHT))
         if there
     ]
     places, nodes = _joined([o[0] for o in own]), _joined([o[1] for o in own])
-    beyond, pairs = _joined([a[0] for a in across]), _joined([a[1] for a in across])
-    values = np.concatenate([np.zeros(0, np.float32), *[np.minimum(a[2], a[3]) for a in across]])
+    beyond, pairs, steps = (_joined([a[n] for a in across]) for n in range(3))
+    values = np.concatenate([np.zeros(0, np.float32), *[a[3] for a in across]])
     inside, met = nodes > 0, (pairs > 0) & (values >= 0)
-    return Border(places[inside], nodes[inside] - 1, pairs[met] - 1, beyond[met], values[met].astype(np.float32))
+    return Border(
+        places[inside], nodes[inside] - 1, pairs[met] - 1, beyond[met], steps[met], values[met].astype(np.float32)
+    )
 
 
 def _joined(parts: list[NDArray[Any]]) -> NDArray[np.int64]:
@@ -155,11 +177,14 @@ class Seams:
         """Add a block's border; its nodes are numbered over all blocks."""
         self._borders.append(border)
 
-    def pairs(self) -> tuple[Nodes, Nodes, NDArray[np.float32]]:
-        """Return the nodes that meet at seams, and the value of each meeting."""
-        one = _joined([b.pairs for b in self._borders])
-        other = self.nodes_at(_joined([b.beyond for b in self._borders]))
-        return one, other, np.concatenate([np.zeros(0, np.float32), *[b.values for b in self._borders]])
+    def pairs(self) -> tuple[Nodes, Nodes]:
+        """Return the nodes that meet at seams."""
+        return _joined([b.pairs for b in self._borders]), self.nodes_at(_joined([b.beyond for b in self._borders]))
+
+    def steps(self) -> tuple[Places, NDArray[np.float32]]:
+        """Return of each meeting the step across the seam, and the value there."""
+        values = np.concatenate([np.zeros(0, np.float32), *[b.values for b in self._borders]])
+        return _joined([b.steps for b in self._borders]), values
 
     def nodes_at(self, places: Places) -> Nodes:
         """Return the nodes at pixels beside a seam."""
@@ -186,4 +211,4 @@ def representatives(parents: NDArray[Any]) -> NDArray[Any]:
         parents = further
 
 
-__all__ = ["Block", "Border", "Seams", "blocks", "border_of", "representatives"]
+__all__ = ["DOWN", "RIGHT", "Block", "Border", "Seams", "blocks", "border_of", "representatives", "step_places"]

@@ -141,7 +141,7 @@ class Tidy:
         """Return the region that fills each piece of background, 0 for none, and add its size to that."""
         if not self._pieces:
             return np.zeros(0, np.int64)
-        one, other, _ = self._seams.pairs()
+        one, other = self._seams.pairs()
         links = coo_matrix((np.ones(len(one), np.bool_), (one, other)), (self._pieces, self._pieces))
         groups, group = csgraph.connected_components(links, directed=False)
         size, highest = np.zeros(groups, np.int64), np.zeros(groups, np.int64)
