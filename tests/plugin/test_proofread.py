@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from discs import discs, stack
+from discs import discs, errors, make_small, stack
 from napari.layers import Points
 from qtpy.QtCore import QPoint, Qt
 from qtpy.QtWidgets import QApplication
@@ -11,6 +11,7 @@ from napari_unet.plugin.mark_overlay import OVERLAY_NAME
 from napari_unet.plugin.preview import camera_of
 from napari_unet.plugin.proof_session import cells_in, middles_of
 from napari_unet.plugin.proofs import proof_of, restore, teaching
+from napari_unet.runs import list_runs, load_run
 
 LONG = 60_000
 KEYS = {"Escape": Qt.Key.Key_Escape, "Enter": Qt.Key.Key_Return, ".": Qt.Key.Key_Period, ",": Qt.Key.Key_Comma}
@@ -410,3 +411,62 @@ def test_the_dock_fits_on_a_small_screen_in_both_themes(proofreading, qtbot):
         qtbot.wait(50)
         assert dock.view.minimumSizeHint().width() <= 330
         assert dock.view.sizeHint().height() <= 725
+
+
+def trained_on(train, qtbot):
+    """Return what a training was given, once it has ended."""
+    qtbot.waitUntil(lambda: train.controller.job is None and not train.view.busy, timeout=LONG)
+    assert not errors(train.view)
+    return load_run(list_runs()[0]).images
+
+
+def test_checked_cells_alone_are_enough_to_train_on(docks, click, qtbot):
+    viewer, train = docks("Annotate and train")
+    image, labels = labelled_stack()
+    viewer.add_image(image, name="picture")
+    layer = viewer.add_labels(labels, name="cells", metadata={"napari_unet": {"result": "instances"}})
+    assert train.view.annotation.layer() is None
+    dock = viewer.window.add_plugin_dock_widget("napari-unet", "Proofread")[1]
+    accepted = cells_in(labels[1])[:3]
+    for cell in accepted:
+        dock.controller.session.choose((1,), cell)
+        click(dock.view.buttons["accept"])
+    dock.controller.session.choose((1,), cells_in(labels[1])[3])
+    click(dock.view.buttons["delete"])
+    make_small(train.view, seconds=2.0)
+    click(train.view.train_button)
+    (only,) = trained_on(train, qtbot)
+    assert len(only.emphasis) == 4
+    assert len(np.setdiff1d(only.labels, [0, 1])) == 3
+    for cell in accepted:
+        assert len(np.unique(only.labels[labels[1] == cell])) == 1
+    assert (only.labels[tuple(int(p) for p in only.emphasis[3])]) == 1
+
+    dock.view.teach_box.setChecked(False)
+    assert not teaching(viewer.layers["picture"])
+    click(train.view.train_button)
+    assert "There is no annotation" in errors(train.view)[0]
+    assert layer in viewer.layers
+
+
+def test_checked_cells_are_learnt_beside_the_paint_and_only_once(docks, click, qtbot):
+    viewer, train = docks("Annotate and train")
+    image, labels = labelled_stack(2)
+    viewer.add_image(image, name="picture")
+    layer = viewer.add_labels(labels, name="cells", metadata={"napari_unet": {"result": "instances"}})
+    dock = viewer.window.add_plugin_dock_widget("napari-unet", "Proofread")[1]
+    for _ in range(2):
+        click(train.view.new_button)
+        painted = viewer.layers.selection.active
+        painted.data[0, 100:, :] = 1
+    painted.data[0][labels[0] == 1] = 2
+    for cell in (1, 2):
+        dock.controller.session.choose((0,), cell)
+        click(dock.view.buttons["accept"])
+    assert kinds(layer) == {1: "accepted", 2: "accepted"}
+    make_small(train.view, seconds=2.0)
+    click(train.view.train_button)
+    first, second = trained_on(train, qtbot)
+    assert [len(item.emphasis) for item in (first, second)] == [2, 0]
+    assert len(np.setdiff1d(first.labels, [0, 1])) == 2
+    assert set(np.setdiff1d(second.labels, [0, 1])) == {2}

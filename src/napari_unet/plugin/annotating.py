@@ -15,12 +15,14 @@ from .background import Background
 from .choosers import ImageChoice, is_painting, labels_of
 from .layers import current_plane, data_shape, label_shape
 from .preview import prepare_preview
+from .proofs import teaching
 from .regions import REGION_KEY, draw_regions, is_regions, read_regions, regions_of
 from .sources import (
     EarlierRun,
     Painting,
     Source,
     Tally,
+    checked_source,
     earlier_images,
     looks_complete,
     painting_of,
@@ -113,6 +115,12 @@ class Annotating(QObject):
             raise DataError("There is no annotation; click New annotation and paint a few cells, and some background.")
         return layer
 
+    def check(self) -> None:
+        """Raise a :class:`DataError` when nothing is there to learn from: neither paint nor checked cells."""
+        image = self.choice.image()
+        if image is None or not teaching(image):
+            self.layer()
+
     def new_annotation(self) -> None:
         """Add a layer to paint on."""
         image = self.choice.image()
@@ -201,7 +209,14 @@ class Annotating(QObject):
 
     def sources(self, grey: bool) -> list[Source]:
         """Return what to read of the annotations that are switched on; see :func:`source_of` for errors."""
-        return [source_of(self.viewer, painting, grey) for painting in self.paintings() if painting.on]
+        paintings = [painting for painting in self.paintings() if painting.on]
+        found = [source_of(self.viewer, painting, grey) for painting in paintings]
+        image = self.choice.image()
+        if image is not None and not any(image in painting.pictures() for painting in paintings):
+            planes = self.choice.planes()
+            alone = checked_source(image, planes.as_grey() if grey and planes.rgb else planes, self.choice.axes())
+            found += [alone] if alone is not None else []
+        return found
 
     def runs(self) -> list[Path]:
         """Return the earlier runs that are switched on."""

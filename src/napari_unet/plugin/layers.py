@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from ..core.annotation import AnnotatedImage, Box
 from ..core.arrays import ArrayLike, Planes, WritableArray
 from ..core.errors import DataError
+from ..core.proof import Kept, as_annotation
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -272,8 +273,10 @@ def painted(
     axes: str,
     name: str,
     regions: Mapping[tuple[int, ...], tuple[Box, ...]] | None = None,
+    checked: Mapping[tuple[int, ...], Sequence[Kept]] | None = None,
+    background: int = 0,
 ) -> Iterator[AnnotatedImage]:
-    """Yield every plane with paint or a complete region; planes are read one at a time, images only where annotated.
+    """Yield every plane with paint, a complete region or checked cells; images are read only where there is any.
 
     Parameters
     ----------
@@ -287,11 +290,17 @@ def painted(
         For messages and the ledger; the plane's index is added.
     regions : mapping of tuple to tuple of Box, optional
         Complete regions by plane.
+    checked : mapping of tuple to sequence of Kept, optional
+        Cells by plane that were checked in a segmentation; they are learnt as if they were painted.
+    background : int
+        The label that means background; 0 when there is none.
     """
     for plane in planes.indices():
         drawn = np.asarray(labels[label_index(axes, plane)])
         boxes = (regions or {}).get(plane, ())
-        if drawn.any() or boxes:
+        kept = (checked or {}).get(plane, ())
+        if drawn.any() or boxes or kept:
             image = planes.read(plane, slice(None), slice(None))
             where = f" {', '.join(f'{a} {i}' for a, i in zip(planes.plane_axes, plane, strict=True))}" if plane else ""
-            yield AnnotatedImage(image, _upright(drawn, axes).astype(np.int32), boxes, f"{name}{where}")
+            paint, places = as_annotation(_upright(drawn, axes), kept, background)
+            yield AnnotatedImage(image, paint, boxes, f"{name}{where}", places)

@@ -64,6 +64,7 @@ class ProofSession:
         self.current: tuple[Index, int] | None = None
         self.pointer: Point | None = None
         self._before: tuple[Index, NDArray[Any]] | None = None
+        self._cells: tuple[Index, frozenset[int]] | None = None
         self.remember()
 
     def _find_picture(self, layer: Labels) -> None:
@@ -139,7 +140,7 @@ class ProofSession:
         """Return the cell that was chosen last, if it is in the plane on screen; else 0."""
         if self.current is None or self.current[0] != self.plane():
             return 0
-        return self.current[1] if (self.values() == self.current[1]).any() else 0
+        return self.current[1] if self.current[1] in self.cells(self.plane()) else 0
 
     # --- corrections ----------------------------------------------------------------------------
 
@@ -167,7 +168,18 @@ class ProofSession:
 
     def remember(self) -> None:
         """Keep the labels on screen, to compare with after a stroke of the brush."""
+        self.count_anew()
         self._before = (self.plane(), self.values().copy()) if self.is_open() else None
+
+    def count_anew(self) -> None:
+        """Forget which cells there were, because labels may have changed."""
+        self._cells = None
+
+    def cells(self, plane: Index) -> frozenset[int]:
+        """Return the cells of a plane; counted once as long as it stays on screen unchanged."""
+        if self._cells is None or self._cells[0] != plane:
+            self._cells = (plane, frozenset(cells_in(self.known.read(plane))))
+        return self._cells[1]
 
     def note_stroke(self) -> bool:
         """Note what the brush has changed since :meth:`remember`; return whether it could be told."""
@@ -196,7 +208,7 @@ class ProofSession:
     def left(self, plane: Index) -> list[int]:
         """Return the cells of a plane that were not checked yet."""
         checked = self.proof.marked(plane)
-        return [cell for cell in cells_in(self.known.read(plane)) if cell not in checked]
+        return sorted(self.cells(plane).difference(checked))
 
     def walk(self, step: int) -> None:
         """Go to the next (1) or previous (-1) cell that was not checked.

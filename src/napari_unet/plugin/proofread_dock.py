@@ -334,6 +334,8 @@ class ProofreadController:
 
     def on_data(self) -> None:
         """Count cells anew, soon."""
+        if self.is_open():
+            self._open().count_anew()
         self._later.start()
 
     def on_mode(self) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,8 +15,10 @@ from .. import runs
 from ..core.annotation import AnnotatedImage, Box
 from ..core.arrays import ArrayLike, Planes
 from ..core.errors import DataError, UNetError
-from .annotate import background_label
-from .layers import OURS, check_labels_fit, full_data, label_index, note, painted, planes_of
+from ..core.proof import Kept
+from .annotate import BACKGROUND, background_label
+from .layers import OURS, check_labels_fit, full_data, label_index, label_shape, note, painted, planes_of
+from .proofs import teaching
 from .regions import read_regions, regions_of
 
 if TYPE_CHECKING:
@@ -105,6 +107,8 @@ class Source:
         Complete regions by plane.
     complete : bool
         Whether the planes with paint are complete.
+    checked : dict
+        Cells by plane that were checked in a segmentation of the picture, and are learnt too.
     """
 
     name: str
@@ -114,21 +118,26 @@ class Source:
     background: int = 0
     boxes: dict[tuple[int, ...], tuple[Box, ...]] = field(default_factory=dict)
     complete: bool = False
+    checked: Mapping[tuple[int, ...], Sequence[Kept]] = field(default_factory=dict)
 
     def tally(self) -> Tally:
         """Return how much is painted, without reading the picture."""
         planes = cells = 0
         for plane in self.planes.indices():
             drawn = np.asarray(self.labels[label_index(self.axes, plane)])
-            if drawn.any() or plane in self.boxes:
+            if drawn.any() or plane in self.boxes or plane in self.checked:
                 planes += 1
-                cells += len(np.setdiff1d(drawn, [0, self.background]))
+                cells += len(np.setdiff1d(drawn, [0, self.background])) + len(self.checked.get(plane, ()))
         return Tally(planes, cells, 0 if self.complete else sum(map(len, self.boxes.values())))
 
     def read(self) -> list[AnnotatedImage]:
         """Return every annotated plane."""
-        found = list(painted(self.planes, self.labels, self.axes, self.name, self.boxes))
+        checked = self.checked if not self.complete else {p: c for p, c in self.checked.items() if self._is_painted(p)}
+        found = list(painted(self.planes, self.labels, self.axes, self.name, self.boxes, checked, self.background))
         return [replace(image, regions=(_whole(image),)) for image in found] if self.complete else found
+
+    def _is_painted(self, plane: tuple[int, ...]) -> bool:
+        return bool(np.asarray(self.labels[label_index(self.axes, plane)]).any())
 
 
 def _whole(image: AnnotatedImage) -> Box:
@@ -185,8 +194,27 @@ def source_of(viewer: ViewerModel, painting: Painting, grey: bool) -> Source:
     regions = read_regions(regions_of(viewer, labels), labels, painting.axes)
     return Source(
         labels.name, planes.as_grey() if grey and planes.rgb else planes, full_data(labels), painting.axes,
-        background_label(labels), regions.boxes, painting.complete,
+        background_label(labels), regions.boxes, painting.complete, teaching(pictures[0]),
     )  # fmt: skip
+
+
+def checked_source(image: Image, planes: Planes, axes: str) -> Source | None:
+    """Return what to read of a picture whose cells were checked but not painted; None when none were."""
+    checked = teaching(image)
+    if not checked:
+        return None
+    nothing = np.broadcast_to(np.zeros((), np.int32), label_shape(image, axes))
+    return Source(f"{image.name} (checked cells)", planes, nothing, axes, BACKGROUND, checked=checked)
+
+
+def each_once(sources: Sequence[Source]) -> list[Source]:
+    """Return the sources such that no checked cell is in two of them, as several layers may be painted on a picture."""
+    found, seen = [], set[int]()
+    for source in sources:
+        fresh = {p: [cell for cell in cells if id(cell) not in seen] for p, cells in source.checked.items()}
+        seen.update(id(cell) for cells in fresh.values() for cell in cells)
+        found.append(replace(source, checked={p: cells for p, cells in fresh.items() if cells}))
+    return found
 
 
 def looks_complete(labels: Labels, plane: tuple[int, ...], axes: str) -> bool:
@@ -267,7 +295,10 @@ def gather(sources: Sequence[Source], earlier: Sequence[Path], mode: str, backgr
     StoreError
         When a run cannot be read.
     """
-    parts = [(source.read(), source.background, source.complete) for source in sources]
+    if mode == "classes":
+        # Checked cells are told apart, but not said to be of any kind.
+        sources = [replace(source, checked={}) for source in sources]
+    parts = [(source.read(), source.background, source.complete) for source in each_once(sources)]
     parts += [earlier_images(folder) for folder in earlier]
     labels = {label for images, label, _ in parts if images}
     chosen = background if background is not None else max(labels, default=0)

@@ -146,7 +146,7 @@ class TrainController:
         self.view.messages.clear_messages()
         start = str(resume / "model") if resume else self.view.start.currentData()
         try:
-            self.annotating.layer()
+            self.annotating.check()
             image, axes, planes = self._choice.chosen(), self._choice.axes(), self._planes(start)
             settings = with_values(self.view.simple.settings(), self.view.advanced.values())
             network = self.view.network.settings()
@@ -180,8 +180,8 @@ class TrainController:
 
     def _reader(self, mode: str, background: int | None = None) -> Callable[[], Gathered]:
         """Return what reads everything that takes part, for another thread; raise when it does not fit together."""
-        labels = self.annotating.layer()
-        if painting_of(labels) is None:
+        labels = self.view.annotation.layer()
+        if labels is not None and painting_of(labels) is None:
             check_labels_fit(self._choice.chosen(), self._choice.axes(), labels)
         sources, earlier = self.annotating.sources(self._grey), self.annotating.runs()
         if self.annotating.ignored_shapes():
