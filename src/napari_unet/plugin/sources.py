@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Image, Labels
 
-_DENSE_CELLS, _DENSE_SHARE = 20, 0.1
+_DENSE_CELLS, _DENSE_SHARE = 8, 0.1
 """From so many cells, or so much of a plane, labels of somebody else are taken for a mask of everything."""
 
 
@@ -222,7 +222,7 @@ def looks_complete(labels: Labels, plane: tuple[int, ...], axes: str) -> bool:
     if note(labels).get("background_label"):
         return False
     drawn = np.asarray(full_data(labels)[label_index(axes, plane)])
-    return len(np.unique(drawn)) > _DENSE_CELLS or bool((drawn > 0).mean() > _DENSE_SHARE)
+    return len(np.setdiff1d(drawn, 0)) >= _DENSE_CELLS or bool((drawn > 0).mean() > _DENSE_SHARE)
 
 
 # --- all of them together, in any thread ----------------------------------------------------------------

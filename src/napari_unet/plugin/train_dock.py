@@ -27,6 +27,7 @@ from .live import LivePaint
 from .models import ModelEntry, Shelf
 from .parts import DOCK_WIDTH, scrolled, time_left
 from .preview import PreviewFeeder, prepare_preview, toggle_preview
+from .replaying import copy_training
 from .sources import Gathered, count, gather, nothing_painted, painting_of
 from .suggest import Suggesting
 from .train_view import PREVIEW_KEY, TrainView
@@ -86,6 +87,7 @@ class TrainController:
         view.discard.connect(self._discard)
         view.stop.connect(self._stop)
         view.save.connect(self._save)
+        view.copy_command.connect(lambda: copy_training(Path(self.shelf.just_trained).parent, view.messages.say))
         view.preview_toggled.connect(self._toggle_preview)
         view.live_toggled.connect(lambda on: self.live.set_on(on) if self.live is not None else None)
         view.first_steps.sample_asked.connect(lambda key: self.viewer.open_sample("napari-unet", key))
@@ -234,11 +236,12 @@ class TrainController:
 
     def _discard(self) -> None:
         """Go back to the model before this training, which is stopped first."""
-        self._discarding = True
-        if self.view.busy:
-            self._stop()
-        if self.job is None:
+        if not self.view.busy:
             self._go_back()
+            return
+        # While the annotation is still being read there is nothing to go back from.
+        self._discarding = self.job is not None
+        self._stop()
 
     def _go_back(self) -> None:
         if self._history:
@@ -321,14 +324,13 @@ class TrainController:
         folder = self.job.folder if self.job is not None else None
         self._follow_no_more()
         self.job = None
-        if not self._path or folder is None:
-            self._history = self._history[:-1]
-        else:
+        if self._path and folder is not None:
             self._run = folder
+            self.shelf.set_just_trained(self._path)
+        elif not self._discarding:
+            self._history.pop()
         self.view.set_continuable(self._run is not None and bool(self._history))
         self.view.set_busy(False)
-        if self._path:
-            self.shelf.set_just_trained(self._path)
         if self._discarding:
             self._go_back()
         elif behind and self._path and not self._stopped:
