@@ -103,9 +103,10 @@ NEIGHBOURS: dict[str, frozenset[str]] = {
     "runs": frozenset({"core", "runs", "stores"}),
     "demo": frozenset({"cluster", "core", "demo", "runs", "stores"}),
     "exchange": frozenset({"core", "exchange"}),
+    "replay": frozenset({"core", "replay", "runs", "stores"}),
     "report": frozenset({"core", "report"}),
-    "cli": frozenset({"cli", "cluster", "core", "demo", "exchange", "report", "runs", "stores"}),
-    "plugin": frozenset({"core", "engine", "plugin", "report", "runs"}),
+    "cli": frozenset({"cli", "cluster", "core", "demo", "exchange", "replay", "report", "runs", "stores"}),
+    "plugin": frozenset({"core", "engine", "plugin", "replay", "report", "runs"}),
     "__main__": frozenset({"cli"}),
     "__init__": frozenset({"core", "stores"}),
 }

@@ -218,7 +218,12 @@ def test_train_writes_a_model_that_segments(
     assert card.name == "m"
     assert card.ledger[-1]["steps"] == 3 and card.ledger[-1]["settings"]["unpainted"] == "background"
     assert run("segment", images, tmp_path / "out", "--model", written, "--device", "cpu") == 0
-    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["cells0.tif", "cells1.tif", "cells2.tif"]
+    names = [f"cells{n}.tif" for n in range(3)]
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == sorted([*names, *(f"{n}.job.json" for n in names)])
+    job = json.loads((tmp_path / "out" / "cells1.tif.job.json").read_text(encoding="utf-8"))
+    before = tifffile.imread(tmp_path / "out" / "cells1.tif")
+    assert run(*shlex.split(job["command"])[1:], "--overwrite") == 0
+    np.testing.assert_array_equal(tifffile.imread(tmp_path / "out" / "cells1.tif"), before)
     assert sorted(p.name for p in tmp_path.iterdir()) == sorted(["images", "labels", "out", output])
 
 
@@ -247,7 +252,7 @@ def test_train_and_segment_a_cell_tracking_challenge_set(tmp_path: Path, model: 
         run("train", "--images", images, "--labels", truth, "--output", tmp_path / "m", "--start", model, *SHORT) == 0
     )
     assert run("segment", images, tmp_path / "01_RES", "--model", tmp_path / "m") == 0
-    assert len(list((tmp_path / "01_RES").iterdir())) == 3
+    assert len(list((tmp_path / "01_RES").glob("*.tif"))) == 3
     scores = tmp_path / "scores.json"
     assert run("evaluate", tmp_path / "01_GT", tmp_path / "01_RES", "--json", scores) == 0
     assert [p["name"] for p in json.loads(scores.read_text())["planes"]] == ["man_seg000", "man_seg002"]
@@ -364,7 +369,7 @@ def test_one_bad_image_does_not_keep_the_others_from_it(
     assert run("segment", images, tmp_path / "out", "--model", model) == 1
     shown = capsys.readouterr()
     assert "napari-unet: error: cells1.tif: " in shown.err and "1 of 3 images could not be segmented" in shown.err
-    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["cells0.tif", "cells2.tif"]
+    assert sorted(p.name for p in (tmp_path / "out").glob("*.tif")) == ["cells0.tif", "cells2.tif"]
 
 
 def test_interrupted_segmenting_writes_no_half_files(tmp_path: Path, model: Path) -> None:

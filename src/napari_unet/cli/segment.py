@@ -13,10 +13,11 @@ import numpy as np
 
 from .. import stores
 from ..core.arrays import Planes
-from ..core.card import Card
+from ..core.card import Card, is_bundled
 from ..core.errors import StoreError, UNetError
 from ..core.events import Adapted, Finished, PlaneDone, PredictionEvent, Stopped, TileDone
 from ..core.settings import PredictionSettings, to_dict, with_values
+from ..replay import segment_command, segment_job, write_job
 from . import FAILED, PROGRAM, STOPPED
 from .parser import check_names, chosen
 from .progress import Interrupt, Progress
@@ -55,7 +56,8 @@ def segment(arguments: argparse.Namespace) -> int:
 
         model = load_model(arguments.model)
         settings = prediction_settings(model.card, values)
-        batch = _Batch(model, settings, arguments.axes, arguments.overwrite, progress, stop)
+        name = arguments.model if is_bundled(arguments.model) else str(Path(arguments.model).absolute())
+        batch = _Batch(model, name, settings, arguments.axes, arguments.overwrite, progress, stop)
         return batch.run(list(zip(inputs, outputs, strict=True)))
 
 
@@ -94,6 +96,7 @@ class _Batch:
     """Images to segment with one model."""
 
     model: Model
+    name: str
     settings: PredictionSettings
     axes: str | None
     overwrite: bool
@@ -141,6 +144,7 @@ class _Batch:
                     objects = int(event.metrics.get("objects", 0))
                 self._show(event, source, share, len(planes.indices()))
             out.save()
+        self._write_job(source, output)
         return f"{output}: {' x '.join(map(str, planes.shape))}{self._counted(objects, len(planes.indices()))}"
 
     def _job(self, source: Path, planes: Planes) -> dict[str, Any]:
@@ -155,6 +159,13 @@ class _Batch:
             "settings": to_dict(self.settings),
             "version": version("napari-unet"),
         }
+
+    def _write_job(self, source: Path, output: Path) -> None:
+        """Write beside a result how it was made."""
+        source, output = source.absolute(), output.absolute()
+        chosen = self.model.card.prediction
+        command = segment_command(source, output, self.name, self.settings, axes=self.axes or "", chosen=chosen)
+        write_job(segment_job(command, str(source), self.name, self.settings, None, source.name), output)
 
     def _counted(self, objects: int, planes: int) -> str:
         """Return how many cells were found; one that is in several planes counts in each."""

@@ -28,6 +28,7 @@ from .docking import (
 from .layers import current_plane
 from .models import ModelEntry, Shelf, check_channels
 from .parts import DOCK_WIDTH, scrolled, time_left
+from .replaying import Replay, tuned_values
 from .results import Result, Tuning, new_result
 from .runner import SegmentRequest
 from .segment_view import WHOLE, SegmentView
@@ -72,6 +73,9 @@ class SegmentController:
         view.browse.connect(self._browse)
         view.model_changed.connect(self._on_model)
         view.setting_changed.connect(self._on_setting)
+        self.replay = Replay(view.messages.say)
+        view.copy_command.connect(lambda: self.replay.copy(self._made_with()))
+        view.save_result.connect(lambda path: self.replay.save(path, self._made_with()))
         view.proofread.connect(lambda: open_dock(viewer, "Proofread"))
         self.shelf.changed.connect(self._show_models)
         self.engine.state_changed.connect(view.show_engine)
@@ -81,6 +85,7 @@ class SegmentController:
     def close(self) -> None:
         """Stop, keep what was done, and let go of viewer and shelf."""
         self._timer.stop()
+        self.replay.close()
         abandon_job(self.job)
         abandon_job(self.relabelling)
         self._choice.close()
@@ -149,6 +154,8 @@ class SegmentController:
     def _begin(self, request: SegmentRequest) -> None:
         """Hand the work to the engine, and follow it."""
         job = self.engine.segment(request)
+        if self.result is not None:
+            self.replay.remember(self.result, request)
         self.job, self._run_tuning = job, _tuning(request.settings)
         self._objects = self._done_planes = 0
         self._stopped = False
@@ -239,7 +246,13 @@ class SegmentController:
     def _on_done(self) -> None:
         self.job = None
         self.view.set_busy(False)
+        self.replay.note(self._made_with())
         self._relabel()
+
+    def _made_with(self) -> dict[str, Any]:
+        """Return the values of the sliders that the last result was made with."""
+        tuned = list(self.result.tuned.values()) if self.result is not None else []
+        return tuned_values(TUNING, tuned[-1] if tuned else None)
 
     # --- labels anew, without the network -------------------------------------------------------
 
@@ -284,6 +297,7 @@ class SegmentController:
 
     def _on_relabelling_done(self) -> None:
         self.relabelling = None
+        self.replay.note(self._made_with())
         self._relabel()
 
 

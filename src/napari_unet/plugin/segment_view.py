@@ -96,6 +96,8 @@ class SegmentView(QWidget):
     model_changed = Signal(str)
     setting_changed = Signal(str)
     proofread = Signal()
+    copy_command = Signal()
+    save_result = Signal(str)
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -111,6 +113,12 @@ class SegmentView(QWidget):
         self.run_button = button("Segment", "Segment with the chosen network. The picture stays usable meanwhile.")
         self.run_button.setMinimumHeight(30)
         self.proofread_button = button("Proofread ...", "Check the result cell by cell, and correct it.")
+        self.copy_button = button(
+            "Copy command", "Put into the clipboard the command line that makes the same result in a terminal."
+        )
+        self.save_button = button(
+            "Save result ...", "Write the result as TIFF, PNG or Zarr, and beside it how it was made, as JSON."
+        )
         self.progress = Progress()
         self.messages = Messages()
         self._lay_out(known)
@@ -162,6 +170,7 @@ class SegmentView(QWidget):
         layout.addLayout(tuning)
         layout.addWidget(self.fold)
         layout.addWidget(self.proofread_button)
+        layout.addWidget(row(self.copy_button, self.save_button, stretch=(1, 1)))
         layout.addWidget(self.messages)
         layout.addStretch(1)
 
@@ -169,6 +178,8 @@ class SegmentView(QWidget):
         self.run_button.clicked.connect(lambda: (self.cancel if self._busy else self.segment).emit())
         self.browse_button.clicked.connect(self._ask_for_model)
         self.proofread_button.clicked.connect(self.proofread)
+        self.copy_button.clicked.connect(self.copy_command)
+        self.save_button.clicked.connect(self._ask_for_file)
         self.model.currentIndexChanged.connect(lambda _: self.model_changed.emit(self.model.currentData() or ""))
         self.threshold.valueChanged.connect(lambda _: self.setting_changed.emit("threshold"))
         self.smallest.value_changed.connect(lambda _: self.setting_changed.emit("smallest"))
@@ -179,6 +190,11 @@ class SegmentView(QWidget):
         path, _ = QFileDialog.getOpenFileName(self, "Choose a model", "", "Models (model.json *.zip)")
         if path:
             self.browse.emit(path)
+
+    def _ask_for_file(self) -> None:
+        path, _ = QFileDialog.getSaveFileName(self, "Save the result", "", "TIFF (*.tif);;PNG (*.png);;Zarr (*.zarr)")
+        if path:
+            self.save_result.emit(path if path.lower().endswith((".tif", ".png", ".zarr")) else f"{path}.tif")
 
     # --- setters and getters ------------------------------------------------------------------
 

@@ -40,6 +40,7 @@ class TrainView(QWidget):
     discard = Signal()
     stop = Signal()
     save = Signal(str)
+    copy_command = Signal()
     preview_toggled = Signal(bool)
     live_toggled = Signal(bool)
 
@@ -135,6 +136,9 @@ class TrainView(QWidget):
         self.name_edit.setPlaceholderText("name of the model")
         self.name_edit.setToolTip("<span>Under this name the model appears in both docks, also after a restart.</span>")
         self.save_button = button("Save model", "Keep the model just trained under this name.")
+        self.copy_button = button(
+            "Copy command", "Put into the clipboard the command line that repeats this training in a terminal."
+        )
 
     def _connect(self) -> None:
         """Turn clicks into signals."""
@@ -146,6 +150,7 @@ class TrainView(QWidget):
         self.train_button.clicked.connect(lambda: (self.stop if self._busy else self.train).emit())
         self.continue_button.clicked.connect(self.resume)
         self.discard_button.clicked.connect(self.discard)
+        self.copy_button.clicked.connect(self.copy_command)
         self.save_button.clicked.connect(lambda: self.save.emit(self.name_edit.text()))
         self.preview_box.toggled.connect(self.preview_toggled)
         self.live_box.toggled.connect(self.live_toggled)
@@ -166,7 +171,7 @@ class TrainView(QWidget):
         ):  # fmt: skip
             layout.addWidget(widget)
         layout.addLayout(start_row)
-        self.save_row = row(self.name_edit, self.save_button, stretch=(1, 0))
+        self.save_row = row(self.name_edit, self.save_button, self.copy_button, stretch=(1, 0, 0))
         for widget in (
             self.simple, self._folded(),
             row(self.train_button, self.continue_button, self.discard_button, stretch=(1,)), self.progress,
