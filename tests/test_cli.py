@@ -436,7 +436,8 @@ def test_info_tells_what_a_model_is(model: Path, tmp_path: Path, capsys: pytest.
 
 @pytest.fixture
 def bundled(model: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(card_module, "bundled_folder", lambda kind="nuclei": model / kind if kind != "nuclei" else model)
+    folders = {"nuclei": model}
+    monkeypatch.setattr(card_module, "bundled_folder", lambda kind="nuclei": folders.get(kind, model / kind))
     return model
 
 
