@@ -92,12 +92,13 @@ def test_the_job_holds_the_command_line():
         "--output", str(folder / "model"),
     ]  # fmt: skip
     assert words[8:] == [
-        "--start", "bundled", "--seconds", "60.0", "--steps", "7",
+        "--regions", str(folder / "job.json"), "--start", "bundled", "--seconds", "60.0", "--steps", "7",
         "--unpainted", "background", "--background-label", "9",
         "--set", "elastic=3.5", "--set", "rotate=False",
     ]  # fmt: skip
     scratch = runs.command_line(folder, TrainingSettings(), NetworkSettings(width=8), "scratch")
     assert scratch.endswith("--start scratch --unpainted unknown --set width=8")
+    assert runs.command_line(folder, TrainingSettings(), NetworkSettings(), "m", "r/1").count("--resume r/1") == 1
 
 
 def test_the_command_line_of_a_run_trains_from_its_folder(tmp_path):

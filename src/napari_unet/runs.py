@@ -252,7 +252,7 @@ def _write_job(
     job = {
         "napari_unet_run": FORMAT,
         "created": datetime.now().astimezone().isoformat(timespec="seconds"),
-        "command": command_line(folder, training, network, start),
+        "command": command_line(folder, training, network, start, resume),
         "name": name,
         "start": start,
         "settings": settings.to_dict(training),
@@ -270,10 +270,14 @@ def _replace_job(folder: Path, job: dict[str, Any]) -> None:
     temporary.replace(folder / JOB_NAME)
 
 
-def command_line(folder: Path, training: TrainingSettings, network: NetworkSettings, start: str) -> str:
-    """Return the command that trains the same from a terminal; complete regions and emphasis have no option there."""
+def command_line(
+    folder: Path, training: TrainingSettings, network: NetworkSettings, start: str, resume: str = ""
+) -> str:
+    """Return the command that trains the same from a terminal."""
     words = ["napari-unet", "train", "--images", folder / "images", "--labels", folder / "labels"]
-    words += ["--output", folder / "model", "--start", start]
+    # The job says which planes take part, their complete regions and their emphasis.
+    words += ["--output", folder / "model", "--regions", folder / JOB_NAME, "--start", start]
+    words += ["--resume", resume] if resume else []
     named = {"seconds", "steps", "unpainted", "background_label", "seed"}
     # What unpainted means is always said: the command line takes files for complete masks, a dock does not.
     # Likewise the time beside a number of steps, which would be the only limit there.

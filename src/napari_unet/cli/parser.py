@@ -80,6 +80,17 @@ def _add_train(commands: Any) -> None:
         help="what label 0 means: background, as in complete masks (default), or unknown, as in paint on a few cells "
              "(default with --background-label)",
     )  # fmt: skip
+    parser.add_argument(
+        "--regions", type=Path, metavar="JSON",
+        help="boxes inside which label 0 is background, by image name: {\"cells_1\": [[y0, y1, x0, x1], ...]}, in "
+             "pixels; or the job.json of a run",
+    )  # fmt: skip
+    parser.add_argument(
+        "--resume",
+        type=Path,
+        metavar="RUN",
+        help="run folder whose training goes on with its optimiser state; --start is then its model",
+    )
     _add_common(parser)
 
 

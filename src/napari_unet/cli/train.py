@@ -38,17 +38,22 @@ def train(arguments: argparse.Namespace) -> int:
     output = arguments.output
     check_place(output)
     stores.check_output(output, arguments.overwrite, arguments.images, arguments.labels)
-    images = stores.annotated_images(
-        arguments.images, arguments.labels, axes=arguments.axes, empty=settings.unpainted == "background"
-    )
+    images = _images(arguments, settings.unpainted == "background")
     with work_folder(output) as folder, Progress() as progress:
-        finished, stopped = _run(images, settings, network, arguments.start, output, folder, progress)
+        finished, stopped = _run(images, settings, network, arguments, folder, progress)
         from ..core.package import save_model
 
         save_model(finished.model, output)
     _report(finished, output)
     endless = not (settings.seconds or settings.steps)
     return STOPPED if stopped and not endless else 0
+
+
+def _images(arguments: argparse.Namespace, empty: bool) -> list[AnnotatedImage]:
+    """Return the annotated planes with their complete regions; those without any paint too if ``empty``."""
+    boxed = arguments.regions is not None
+    images = stores.annotated_images(arguments.images, arguments.labels, axes=arguments.axes, empty=empty or boxed)
+    return stores.with_regions(images, arguments.regions, empty=empty) if boxed else images
 
 
 def choose_settings(values: dict[str, Any], scratch: bool) -> tuple[TrainingSettings, NetworkSettings]:
@@ -110,7 +115,7 @@ def start_model(start: str) -> Model | None:
 
 
 def _run(
-    images: list[AnnotatedImage], settings: TrainingSettings, network: NetworkSettings, start: str, output: Path,
+    images: list[AnnotatedImage], settings: TrainingSettings, network: NetworkSettings, arguments: argparse.Namespace,
     folder: Path, progress: Progress,
 ) -> tuple[Finished, bool]:  # fmt: skip
     """Train, and return the last event and whether the user stopped it."""
@@ -118,8 +123,11 @@ def _run(
     from ..core.plan import resolve
     from ..core.training import train as run
 
-    name = stores.stem(output).removesuffix(".zip")
-    plan = resolve(images, settings, start=start_model(start), network=network, name=name, folder=folder)
+    name = stores.stem(arguments.output).removesuffix(".zip")
+    plan = resolve(
+        images, settings, start=start_model(arguments.start), network=network, name=name, folder=folder,
+        resume=arguments.resume,
+    )  # fmt: skip
     with Interrupt(progress.say) as stop:
         for event in run(plan, stop=stop):
             show_training(event, settings, progress)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from .labels import Pair, annotated_images, label_plane, labelled_planes, open_labels, pair
 from .output import LabelOutput, check_output, create_labels, remove, replace, temporary, writing
 from .pictures import Picture, list_pictures, open_picture, stem
+from .regions import with_regions
 from .unfinished import Folder, UnfinishedLabels, resumable_labels, unfinished_folder
 
 __all__ = [
@@ -32,5 +33,6 @@ __all__ = [
     "stem",
     "temporary",
     "unfinished_folder",
+    "with_regions",
     "writing",
 ]
