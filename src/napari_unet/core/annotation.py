@@ -38,6 +38,8 @@ class AnnotatedImage:
         For messages and the ledger.
     emphasis : tuple of (y, x)
         Places in pixels that training looks at more often than at others: cells that a human has checked.
+    plane : tuple of int
+        Index of the plane in its stack, for who wants to go there.
     """
 
     image: NDArray[Any]
@@ -45,6 +47,7 @@ class AnnotatedImage:
     regions: tuple[Box, ...] = ()
     name: str = "image"
     emphasis: tuple[tuple[float, float], ...] = ()
+    plane: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -103,8 +103,17 @@ def check_labels(
     return sorted(found, key=lambda finding: _ORDER[finding.severity])
 
 
-def weight_map(image: AnnotatedImage, settings: TrainingSettings) -> NDArray[np.float32]:
+def weight_map(image: AnnotatedImage, settings: TrainingSettings, scale: float = 1.0) -> NDArray[np.float32]:
     """Return how much more pixels between close cells count in training: the second term of equation 2.
+
+    Parameters
+    ----------
+    image : AnnotatedImage
+        A plane with its paint.
+    settings : TrainingSettings
+        Its border weight and sigma are used.
+    scale : float
+        At which share of its size the network sees the plane; sigma is in the network's pixels.
 
     Returns
     -------
@@ -112,7 +121,7 @@ def weight_map(image: AnnotatedImage, settings: TrainingSettings) -> NDArray[np.
         Weights from 0 to ``settings.border_weight``, (Y, X); 0 where nothing is known.
     """
     known = interpret(image, settings)
-    border = boundary_weight_map(known.instances, w0=settings.border_weight, sigma=settings.border_sigma)
+    border = boundary_weight_map(known.instances, w0=settings.border_weight, sigma=settings.border_sigma / scale)
     return np.asarray(border * known.mask, np.float32)
 
 

@@ -357,7 +357,8 @@ def images_of(viewer: ViewerModel) -> list[Image]:
     """Return the image layers that can be segmented."""
     from napari.layers import Image
 
-    return [layer for layer in viewer.layers if isinstance(layer, Image) and 2 <= layer.ndim <= 6]
+    pictures = [layer for layer in viewer.layers if isinstance(layer, Image) and 2 <= layer.ndim <= 6]
+    return [layer for layer in pictures if not note(layer).get("weights")]
 
 
 def labels_of(viewer: ViewerModel) -> list[Any]:

@@ -303,4 +303,4 @@ def painted(
             image = planes.read(plane, slice(None), slice(None))
             where = f" {', '.join(f'{a} {i}' for a, i in zip(planes.plane_axes, plane, strict=True))}" if plane else ""
             paint, places = as_annotation(_upright(drawn, axes), kept, background)
-            yield AnnotatedImage(image, paint, boxes, f"{name}{where}", places)
+            yield AnnotatedImage(image, paint, boxes, f"{name}{where}", places, plane)

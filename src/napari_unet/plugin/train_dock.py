@@ -20,6 +20,7 @@ from ..core.settings import with_values
 from .annotate import select_background, select_next_cell
 from .annotating import Annotating
 from .background import Background
+from .checking import Checking
 from .choosers import SCRATCH, ImageChoice, images_of
 from .docking import EngineUse, ThemeWatch, abandon_job, connect_job, disconnect_from, own_viewer
 from .layers import check_labels_fit
@@ -74,6 +75,7 @@ class TrainController:
         self._choice = ImageChoice(viewer, view.images, self._on_layers)
         self.annotating = Annotating(viewer, view, self._choice)
         self.suggesting = Suggesting(viewer, view, engine, self._choice, self.annotating, self._model_to_ask)
+        self.checking = Checking(viewer, view, self._choice, self.annotating, self._reader)
         self._connect()
         self._show_models()
         self._choice.follow()
@@ -103,6 +105,7 @@ class TrainController:
         self._follow_no_more()
         self.viewer.bind_key(PREVIEW_KEY, None)
         self.suggesting.close()
+        self.checking.close()
         self.annotating.close()
         self._choice.close()
         disconnect_from(self.shelf, "changed", self._show_models)
@@ -275,6 +278,7 @@ class TrainController:
             self.view.messages.say(text)
 
     def _on_stepdone(self, event: events.StepDone) -> None:
+        self.checking.note_step(event.elapsed)
         self.view.plot.add_step(event.elapsed, event.loss)
         total = event.elapsed + event.remaining if event.remaining is not None else None
         if total:

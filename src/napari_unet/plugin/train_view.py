@@ -8,6 +8,7 @@ from qtpy.QtWidgets import QCheckBox, QLabel, QLineEdit, QTabWidget, QVBoxLayout
 from ..core.settings import NetworkSettings, TrainingSettings
 from .accept import ACCEPT_KEY
 from .annotate import BACKGROUND_KEY, NEXT_CELL_KEY
+from .check_view import CheckView
 from .choosers import SCRATCH, ImageSection, LayerCombo, ModelCombo
 from .first_steps import FirstSteps
 from .forms import SettingsForm, advanced_names, caption, plain_form, simple_names
@@ -69,6 +70,7 @@ class TrainView(QWidget):
         self.first_steps = FirstSteps()
         self.takes_part = TakesPart()
         self.where_next = WhereNext(SUGGEST_KEY)
+        self.check = CheckView()
         self._make_paint_buttons()
         self._make_train_buttons()
         self._connect()
@@ -188,6 +190,7 @@ class TrainView(QWidget):
         self.tabs.addTab(learning, "Curves")
         self.tabs.addTab(self.takes_part, "Takes part")
         self.tabs.addTab(self.where_next, "Where next")
+        self.tabs.addTab(self.check, "Check")
         self.tabs.setUsesScrollButtons(False)
         self.tabs.setFixedHeight(_TABS_HEIGHT)
         return self.tabs

@@ -1,0 +1,223 @@
+"""Checks the labels when asked to, shows where something is odd, and what the weight map looks like."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..core.annotation import AnnotatedImage, interpret
+from ..core.card import read_card
+from ..core.checks import Finding, check_labels, weight_map
+from ..core.errors import DataError, UNetError
+from ..core.labels import median_diameter
+from ..core.settings import TrainingSettings, with_values
+from ..core.sizes import choose_scale
+from .annotating import Annotating
+from .background import Background
+from .choosers import SCRATCH, ImageChoice
+from .goto import go_to
+from .layers import OURS, current_plane, note, placement, write_plane
+from .sources import Gathered
+
+if TYPE_CHECKING:
+    from napari.components import ViewerModel
+
+    from .train_view import TrainView
+
+WEIGHTS_NAME = "weight map"
+_SEEN_AT = 20.0
+"""Pixels around a place that should be seen well."""
+
+
+class Checking:
+    """What happens in the Check tab of the train dock.
+
+    Parameters
+    ----------
+    viewer : ViewerModel
+        Whose layers are annotated.
+    view : TrainView
+        The dock's widgets.
+    choice : ImageChoice
+        The chosen image.
+    annotating : Annotating
+        What takes part.
+    reader : callable
+        Returns, by the mode of training, a function that reads all that takes part in any thread.
+    """
+
+    def __init__(
+        self,
+        viewer: ViewerModel,
+        view: TrainView,
+        choice: ImageChoice,
+        annotating: Annotating,
+        reader: Callable[[str], Callable[[], Gathered]],
+    ) -> None:
+        self.viewer, self.view, self.choice, self.annotating = viewer, view, choice, annotating
+        self._reader = reader
+        self._steps, self._step_seconds = 0, 0.0
+        self._reading = Background()
+        self._places: list[tuple[Any, list[float]] | None] = []
+        view.check.check_asked.connect(self._check)
+        view.check.weights_asked.connect(self._show_weights)
+        view.check.chosen.connect(self._go)
+        view.check.diameter_asked.connect(self._take_diameter)
+
+    def close(self) -> None:
+        """Drop what is still being read."""
+        self._reading.forget()
+
+    def note_step(self, elapsed: float) -> None:
+        """Learn how long training steps take: another one was made, ``elapsed`` seconds after the start."""
+        self._steps = self._steps + 1 if elapsed > self._step_seconds * self._steps else 1
+        self._step_seconds = elapsed / self._steps
+
+    def _settings(self) -> TrainingSettings:
+        return with_values(self.view.simple.settings(), self.view.advanced.values())
+
+    def _expected(self) -> float | None:
+        """Return the diameter that the model to start from knows."""
+        start = self.view.start.currentData()
+        return None if start == SCRATCH else read_card(start).diameter
+
+    # --- checking -------------------------------------------------------------------------------
+
+    def _check(self) -> None:
+        """Read everything that takes part, and check it."""
+        try:
+            self.annotating.check()
+            settings, expected = self._settings(), self._expected()
+            read = self._reader(settings.mode)
+        except UNetError as error:
+            self._fail(str(error))
+            return
+        # Layers in the order in which their planes are read; what comes from earlier trainings has none.
+        layers = [weakref.ref(painting.layer()) for painting in self.annotating.paintings() if painting.on]
+        axes = [painting.axes for painting in self.annotating.paintings() if painting.on]
+        step_seconds = self._step_seconds
+
+        def work() -> tuple[Gathered, list[Finding]]:
+            found = read()
+            chosen = replace(settings, background_label=found.background)
+            return found, check_labels(found.images, chosen, expected=expected, step_seconds=step_seconds)
+
+        def show(outcome: tuple[Gathered, list[Finding]]) -> None:
+            gathered, findings = outcome
+            owners = [i for i, tally in enumerate(gathered.tallies) for _ in range(tally.planes)]
+            self._places = [self._place(finding, gathered.images, owners, layers, axes) for finding in findings]
+            several = len(gathered.images) > 1
+            where = [gathered.images[f.image].name if several and f.image >= 0 else "" for f in findings]
+            self.view.check.show_findings(findings, where)
+
+        self.view.check.say("Checking ...")
+        self._reading.run(work, show, self._fail)
+
+    def _place(
+        self, finding: Finding, images: tuple[AnnotatedImage, ...], owners: list[int], layers: Any, axes: list[str]
+    ) -> tuple[Any, list[float]] | None:
+        """Return the layer of a finding and where it is in that; None when there is no place."""
+        if not finding.position or owners[finding.image] >= len(layers):
+            return None
+        letters, where = axes[owners[finding.image]], iter(images[finding.image].plane)
+        y, x = finding.position
+        position = [{"y": y, "x": x, "c": 0}[a] if a in "yxc" else next(where) for a in letters]
+        return layers[owners[finding.image]], [float(at) for at in position]
+
+    def _fail(self, message: str) -> None:
+        self._places = []
+        self.view.check.show_findings([], [])
+        self.view.check.say("")
+        self.view.messages.clear_messages()
+        self.view.messages.say(message, "error")
+
+    def _go(self, row: int) -> None:
+        """Go to the place of a line."""
+        place = self._places[row] if row < len(self._places) else None
+        layer = place[0]() if place is not None else None
+        if place is None or layer is None or layer not in self.viewer.layers:
+            return
+        layer.visible = True
+        self.viewer.layers.selection.active = layer
+        go_to(self.viewer, layer, place[1], size=_SEEN_AT)
+        layer.selected_label = int(np.asarray(layer.data[tuple(map(int, place[1]))])) or layer.selected_label
+
+    def _take_diameter(self, diameter: float) -> None:
+        """Take the measured diameter as the setting, and say that it was."""
+        self.view.advanced.show_values({"diameter": float(round(diameter))})
+        self.view.messages.say(f"The diameter is set to {diameter:.0f} px, under More settings.", "done")
+        self._check()
+
+    # --- the weight map ---------------------------------------------------------------------------
+
+    def _show_weights(self) -> None:
+        """Compute the weight map of the plane on screen in a thread, then show it."""
+        try:
+            self.annotating.check()
+            settings, expected = self._settings(), self._expected()
+            image, axes = self.choice.chosen(), self.choice.axes()
+            read, plane = self._reader(settings.mode), current_plane(self.viewer, image, axes)
+            if settings.mode == "classes":
+                raise DataError("Kinds of cell have no weight map; it is about borders between single cells.")
+        except UNetError as error:
+            self._fail(str(error))
+            return
+        mine = [p for p in self.annotating.paintings() if p.on]
+        fits = [i for i, painting in enumerate(mine) if image in painting.pictures()]
+
+        def work() -> NDArray[np.float32]:
+            found = read()
+            chosen = replace(settings, background_label=found.background)
+            owners = [i for i, tally in enumerate(found.tallies) for _ in range(tally.planes)]
+            here = [item for item, i in zip(found.images, owners, strict=True) if i in fits and item.plane == plane]
+            if not here:
+                raise DataError("Nothing is painted in this plane; go to a plane with paint.")
+            known = [interpret(item, chosen).instances for item in found.images]
+            diameter = chosen.diameter or float(np.median([d for d in map(median_diameter, known) if d] or [0.0]))
+            return weight_map(here[0], chosen, choose_scale(diameter, expected))
+
+        self._reading.run(work, lambda values: show_weights(self.viewer, image, axes, plane, values), self._fail)
+
+
+def show_weights(
+    viewer: ViewerModel, image: Any, axes: str, plane: tuple[int, ...], values: NDArray[np.float32]
+) -> None:
+    """Show the weight map of a plane above its picture, instead of an earlier one; the selection stays.
+
+    Parameters
+    ----------
+    viewer : ViewerModel
+        Where.
+    image : Image
+        The picture.
+    axes : str
+        Its axis letters.
+    plane : tuple of int
+        Which plane.
+    values : NDArray of float32
+        Weights, (Y, X).
+    """
+    from napari.layers import Image
+
+    if image not in viewer.layers:
+        return
+    for layer in [layer for layer in viewer.layers if note(layer).get("weights")]:
+        viewer.layers.remove(layer)
+    where = iter(plane)
+    corner = [0.0 if a in "cyx" else float(next(where)) for a in axes]
+    height, width = values.shape
+    data = np.zeros([{"y": height, "x": width}.get(a, 1) for a in axes], np.float32)
+    write_plane(data, axes, (0,) * len(plane), values)
+    layer = Image(
+        data, name=WEIGHTS_NAME, colormap="inferno", blending="additive", contrast_limits=(0, max(values.max(), 1e-3)),
+        metadata={OURS: {"weights": True}}, **placement(image, axes, corner),
+    )  # fmt: skip
+    active, selected = viewer.layers.selection.active, set(viewer.layers.selection)
+    viewer.layers.insert(viewer.layers.index(image) + 1, layer)
+    viewer.layers.selection = selected
+    viewer.layers.selection.active = active
