@@ -1,0 +1,92 @@
+"""Several models: which one fits an image, and which one a training had best start from."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from conftest import cells_picture
+from napari_unet.core import card as card_module
+from napari_unet.core.annotation import AnnotatedImage
+from napari_unet.core.arrays import Planes
+from napari_unet.core.card import BUNDLED, KINDS, Card, bundled_models, is_bundled, model_path
+from napari_unet.core.choosing import choose_model
+from napari_unet.core.events import Adapted
+from napari_unet.core.package import Model, load_model, new_model, save_model
+from napari_unet.core.plan import resolve
+from napari_unet.core.prediction import predict
+from napari_unet.core.settings import NetworkSettings, PredictionSettings, TrainingSettings
+from napari_unet.core.training import train
+
+TINY = NetworkSettings(width=4, depth=2)
+EXACT = PredictionSettings(device="cpu", precision="float32", smallest=5)
+LESSON = TrainingSettings(
+    seconds=0, steps=90, patch=48, learning_rate=0.01, unpainted="background", device="cpu", precision="float32",
+    validate_every=1e3,
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def taught() -> Model:
+    """Return a model that has learnt to find discs."""
+    plan = resolve([AnnotatedImage(*cells_picture())], LESSON, network=TINY, name="discs")
+    return list(train(plan))[-1].model
+
+
+@pytest.fixture
+def ignorant() -> Model:
+    """Return a model that has learnt nothing, but claims to fit the same images."""
+    return new_model(Card("nothing", TINY, diameter=19.0))
+
+
+def test_the_surest_model_segments(taught: Model, ignorant: Model) -> None:
+    image, truth = cells_picture(seed=5)
+    both = dataclasses.replace(ignorant, siblings=(taught,))
+    output = np.zeros(truth.shape, np.int32)
+    events = list(predict(both, Planes(image, "yx"), output, settings=EXACT))
+    assert any("discs fits best" in e.message for e in events if isinstance(e, Adapted))
+    alone = np.zeros(truth.shape, np.int32)
+    choice = choose_model(both, Planes(image, "yx"), EXACT)
+    assert choice.model is taught and choice.scale == taught.card.scale
+    list(predict(taught, Planes(image, "yx"), alone, settings=EXACT))
+    assert np.array_equal(output, alone) and output.max() >= 8
+
+
+def test_a_model_of_other_channels_is_not_tried(taught: Model, ignorant: Model) -> None:
+    colour = dataclasses.replace(new_model(Card("colour", TINY, channels=3, diameter=19.0)), siblings=(taught,))
+    assert choose_model(colour, Planes(cells_picture()[0], "yx"), EXACT).model is taught
+    alone = choose_model(taught, Planes(cells_picture()[0], "yx"), EXACT)
+    assert alone.model is taught and alone.note == ""
+
+
+def test_training_starts_from_the_model_that_does_best_on_the_paint(taught: Model, ignorant: Model) -> None:
+    item = AnnotatedImage(*cells_picture(seed=3))
+    for first, second in ((ignorant, taught), (taught, ignorant)):
+        plan = resolve([item], LESSON, start=dataclasses.replace(first, siblings=(second,)))
+        assert plan.ledger["start"] == "discs"
+    assert resolve([item], LESSON, start=ignorant).ledger["start"] == "nothing"
+
+
+def test_classes_start_from_the_first_model(taught: Model, ignorant: Model) -> None:
+    image, labels = cells_picture()
+    item = AnnotatedImage(image, np.where(labels > 0, 1 + labels % 2, 0))
+    settings = dataclasses.replace(LESSON, mode="classes")
+    plan = resolve([item], settings, start=dataclasses.replace(ignorant, siblings=(taught,)))
+    assert plan.ledger["start"] == "nothing"
+
+
+def test_the_name_bundled_stands_for_all_of_them(
+    taught: Model, ignorant: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(card_module, "bundled_folder", lambda kind=KINDS[0]: tmp_path / kind)
+    save_model(ignorant, tmp_path / KINDS[0])
+    assert load_model(BUNDLED).siblings == () and bundled_models() == (f"{BUNDLED}:{KINDS[0]}",)
+    save_model(taught, tmp_path / KINDS[1])
+    loaded = load_model(BUNDLED)
+    assert loaded.card.name == "nothing" and [m.card.name for m in loaded.siblings] == ["discs"]
+    assert load_model(f"{BUNDLED}:{KINDS[1]}").card.name == "discs"
+    assert is_bundled(BUNDLED) and not is_bundled("bundled:other") and not is_bundled("models/bundled")
+    assert model_path(f"{BUNDLED}:{KINDS[1]}") == tmp_path / KINDS[1]
