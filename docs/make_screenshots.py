@@ -92,13 +92,18 @@ def shoot(folder: Path, start: str, seconds: float) -> None:
 
     stage = Stage(folder)
     viewer = stage.viewer
-    viewer.open_sample("napari-unet", "nuclei")
     _, truth = generate("nuclei", (512, 512), seed=3)
-    train = stage.dock("Annotate and train").view
+    dock = stage.dock("Annotate and train")
+    train = dock.view
+    stage.picture("first-steps.png")
+    train.first_steps.buttons["nuclei"].click()
     train.new_button.click()
     layer = train.annotation.layer()
     layer.data = painted(truth, first_cell=2, background=1).astype(layer.data.dtype)
+    dock.controller.annotating.touch()
+    train.tabs.setCurrentWidget(train.takes_part)
     stage.picture("annotate.png")
+    train.tabs.setCurrentIndex(0)
 
     train.start.choose(start)
     train.simple.show_values({**train.simple.values(), "seconds": seconds})
@@ -108,6 +113,12 @@ def shoot(folder: Path, start: str, seconds: float) -> None:
     stage.wait(0.6 * seconds)
     stage.picture("training.png")
     stage.wait_until(lambda: not train._busy, "the end of the training")
+
+    train.tabs.setCurrentWidget(train.where_next)
+    train.where_next.button.click()
+    stage.wait_until(lambda: dock.controller.suggesting.suggestions, "places to annotate next")
+    dock.controller.suggesting.next()
+    stage.picture("where-next.png")
 
     for shown in list(viewer.layers)[1:]:
         shown.visible = False

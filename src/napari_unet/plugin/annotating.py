@@ -171,7 +171,7 @@ class Annotating(QObject):
         painting = painting_of(layer) if layer is not None else None
         if painting is not None:
             painting.complete = complete
-            self._on_touch()
+            self.touch()
 
     # --- regions and accepted cells -------------------------------------------------------------
 
@@ -234,7 +234,7 @@ class Annotating(QObject):
         """Add what an earlier training learnt from."""
         if Path(folder) not in [run.folder for run in self.earlier]:
             self.earlier.append(EarlierRun(Path(folder)))
-        self._on_touch()
+        self.touch()
 
     def _tick(self, row: int, on: bool) -> None:
         paintings = self.paintings()
@@ -242,7 +242,7 @@ class Annotating(QObject):
             paintings[row].on, paintings[row].asked = on, True
         elif row - len(paintings) < len(self.earlier):
             self.earlier[row - len(paintings)].on = on
-        self._on_touch()
+        self.touch()
 
     def _watch(self) -> None:
         """Notice strokes and boxes on everything that takes part."""
@@ -253,15 +253,16 @@ class Annotating(QObject):
         self._unwatch()
         for layer in layers:
             event = layer.events.data if is_regions(layer) else layer.events.labels_update
-            event.connect(self._on_touch)
+            event.connect(self.touch)
             self._watched.append((layer, event))
 
     def _unwatch(self) -> None:
         for _, event in self._watched:
-            event.disconnect(self._on_touch)
+            event.disconnect(self.touch)
         self._watched = []
 
-    def _on_touch(self, event: Any = None) -> None:
+    def touch(self, event: Any = None) -> None:
+        """Note that something has changed; the list is brought up to date a moment later."""
         self._timer.start(_AFTER_STROKE_MS)
         self.touched.emit()
 

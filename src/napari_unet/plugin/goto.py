@@ -55,12 +55,12 @@ def go_to(
 def _nearest_middle(viewer: ViewerModel, here: Sequence[float]) -> list[float]:
     """Return the nearest middle of the view from which a place is well inside of it."""
     camera = camera_of(viewer)
-    room = _WELL_INSIDE * np.asarray(_canvas_size(viewer), float) / max(camera.zoom, 1e-9) / 2
+    room = _WELL_INSIDE * np.asarray(canvas_size(viewer), float) / max(camera.zoom, 1e-9) / 2
     middle = np.asarray(camera.center, float)[-2:]
     return [float(value) for value in np.clip(middle, here - room, here + room)]
 
 
-def _canvas_size(viewer: ViewerModel) -> Sequence[float]:
+def canvas_size(viewer: ViewerModel) -> Sequence[float]:
     """Return height and width of the canvas in screen pixels; it has moved in napari 0.9."""
     canvas = getattr(viewer, "canvas", None)
     return canvas.size if canvas is not None and hasattr(canvas, "size") else viewer._canvas_size

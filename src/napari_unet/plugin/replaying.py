@@ -185,9 +185,7 @@ def copy_training(folder: Path, say: Say) -> None:
         say(str(error), "error")
         return
     to_clipboard(job["command"])
-    say("The command is in the clipboard; it trains on what was painted when Train was clicked.", "done")
-    if any(image["regions"] for image in job["images"]):
-        say("Complete regions are not part of the command.", "warning")
+    say("The command is in the clipboard; it trains on what was painted for this training.", "done")
 
 
 def _note(known: weakref.ref[Any], job: dict[str, Any]) -> None:

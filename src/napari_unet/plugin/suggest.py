@@ -18,6 +18,7 @@ from ..core.uncertainty import Suggestion, known_share, rank
 from .annotating import Annotating
 from .choosers import SCRATCH, ImageChoice
 from .docking import abandon_job, connect_job
+from .goto import canvas_size, go_to
 from .layers import OURS, current_plane, data_shape, full_data, label_index, note, placement
 from .models import check_channels
 from .parts import time_left
@@ -216,20 +217,11 @@ class Suggesting(QObject):
         self._frame(image, axes, corner, opposite)
 
     def _move(self, image: Image, corner: NDArray[Any], opposite: NDArray[Any]) -> None:
-        """Bring the sliders and the camera to a box."""
+        """Bring the sliders and the camera to a box, which then fills most of the view."""
+        go_to(self.viewer, image, list((corner + opposite) / 2))
         ends = np.array([image.data_to_world(corner), image.data_to_world(opposite)])
-        centre = ends.mean(axis=0)
-        offset = self.viewer.dims.ndim - image.ndim
-        for axis, value in enumerate(centre):
-            if axis + offset not in self.viewer.dims.displayed:
-                self.viewer.dims.set_point(axis + offset, value)
-        shown = [axis - offset for axis in self.viewer.dims.displayed if axis >= offset]
-        camera = camera_of(self.viewer)
-        middle = list(camera.center)
-        middle[-len(shown) :] = [float(centre[axis]) for axis in shown]
-        camera.center = tuple(middle)
-        extent = max(float(np.ptp(ends[:, axis])) for axis in shown) or 1.0
-        camera.zoom = _canvas(self.viewer) / (_AROUND * extent)
+        extent = float(np.ptp(ends, axis=0).max()) or 1.0
+        camera_of(self.viewer).zoom = float(max(1, min(canvas_size(self.viewer)))) / (_AROUND * extent)
 
     def _frame(self, image: Image, axes: str, corner: list[int], opposite: list[int]) -> None:
         """Draw a frame around a box; layers stay selected as they were."""
@@ -247,12 +239,6 @@ class Suggesting(QObject):
         )  # fmt: skip
         self.viewer.layers.selection = selected
         self.viewer.layers.selection.active = active
-
-
-def _canvas(viewer: Any) -> float:
-    """Return the shorter side of the canvas in pixels of the screen; older napari keeps it elsewhere."""
-    size = viewer.canvas.size if hasattr(viewer, "canvas") else getattr(viewer, "_canvas_size", (500, 500))
-    return float(max(1, min(size)))
 
 
 def _words(place: Suggestion, axes: str) -> tuple[str, str]:

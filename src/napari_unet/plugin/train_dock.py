@@ -70,6 +70,7 @@ class TrainController:
         self.live: LivePaint | None = None
         self._path, self._stopped, self._discarding, self._grey, self._mode = "", False, False, False, "instances"
         self._run: Path | None = None
+        self._same = False
         self._history: list[Before] = []
         self._reading = Background()
         self._choice = ImageChoice(viewer, view.images, self._on_layers)
@@ -140,13 +141,15 @@ class TrainController:
         busy = self.job is not None
         return (busy and self._path) or self.shelf.just_trained or self.view.start.currentData(), busy
 
-    def _begin(self, resume: Path | None) -> None:
+    def _begin(self, resume: Path | None, same: bool = False) -> None:
         """Check what was chosen, read what was painted, then hand it to the engine.
 
         Parameters
         ----------
         resume : Path or None
             The run to go on with; None trains from the model that is chosen to start from.
+        same : bool
+            Whether the user takes it for the same training: another round, for paint that came late.
         """
         self.view.messages.clear_messages()
         start = str(resume / "model") if resume else self.view.start.currentData()
@@ -171,7 +174,9 @@ class TrainController:
 
             chosen = replace(settings, background_label=found.background)
             job = self.engine.train(TrainRequest(found.images, chosen, network, start, image.name, str(resume or "")))
-            self._history.append(Before(self.shelf.just_trained, self._run))
+            self._same = same
+            if not same:
+                self._history.append(Before(self.shelf.just_trained, self._run))
             self._follow(job, image, planes, axes, found.background, bool(resume))
 
         self._reading.run(read, submit, self._fail_early)
@@ -331,14 +336,14 @@ class TrainController:
         if self._path and folder is not None:
             self._run = folder
             self.shelf.set_just_trained(self._path)
-        elif not self._discarding:
+        elif not (self._discarding or self._same):
             self._history.pop()
         self.view.set_continuable(self._run is not None and bool(self._history))
         self.view.set_busy(False)
         if self._discarding:
             self._go_back()
         elif behind and self._path and not self._stopped:
-            self._begin(self._run)
+            self._begin(self._run, same=True)
 
     def _on_engine(self, state: str) -> None:
         self.view.show_engine(state)
