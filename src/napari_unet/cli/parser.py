@@ -14,7 +14,7 @@ from typing import Any
 
 from ..core.card import BUNDLED
 from ..core.errors import SettingsError
-from ..core.settings import NetworkSettings, Option, PredictionSettings, TrainingSettings, options
+from ..core.settings import LinkSettings, NetworkSettings, Option, PredictionSettings, TrainingSettings, options
 
 SCRATCH = "scratch"
 AXES_HELP = (
@@ -35,7 +35,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"napari-unet {version('napari-unet')}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    for add in (_add_train, _add_segment, _add_evaluate, _add_measure, _add_export, _add_info, _add_demo):
+    for add in (_add_train, _add_segment, _add_link, _add_evaluate, _add_measure, _add_export, _add_info, _add_demo):
         add(commands)
     return parser
 
@@ -110,6 +110,22 @@ def _add_segment(commands: Any) -> None:
     for name in ("tile", "device", "what"):
         add_setting(parser, PredictionSettings, name)
     _add_common(parser)
+
+
+def _add_link(commands: Any) -> None:
+    """Add the command that joins planes."""
+    parser = _command(
+        commands, "link", "join the cells of a stack's planes, in depth or through time",
+        _wrapped("Join cells that were segmented plane by plane: in depth, through time, or both. Each cell of the "
+                 "result has one number, which no other cell has. A cell goes on as the one that it overlaps most."),
+        _wrapped(PATHS_HELP),
+    )  # fmt: skip
+    parser.add_argument("labels", type=Path, metavar="LABELS", help="label stack, segmented plane by plane")
+    parser.add_argument("output", type=Path, metavar="OUTPUT", help="label stack to write")
+    for name in ("along", "overlap", "missed"):
+        add_setting(parser, LinkSettings, name)
+    parser.add_argument("--axes", metavar="LETTERS", help=AXES_HELP)
+    parser.add_argument("--overwrite", action="store_true", help=OVERWRITE_HELP)
 
 
 def _add_evaluate(commands: Any) -> None:

@@ -218,7 +218,27 @@ class PredictionSettings:
     )
 
 
-S = TypeVar("S", NetworkSettings, TrainingSettings, PredictionSettings)
+@dataclass(frozen=True)
+class LinkSettings:
+    """How the cells of a stack's planes become cells of the whole stack."""
+
+    along: str = option(
+        "z", "z: cells of neighbouring planes become one cell in depth. t: cells keep their number through time. zt: "
+        "first in depth, then through time. none: each plane's cells stay as they are, but no number occurs twice.",
+        choices=("z", "t", "zt", "none"), advanced=False,
+    )  # fmt: skip
+    overlap: float = option(
+        0.5, "Share of the smaller of two cells that the other has to cover for them to be one. Larger for cells that "
+        "lie on top of each other, smaller for cells that move far.",
+        minimum=0.01, maximum=1.0, step=0.05,
+    )  # fmt: skip
+    missed: int = option(
+        0, "A cell that is missing in up to so many planes (or time points) is picked up behind them; there it "
+        "stays missing. May join cells that lie behind each other.", unit="planes", minimum=0, maximum=100, step=1,
+    )  # fmt: skip
+
+
+S = TypeVar("S", NetworkSettings, TrainingSettings, PredictionSettings, LinkSettings)
 
 
 def options(settings: Any) -> dict[str, Option]:

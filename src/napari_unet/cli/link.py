@@ -1,0 +1,67 @@
+"""``napari-unet link``: cells of single planes to cells of a stack."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Generator
+from pathlib import Path
+
+import numpy as np
+
+from .. import stores
+from ..core.errors import StoreError
+from ..core.linking import link as link_labels
+from ..core.settings import LinkSettings, with_values
+from . import STOPPED
+from .parser import check_names, chosen
+from .progress import Interrupt, Progress
+
+_NAMED = ("along", "overlap", "missed")
+
+
+def link(arguments: argparse.Namespace) -> int:
+    """Link the cells of a label stack across depth, through time, or both.
+
+    Returns
+    -------
+    int
+        0 when it was done, 130 when it was stopped.
+    """
+    source, output = Path(arguments.labels), Path(arguments.output)
+    stores.check_output(output, arguments.overwrite, source)
+    values = chosen(arguments, _NAMED)
+    check_names(values, LinkSettings)
+    settings = with_values(LinkSettings(), values)
+    planes = stores.open_picture(source, arguments.axes).planes
+    axes = planes.plane_axes + "yx"
+    if planes.axes != axes or planes.dtype.kind not in "iu":
+        raise StoreError(
+            f"{source} holds {planes.dtype} numbers along the axes {planes.axes}; labels are whole numbers, with y and "
+            "x as the last axes and no channels."
+        )
+    with (
+        Progress() as progress,
+        Interrupt(progress.say) as stop,
+        stores.create_labels(output, planes.shape, axes, np.int32, overwrite=arguments.overwrite) as out,
+    ):
+        count = _followed(link_labels(planes.arrays[0], axes, out.array, settings), source.name, progress, stop)
+        if count is None:
+            return STOPPED
+        out.save()
+    print(f"{output}: {' x '.join(map(str, planes.shape))}, {count} cells", flush=True)
+    return 0
+
+
+def _followed(
+    steps: Generator[tuple[int, int], None, int], name: str, progress: Progress, stop: Interrupt
+) -> int | None:
+    """Show how far the linking is, and return how many cells there are; None when it was stopped."""
+    while True:
+        try:
+            done, total = next(steps)
+        except StopIteration as end:
+            return int(end.value)
+        progress.show(done / total, name)
+        if stop():
+            progress.say("stopped; nothing is written")
+            return None
