@@ -66,7 +66,7 @@ def test_training_starts_from_the_model_that_does_best_on_the_paint(taught: Mode
     item = AnnotatedImage(*cells_picture(seed=3))
     for first, second in ((ignorant, taught), (taught, ignorant)):
         plan = resolve([item], LESSON, start=dataclasses.replace(first, siblings=(second,)))
-        assert plan.ledger["start"] == "discs"
+        assert plan.ledger["start"] == "discs" and plan.settings.learning_rate == LESSON.learning_rate
     assert resolve([item], LESSON, start=ignorant).ledger["start"] == "nothing"
 
 
@@ -90,3 +90,10 @@ def test_the_name_bundled_stands_for_all_of_them(
     assert load_model(f"{BUNDLED}:{KINDS[1]}").card.name == "discs"
     assert is_bundled(BUNDLED) and not is_bundled("bundled:other") and not is_bundled("models/bundled")
     assert model_path(f"{BUNDLED}:{KINDS[1]}") == tmp_path / KINDS[1]
+
+
+def test_a_near_start_is_taught_more_gently_than_a_far_one(taught: Model, ignorant: Model) -> None:
+    item, free = AnnotatedImage(*cells_picture(seed=3)), dataclasses.replace(LESSON, learning_rate=0.0)
+    near = resolve([item], free, start=taught).settings.learning_rate
+    far = resolve([item], free, start=ignorant).settings.learning_rate
+    assert near < far == resolve([item], free, network=TINY).settings.learning_rate

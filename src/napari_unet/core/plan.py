@@ -31,7 +31,9 @@ from .starts import best_start
 STATE_NAME = "state.safetensors"
 """What a training leaves in its folder to go on from."""
 LEARNING_RATES = {("adamw", True): 1e-3, ("adamw", False): 5e-4, ("sgd", True): 1e-3, ("sgd", False): 1e-4}
-"""Measured defaults by optimiser and whether training starts from scratch."""
+"""Measured defaults by optimiser and whether there is all to learn: from scratch, or from a start that is far."""
+_NEAR = 0.5
+"""F1 on the painted cells from which a start model is near: larger steps would make it forget what it knows."""
 
 
 @dataclass(frozen=True)
@@ -117,12 +119,11 @@ def resolve(
     samples, scale, diameter = _samples(images, settings, start, values, fixed)
     counts = _check_known(samples, settings, values)
     compute, weights = choose(settings.device, settings.precision), class_weights(counts, settings.balance)
-    start = best_start(start, samples, compute, weights, settings.mode) if start else None
+    start, f1 = best_start(start, samples, compute, weights, settings.mode) if start else (None, 0.0)
     model, fitted = _starting_model(start, network, settings, samples[0].image.shape[0], values)
     held = read_held(resume) if resume else ()
     split = split_samples(samples, settings.validation, np.random.default_rng(settings.seed), held)
-    scratch = start is None
-    chosen = settings.learning_rate or LEARNING_RATES[settings.optimiser, scratch]
+    chosen = settings.learning_rate or LEARNING_RATES[settings.optimiser, f1 < _NEAR]
     settings = dataclasses.replace(settings, learning_rate=chosen)
     card = dataclasses.replace(
         model.card,
