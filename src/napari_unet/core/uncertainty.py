@@ -166,24 +166,46 @@ def rank(
     Boxes in the same place of neighbouring planes count as one, as they show much the same.
     """
     squares = max(1, round(side / GRID))
-    found: list[tuple[float, tuple[int, ...], int, int, int]] = []
+    found: list[Suggestion] = []
     for plane, maps in doubts.items():
         unknown = 1 - known[plane] if plane in known else np.ones(maps.shape[-2:], np.float32)
-        means = _box_means(maps * unknown, squares)
-        total = np.minimum(means.sum(axis=0), 1)
-        found += [
-            (float(total[y, x]), plane, int(y), int(x), int(means[:, y, x].argmax()))
-            for y, x in zip(*np.nonzero(total > 0), strict=True)
-        ]
-    found.sort(key=lambda item: (-item[0], *item[1:]))
+        found += _best_of_plane(plane, _box_means(maps * unknown, squares), squares, shape, count)
+    return spread(found, count)
+
+
+def spread(suggestions: Sequence[Suggestion], count: int = 10) -> list[Suggestion]:
+    """Return the most doubtful of these places, the most doubtful one first, none at the same place as another.
+
+    Parameters
+    ----------
+    suggestions : sequence of Suggestion
+        Of any planes.
+    count : int
+        At most so many.
+    """
     chosen: list[Suggestion] = []
-    for score, plane, y, x, reason in found:
+    for place in sorted(suggestions, key=lambda item: (-item.score, item.plane, item.box)):
         if len(chosen) == count:
             break
-        box = _box(y, x, squares, shape)
-        if not any(_same_place(plane, box, other) for other in chosen):
-            chosen.append(Suggestion(plane, box, score, REASONS[reason]))
+        if not any(_same_place(place.plane, place.box, other) for other in chosen):
+            chosen.append(place)
     return chosen
+
+
+def _best_of_plane(
+    plane: tuple[int, ...], means: NDArray[np.float64], squares: int, shape: tuple[int, int], count: int
+) -> list[Suggestion]:
+    """Return the most doubtful boxes of one plane, none overlapping another."""
+    total = np.minimum(means.sum(axis=0), 1)
+    found = []
+    for _ in range(count):
+        y, x = (int(n) for n in np.unravel_index(int(total.argmax()), total.shape))
+        if total[y, x] <= 0:
+            break
+        reason = REASONS[int(means[:, y, x].argmax())]
+        found.append(Suggestion(plane, _box(y, x, squares, shape), float(total[y, x]), reason))
+        total[max(0, y - squares + 1) : y + squares, max(0, x - squares + 1) : x + squares] = 0
+    return found
 
 
 def _box_means(maps: NDArray[np.float32], squares: int) -> NDArray[np.float64]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from ..core.arrays import Planes
 from ..core.card import read_card
 from ..core.errors import DataError, UNetError
 from ..core.settings import PredictionSettings, with_values
-from ..core.uncertainty import Suggestion, known_share, rank
+from ..core.uncertainty import Suggestion, known_share, rank, spread
 from .annotating import Annotating
 from .choosers import SCRATCH, ImageChoice
 from .docking import abandon_job, connect_job
@@ -77,7 +77,9 @@ class Suggesting(QObject):
         self.job: Job | None = None
         self.suggestions: list[Suggestion] = []
         self._doubts: dict[tuple[int, ...], NDArray[np.float32]] = {}
+        self._found: dict[tuple[int, ...], list[Suggestion]] = {}
         self._image: Image | None = None
+        self._axes, self._side = "", _SIDES[0]
         self._at = -1
         viewer.bind_key(SUGGEST_KEY, lambda _: self.next(), overwrite=True)
         self.view.asked.connect(self.ask)
@@ -114,7 +116,8 @@ class Suggesting(QObject):
             self.view.say(str(error))
             return
         _, training = self._model()
-        self._image, self._doubts, self._at = self.choice.chosen(), {}, -1
+        self._image, self._axes, self._at = self.choice.chosen(), self.choice.axes(), -1
+        self._doubts, self._found = {}, {}
         self.view.set_busy(True)
         self.view.say("looking ...")
         job = self.engine.suggest(request, now=training)
@@ -130,6 +133,9 @@ class Suggesting(QObject):
         card = read_card(model)
         if check_channels(card, planes.channels, planes.rgb):
             planes = planes.as_grey()
+        # A handful of cells of the size that the model knows; and at least three boxes have to fit side by side.
+        side = int(np.clip(_CELLS_ACROSS * card.diameter / (card.scale or 1.0), *_SIDES))
+        self._side = min(side, max(_SIDES[0], min(planes.height, planes.width) // 3))
         settings = with_values(PredictionSettings(), card.prediction)
         return SegmentRequest(planes, model, settings, self._todo(planes, training))
 
@@ -148,7 +154,7 @@ class Suggesting(QObject):
     def _on_event(self, event: Any) -> None:
         if type(event).__name__ == "PlaneDoubt":
             self._doubts[tuple(event.plane)] = event.maps
-            self._rank()
+            self._rank([tuple(event.plane)])
         elif isinstance(event, events.PlaneDone) and event.total > 1:
             self.view.say(f"plane {event.done} of {event.total}, {time_left(event.remaining)}")
 
@@ -161,24 +167,18 @@ class Suggesting(QObject):
 
     # --- the list -------------------------------------------------------------------------------
 
-    def _rank(self) -> None:
-        """Rank what is known so far, away from what is annotated."""
+    def _rank(self, planes: Sequence[tuple[int, ...]]) -> None:
+        """Rank these planes anew, away from what is annotated by now, and show the list."""
         image = self._image
         if image is None or image not in self.viewer.layers:
             return
-        axes = self.choice.axes()
         shape = data_shape(image)
-        size = (shape[axes.index("y")], shape[axes.index("x")])
-        # At least three boxes have to fit side by side, or there is nothing to choose from.
-        side = min(self._side(), max(_SIDES[0], min(size) // 3))
-        known = {plane: self._known(image, axes, plane) for plane in self._doubts}
-        self.suggestions = rank(self._doubts, known, size, side=side, count=_SHOWN)
-        self.view.show_suggestions([_words(s, axes) for s in self.suggestions])
-
-    def _side(self) -> int:
-        """Return the side of a box in pixels: a handful of cells of the size that the model knows."""
-        card = read_card(self._model()[0])
-        return int(np.clip(_CELLS_ACROSS * card.diameter / (card.scale or 1.0), *_SIDES))
+        size = (shape[self._axes.index("y")], shape[self._axes.index("x")])
+        for plane in planes:
+            known = {plane: self._known(image, self._axes, plane)}
+            self._found[plane] = rank({plane: self._doubts[plane]}, known, size, side=self._side, count=_SHOWN)
+        self.suggestions = spread([place for places in self._found.values() for place in places], _SHOWN)
+        self.view.show_suggestions([_words(place, self._axes) for place in self.suggestions])
 
     def _known(self, image: Image, axes: str, plane: tuple[int, ...]) -> NDArray[np.float32]:
         """Return how much of each square of a plane is annotated."""
@@ -195,10 +195,17 @@ class Suggesting(QObject):
 
     def next(self) -> None:
         """Go to the next place of the list; ask first when there is none."""
-        if self.suggestions:
-            self.go((self._at + 1) % len(self.suggestions))
-        else:
+        if not self.suggestions:
             self.ask()
+            return
+        here = self.suggestions[self._at] if 0 <= self._at < len(self.suggestions) else None
+        # What was painted since then is no longer worth a visit.
+        self._rank(sorted({place.plane for place in self.suggestions}))
+        step = 1 if here is None or here in self.suggestions else 0
+        if self.suggestions:
+            self.go((self._at + step) % len(self.suggestions))
+        else:
+            self.view.say("All of these places are annotated; look again for others.")
 
     def go(self, row: int) -> None:
         """Show a place of the list, with a frame around it."""
@@ -207,8 +214,7 @@ class Suggesting(QObject):
             return
         self._at = row
         self.view.mark(row)
-        place = self.suggestions[row]
-        axes = self.choice.axes()
+        place, axes = self.suggestions[row], self._axes
         leading = iter(place.plane)
         corner = [{"y": place.box[0], "x": place.box[2], "c": 0}[a] if a in "yxc" else next(leading) for a in axes]
         opposite = list(corner)
