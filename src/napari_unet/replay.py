@@ -22,6 +22,8 @@ from .runs import home
 
 FORMAT = 1
 ENDING = ".job.json"
+LARGEST_KEPT = 8 * 10**9
+"""Bytes of a picture in no file up to which a copy is kept."""
 Plane = tuple[int, ...]
 
 
@@ -32,7 +34,7 @@ def pictures_folder() -> Path:
 
 def segment_command(
     image: str | Path, output: str | Path, model: str, settings: PredictionSettings, *, axes: str = "",
-    chosen: Mapping[str, Any] | None = None,
+    planes: Sequence[Plane] | None = None, chosen: Mapping[str, Any] | None = None,
 ) -> str:  # fmt: skip
     """Return the command line that segments a picture with these settings.
 
@@ -46,11 +48,14 @@ def segment_command(
         How.
     axes : str
         Letters of the picture's axes, where the file does not say them.
+    planes : sequence of tuple of int, optional
+        Which planes; all by default.
     chosen : mapping, optional
         Settings that the model's card brings along; they are named even where they equal the default.
     """
     words = ["napari-unet", "segment", str(image), str(output), "--model", model]
     words += ["--axes", axes] if axes else []
+    words += ["--planes", ",".join(":".join(map(str, plane)) for plane in planes)] if planes else []
     for field in fields(PredictionSettings):
         value = getattr(settings, field.name)
         if field.name == "what":
@@ -109,7 +114,7 @@ def write_job(job: Mapping[str, Any], result: Path) -> Path:
     return path
 
 
-def own_file(source: str | None, planes: Planes, wanted: Sequence[Plane]) -> Path | None:
+def own_file(source: str | None, planes: Planes) -> Path | None:
     """Return the file that a picture was opened from, if a command would read the very same from it.
 
     Parameters
@@ -118,10 +123,8 @@ def own_file(source: str | None, planes: Planes, wanted: Sequence[Plane]) -> Pat
         Where the viewer has it from.
     planes : Planes
         The picture as it was segmented.
-    wanted : sequence of tuple of int
-        What was segmented; a command segments all planes, in order.
     """
-    if not source or list(wanted) != planes.indices() or not Path(source).exists():
+    if not source or not Path(source).exists():
         return None
     try:
         found = stores.open_picture(source).planes
@@ -131,42 +134,53 @@ def own_file(source: str | None, planes: Planes, wanted: Sequence[Plane]) -> Pat
     found = found.as_grey() if planes.grey and not found.grey else found
     if (found.shape, found.channels) != (planes.shape, planes.channels):
         return None
-    ends = {wanted[0], wanted[-1]}
+    known = planes.indices()
+    ends = {known[0], known[len(known) // 2], known[-1]}
     same = all(np.array_equal(_read(found, plane), _read(planes, plane), equal_nan=True) for plane in ends)
     return Path(source).absolute() if same else None
 
 
-def keep_picture(planes: Planes, wanted: Sequence[Plane]) -> Path:
-    """Write some planes of a picture to a file of its own, unless it is there already, and return the file.
+def keep_picture(planes: Planes) -> Path:
+    """Write a picture to a file of its own, unless it is there already, and return the file.
 
-    The file holds what the network reads: grey values by channel, of the picture's number type, or float32
-    where colours are read as grey.
+    All planes are kept, because the size of cells is measured in the middle one. The file holds what the
+    network reads: grey values by channel, of the picture's number type, or float32 where that does not do.
 
     Raises
     ------
     StoreError
-        When it cannot be written.
+        When it cannot be written, or is too large to be kept twice.
     """
-    import tifffile
-
     whole = planes.dtype.kind in "ui" and planes.dtype.itemsize <= 2 and not planes.grey
     dtype = planes.dtype if whole else np.dtype(np.float32)
-    digest = hashlib.sha256(f"{planes.channels} {planes.height} {planes.width} {dtype} {len(wanted)}".encode())
-    for plane in wanted:
+    shape = (*planes.plane_shape, *((planes.channels,) if planes.channels > 1 else ()), planes.height, planes.width)
+    size = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
+    if size > LARGEST_KEPT:
+        raise StoreError(
+            f"The picture is in no file that the command could read, and takes {size / 1e9:.0f} GB, too much to keep a "
+            "copy of; save it as TIFF or OME-Zarr and open it from there."
+        )
+    digest = hashlib.sha256(f"{shape} {planes.plane_axes} {dtype}".encode())
+    for plane in planes.indices():
         digest.update(np.ascontiguousarray(_read(planes, plane).astype(dtype)).tobytes())
     path = pictures_folder() / f"{digest.hexdigest()[:20]}.tif"
-    if path.exists():
-        return path
+    if not path.exists():
+        axes = f"{planes.plane_axes}{'c' if planes.channels > 1 else ''}yx"
+        _write_picture(path, planes, shape, axes, dtype)
+    return path
+
+
+def _write_picture(path: Path, planes: Planes, shape: tuple[int, ...], axes: str, dtype: np.dtype[Any]) -> None:
+    """Write a picture page by page."""
+    import tifffile
+
     partial = path.with_name(f".{path.name}.part")
+    pages = (page for plane in planes.indices() for page in _read(planes, plane).astype(dtype))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        axes = "ZCYX" if planes.channels > 1 else "ZYX"
-        shape = (len(wanted), *((planes.channels,) if planes.channels > 1 else ()), planes.height, planes.width)
-        blocks = (_read(planes, plane).astype(dtype) for plane in wanted)
-        pages = (page for block in blocks for page in block)
         tifffile.imwrite(
-            partial, pages, shape=shape, dtype=dtype, photometric="minisblack", metadata={"axes": axes},
-            bigtiff=int(np.prod(shape)) * dtype.itemsize > 2**31,
+            partial, pages, shape=shape, dtype=dtype, photometric="minisblack", bigtiff=True,
+            metadata={"axes": axes.upper()},
         )  # fmt: skip
         os.replace(partial, path)
     except OSError as error:
@@ -176,7 +190,6 @@ def keep_picture(planes: Planes, wanted: Sequence[Plane]) -> Path:
         ) from error
     finally:
         partial.unlink(missing_ok=True)
-    return path
 
 
 def _read(planes: Planes, plane: Plane) -> Any:

@@ -151,6 +151,9 @@ def test_an_annotation_is_compared_where_it_is_painted_and_training_on_it_is_tol
     assert words(dock, "done") == ["Every cell was found, and nothing else."]
 
     layer.metadata[OURS]["model"] = disc_model
+    click(dock.view.compare_button)
+    idle(dock)
+    assert not words(dock, "warning")
     viewer.layers["held out"].name = "image"
     click(dock.view.compare_button)
     idle(dock)

@@ -107,6 +107,11 @@ def _add_segment(commands: Any) -> None:
     parser.add_argument(
         "--model", default=BUNDLED, metavar=f"{BUNDLED}|MODEL", help="folder or .zip (default: %(default)s)"
     )
+    parser.add_argument(
+        "--planes", metavar="N,N,...", default="",
+        help="only these planes, counted from 0; the others stay empty. Several leading axes are joined by a colon, as "
+             "in 0:3,0:4",
+    )  # fmt: skip
     for name in ("tile", "device", "what"):
         add_setting(parser, PredictionSettings, name)
     _add_common(parser)

@@ -14,7 +14,7 @@ import numpy as np
 from .. import stores
 from ..core.arrays import Planes
 from ..core.card import Card, is_bundled
-from ..core.errors import StoreError, UNetError
+from ..core.errors import SettingsError, StoreError, UNetError
 from ..core.events import Adapted, Finished, PlaneDone, PredictionEvent, Stopped, TileDone
 from ..core.settings import PredictionSettings, to_dict, with_values
 from ..replay import segment_command, segment_job, write_job
@@ -57,7 +57,7 @@ def segment(arguments: argparse.Namespace) -> int:
         model = load_model(arguments.model)
         settings = prediction_settings(model.card, values)
         name = arguments.model if is_bundled(arguments.model) else str(Path(arguments.model).absolute())
-        batch = _Batch(model, name, settings, arguments.axes, arguments.overwrite, progress, stop)
+        batch = _Batch(model, name, settings, arguments.axes, arguments.planes, arguments.overwrite, progress, stop)
         return batch.run(list(zip(inputs, outputs, strict=True)))
 
 
@@ -85,6 +85,27 @@ def output_paths(given: Path, inputs: list[Path], output: Path) -> list[Path]:
     return [output / f"{stores.stem(path)}.tif" for path in inputs]
 
 
+def choose_planes(text: str, planes: Planes) -> list[tuple[int, ...]]:
+    """Return the planes that ``--planes`` names, such as ``3,5`` or ``0:3,0:5``; all when it names none.
+
+    Raises
+    ------
+    SettingsError
+        When the image has no such plane.
+    """
+    known = planes.indices()
+    if not text:
+        return known
+    names = {":".join(map(str, plane)): plane for plane in known}
+    unknown = [name for name in text.split(",") if name.strip() not in names]
+    if unknown:
+        raise SettingsError(
+            f"The image has no plane {unknown[0]!r}; it has {len(known)}, from {next(iter(names))!r} to "
+            f"{list(names)[-1]!r}."
+        )
+    return [names[name.strip()] for name in dict.fromkeys(text.split(","))]
+
+
 def prediction_settings(card: Card, values: dict[str, Any]) -> PredictionSettings:
     """Return what the user gave, over what the model was measured best with, over the defaults."""
     own = {"what": "classes"} if card.mode == "classes" else {}
@@ -99,6 +120,7 @@ class _Batch:
     name: str
     settings: PredictionSettings
     axes: str | None
+    planes: str
     overwrite: bool
     progress: Progress
     stop: Interrupt
@@ -131,21 +153,24 @@ class _Batch:
         if planes.rgb and planes.channels != self.model.card.channels:
             planes = planes.as_grey()
         axes, dtype, objects = planes.plane_axes + "yx", _DTYPES[self.settings.what], 0
+        wanted = choose_planes(self.planes, planes)
         job = self._job(source, planes)
         with stores.resumable_labels(output, planes.shape, axes, dtype, job, overwrite=self.overwrite) as out:
             if out.resumed:
                 self.progress.say(f"note: {source.name}: going on where an earlier run ended")
-            for event in predict(self.model, planes, out.array, settings=self.settings, stop=self.stop, work=out.work):
+            for event in predict(
+                self.model, planes, out.array, settings=self.settings, stop=self.stop, planes=wanted, work=out.work
+            ):
                 if isinstance(event, Stopped):
                     if out.lasting:
                         self.progress.say("what is done is kept; the same command goes on from here")
                     return None
                 if isinstance(event, Finished):
                     objects = int(event.metrics.get("objects", 0))
-                self._show(event, source, share, len(planes.indices()))
+                self._show(event, source, share, len(wanted))
             out.save()
-        self._write_job(source, output)
-        return f"{output}: {' x '.join(map(str, planes.shape))}{self._counted(objects, len(planes.indices()))}"
+        self._write_job(source, output, wanted)
+        return f"{output}: {' x '.join(map(str, planes.shape))}{self._counted(objects, len(wanted))}"
 
     def _job(self, source: Path, planes: Planes) -> dict[str, Any]:
         """Return what makes a result what it is; only with the same an unfinished one is gone on with."""
@@ -157,15 +182,18 @@ class _Batch:
             "image": {"axes": planes.axes, "rgb": planes.rgb, "grey": planes.grey},
             "model": {"name": self.model.card.name, "fingerprint": fingerprint(self.model)},
             "settings": to_dict(self.settings),
+            "planes": self.planes,
             "version": version("napari-unet"),
         }
 
-    def _write_job(self, source: Path, output: Path) -> None:
+    def _write_job(self, source: Path, output: Path, wanted: list[tuple[int, ...]]) -> None:
         """Write beside a result how it was made."""
-        source, output = source.absolute(), output.absolute()
-        chosen = self.model.card.prediction
-        command = segment_command(source, output, self.name, self.settings, axes=self.axes or "", chosen=chosen)
-        write_job(segment_job(command, str(source), self.name, self.settings, None, source.name), output)
+        source, output, only = source.absolute(), output.absolute(), wanted if self.planes else None
+        command = segment_command(
+            source, output, self.name, self.settings, axes=self.axes or "", planes=only,
+            chosen=self.model.card.prediction,
+        )  # fmt: skip
+        write_job(segment_job(command, str(source), self.name, self.settings, only, source.name), output)
 
     def _counted(self, objects: int, planes: int) -> str:
         """Return how many cells were found; one that is in several planes counts in each."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -262,7 +263,8 @@ def learnt_from(prediction: Layer, truth: Layer) -> str:
         return ""
     # A plane of a stack is called by the layer and the plane, such as "cells z 3".
     names = [str(name) for entry in ledger for name in _listed(entry.get("images"))]
-    if not any(name == truth.name or name.startswith(f"{truth.name} ") for name in names):
+    own = re.compile(rf"{re.escape(truth.name)}( [a-z] \d+(, [a-z] \d+)*)?")
+    if not any(own.fullmatch(name) for name in names):
         return ""
     return (
         f"The model was trained on {truth.name}, so these scores are too good; paint some cells that it has not seen, "

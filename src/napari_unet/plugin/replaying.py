@@ -61,21 +61,20 @@ class Recipe:
         keep : bool
             Whether to write the picture to a file when it has none that would do.
         """
-        path = own_file(self.source, self.planes, self.wanted)
-        whole = path is not None
+        path = own_file(self.source, self.planes)
         if path is None and keep:
-            path = keep_picture(self.planes, self.wanted)
+            path = keep_picture(self.planes)
+        only = None if list(self.wanted) == self.planes.indices() else self.wanted
         try:
             chosen = read_card(self.model).prediction
         except UNetError:
             chosen = {}
         stem = re.sub(r"[^\w.-]+", "_", self.name).strip("._") or "image"
         command = segment_command(
-            path or f"{stem}.tif", f"{stem}-{self.settings.what}.tif", self.model, self.settings, chosen=chosen
-        )
-        return segment_job(
-            command, str(path or ""), self.model, self.settings, None if whole else self.wanted, self.name
+            path or f"{stem}.tif", f"{stem}-{self.settings.what}.tif", self.model, self.settings, planes=only,
+            chosen=chosen,
         )  # fmt: skip
+        return segment_job(command, str(path or ""), self.model, self.settings, only, self.name)
 
 
 class Replay:

@@ -135,7 +135,7 @@ class TrainView(QWidget):
             f"moving, zooming and the sliders. Key {PREVIEW_KEY} shows and hides it.</span>"
         )
         self.name_edit = QLineEdit()
-        self.name_edit.setPlaceholderText("name of the model")
+        self.name_edit.setPlaceholderText("model name")
         self.name_edit.setToolTip("<span>Under this name the model appears in both docks, also after a restart.</span>")
         self.save_button = button("Save model", "Keep the model just trained under this name.")
         self.copy_button = button(
