@@ -38,8 +38,11 @@ def in_steps(values: NDArray[Any], steps: int) -> NDArray[np.uint16]:
     steps : int
         What 1 becomes.
     """
-    most = np.float32(65_535 / steps)
-    return np.rint(np.clip(np.nan_to_num(values.astype(np.float32)), 0, most) * np.float32(steps)).astype(np.uint16)
+    # fmax takes the number where the other is NaN; all in one array, as this is done for every pixel.
+    scaled = np.fmax(values, np.float32(0), dtype=np.float32)
+    np.fmin(scaled, np.float32(65_535 / steps), out=scaled)
+    scaled *= np.float32(steps)
+    return np.rint(scaled, out=scaled).astype(np.uint16)
 
 
 @dataclass(frozen=True)

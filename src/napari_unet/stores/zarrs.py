@@ -131,10 +131,14 @@ def create_zarr(path: Path, shape: tuple[int, ...], axes: str, dtype: Any) -> Wr
 
 
 def create_array(path: Path, shape: tuple[int, ...], chunks: tuple[int, ...], dtype: Any) -> WritableArray:
-    """Return a new plain array of zeros; what was at the path is gone."""
-    array: WritableArray = _zarr().create_array(
-        str(path), shape=shape, chunks=chunks, dtype=dtype, fill_value=0, zarr_format=3, overwrite=True
-    )
+    """Return a new plain array of zeros for a while; what was at the path is gone."""
+    zarr = _zarr()
+    # Written and read once or twice: it has to be fast rather than small.
+    quick = zarr.codecs.BloscCodec(cname="lz4", clevel=1, shuffle="shuffle")
+    array: WritableArray = zarr.create_array(
+        str(path), shape=shape, chunks=chunks, dtype=dtype, fill_value=0, zarr_format=3, overwrite=True,
+        compressors=quick,
+    )  # fmt: skip
     return array
 
 
