@@ -39,6 +39,8 @@ from .validation import Score, score
 
 _ROLLBACKS = 5
 _SAVE_EVERY = 30.0
+_PAUSE = 10
+"""Times as long as a measurement took, the training goes on before the next."""
 
 
 def no_preview() -> PreviewRequest | None:
@@ -140,6 +142,7 @@ class _Run:
     ) -> Iterator[TrainingEvent]:
         """Yield the events of all steps."""
         last_measure = last_save = self.elapsed
+        every = pause = self.plan.settings.validate_every
         while self.progress() < 1:
             yield from self.show(preview())
             yield from self.join(news)
@@ -147,9 +150,12 @@ class _Run:
                 self.reason = "Stopped on request; the best model so far is kept."
                 break
             yield from self.step()
-            if self.elapsed - last_measure >= self.plan.settings.validate_every:
+            if self.elapsed - last_measure >= pause:
+                begin = self.elapsed
                 yield from self.validate()
                 last_measure = self.elapsed
+                # Measuring much may take long, and is never to take more than a tenth of the time.
+                pause = max(every, _PAUSE * (last_measure - begin)) if every else 0.0
                 if self.plan.settings.patience and self.since_best >= self.plan.settings.patience:
                     self.reason = f"No better model in {self.since_best} measurements; the best one is kept."
                     break
