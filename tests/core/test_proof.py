@@ -75,6 +75,19 @@ def test_correcting_an_accepted_cell_and_undoing_it_leaves_it_accepted() -> None
     np.testing.assert_array_equal(labels, stack())
 
 
+def test_what_was_painted_without_a_note_is_not_lost_by_undo() -> None:
+    labels = stack()
+    proof = proof_of(labels)
+    proof.edit((0,), "delete", lambda plane, _: editing.delete(plane, 1))
+    labels[0, 2:5, 2:5] = 9
+    proof.undo()
+    assert (labels[0, 2:5, 2:5] == 9).all()
+    assert (labels[0] == 1).sum() == 91
+    proof.redo()
+    assert (labels[0, 2:12, 2:12] == 9).sum() == 9
+    assert not (labels[0] == 1).any()
+
+
 def test_an_impossible_correction_changes_nothing() -> None:
     labels = stack()
     proof = proof_of(labels)

@@ -470,3 +470,45 @@ def test_checked_cells_are_learnt_beside_the_paint_and_only_once(docks, click, q
     assert [len(item.emphasis) for item in (first, second)] == [2, 0]
     assert len(np.setdiff1d(first.labels, [0, 1])) == 2
     assert set(np.setdiff1d(second.labels, [0, 1])) == {2}
+
+
+def test_whatever_is_done_in_whatever_order_nothing_breaks_and_undo_leads_back(proofreading, qtbot):
+    """The user's strokes come by napari's own calls here, as thousands of mouse moves would take minutes."""
+    viewer, dock, layer, _ = proofreading()
+    rng, act = np.random.default_rng(7), dock.controller.act
+    original = layer.data.copy()
+    names = [*dock.view.buttons, "enter", "left", "right", "up", "down"]
+
+    def somewhere():
+        return tuple(int(n) for n in rng.integers(0, 128, 2))
+
+    def chosen():
+        return dock.view.result.layer()
+
+    others = {
+        "click": lambda: dock.controller.on_click(somewhere()),
+        "move": lambda: dock.controller.on_move(somewhere()),
+        "line": lambda: dock.controller.on_drawn([somewhere(), somewhere(), somewhere()]),
+        "plane": lambda: viewer.dims.set_current_step(0, int(rng.integers(0, 3))),
+        "paint": lambda: chosen().paint((viewer.dims.current_step[0], *somewhere()), int(rng.integers(0, 20))),
+        "bucket": lambda: chosen().fill((viewer.dims.current_step[0], *somewhere()), int(rng.integers(1, 20))),
+        "mode": lambda: setattr(chosen(), "mode", str(rng.choice(["paint", "pan_zoom", "erase"]))),
+        "rename": lambda: setattr(layer, "name", f"cells {rng.integers(9)}"),
+        "order": lambda: viewer.layers.move(0, len(viewer.layers) - 1),
+        "other": lambda: dock.view.result.setCurrentIndex(int(rng.integers(0, 2))),
+    }
+    viewer.add_labels(np.zeros((3, 128, 128), np.int32), name="empty")
+    for _ in range(400):
+        name = str(rng.choice([*names, *others]))
+        others[name]() if name in others else act(name)
+    dock.view.result.choose(layer)
+    act("leave")
+    assert dock.view.result.count() == 2
+    assert not np.array_equal(layer.data, original)
+    changed = layer.data.copy()
+    undone = sum(proof_of(layer).proof.undo() is not None for _ in range(500))
+    assert undone > 20
+    np.testing.assert_array_equal(layer.data, original)
+    for _ in range(undone):
+        proof_of(layer).proof.redo()
+    np.testing.assert_array_equal(layer.data, changed)

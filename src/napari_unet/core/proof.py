@@ -193,7 +193,7 @@ class Proof:
         step = self.history.undo()
         if step is not None:
             for change in reversed(step.changes):
-                self.write(change.plane, change.box, change.before)
+                self._exchange(change, change.after, change.before)
             self._set([(mark, mark.before) for mark in step.marks])
         return step
 
@@ -202,9 +202,17 @@ class Proof:
         step = self.history.redo()
         if step is not None:
             for change in step.changes:
-                self.write(change.plane, change.box, change.after)
+                self._exchange(change, change.before, change.after)
             self._set([(mark, mark.after) for mark in step.marks])
         return step
+
+    def _exchange(self, change: Change, now: Plane, wanted: Plane) -> None:
+        """Write the pixels that a change is about; those that were changed since without a note stay as they are."""
+        y0, y1, x0, x1 = change.box
+        part = self.read(change.plane)[y0:y1, x0:x1].copy()
+        mine = (now != wanted) & (part == now)
+        part[mine] = wanted[mine]
+        self.write(change.plane, change.box, part)
 
     def adopt(self, plane: Index, kept: Mapping[int, Kept]) -> None:
         """Take over the marks of a plane whose checked cells were put back, without a step to undo."""

@@ -187,7 +187,7 @@ class Checking:
 def show_weights(
     viewer: ViewerModel, image: Any, axes: str, plane: tuple[int, ...], values: NDArray[np.float32]
 ) -> None:
-    """Show the weight map of a plane above its picture, instead of an earlier one; the selection stays.
+    """Show the weight map of a plane on top of all layers, instead of an earlier one; the selection stays.
 
     Parameters
     ----------
@@ -218,6 +218,7 @@ def show_weights(
         metadata={OURS: {"weights": True}}, **placement(image, axes, corner),
     )  # fmt: skip
     active, selected = viewer.layers.selection.active, set(viewer.layers.selection)
-    viewer.layers.insert(viewer.layers.index(image) + 1, layer)
+    # On top, as paint would hide it; it adds light and hides nothing.
+    viewer.layers.append(layer)
     viewer.layers.selection = selected
     viewer.layers.selection.active = active

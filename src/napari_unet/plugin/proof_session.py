@@ -64,6 +64,7 @@ class ProofSession:
         self.current: tuple[Index, int] | None = None
         self.pointer: Point | None = None
         self._before: tuple[Index, NDArray[Any]] | None = None
+        self._stroke = False
         self._cells: tuple[Index, frozenset[int]] | None = None
         self.remember()
 
@@ -146,6 +147,7 @@ class ProofSession:
 
     def edit(self, words: str, make: Callable[[NDArray[Any], int], Edit]) -> None:
         """Make a correction in the plane on screen, see :meth:`~napari_unet.core.proof.Proof.edit`."""
+        self.settle()
         self.proof.edit(self.plane(), words, make)
         self._redraw()
 
@@ -157,6 +159,7 @@ class ProofSession:
         DataError
             When there is nothing to undo or redo.
         """
+        self.settle()
         step = self.proof.undo() if undo else self.proof.redo()
         if step is None:
             raise DataError(f"There is nothing to {'undo' if undo else 'redo'}.")
@@ -168,8 +171,36 @@ class ProofSession:
 
     def remember(self) -> None:
         """Keep the labels on screen, to compare with after a stroke of the brush."""
+        self.settle()
         self.count_anew()
         self._before = (self.plane(), self.values().copy()) if self.is_open() else None
+
+    def expect_stroke(self) -> None:
+        """Learn that labels are being painted: napari says so after a stroke, but before a single change by code."""
+        self._stroke = True
+
+    def settle(self) -> bool:
+        """Note what was painted since :meth:`remember`; return False when that cannot be told."""
+        if not self._stroke or not self.is_open():
+            return True
+        self._stroke = False
+        if self._before is None or self.labels().n_edit_dimensions > 2:
+            self.proof.history.clear()
+            self.remember()
+            return False
+        self._note_changes(*self._before)
+        self.remember()
+        return True
+
+    def _note_changes(self, plane: Index, before: NDArray[Any]) -> None:
+        after = self.known.read(plane)
+        differs = before != after
+        if differs.any():
+            rows, columns = (np.flatnonzero(differs.any(axis=axis)) for axis in (1, 0))
+            box = (int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1)
+            where = (slice(*box[:2]), slice(*box[2:]))
+            words = f"redraw cell {self.labels().selected_label}"
+            self.proof.record(plane, words, box, before[where], after[where].copy())
 
     def count_anew(self) -> None:
         """Forget which cells there were, because labels may have changed."""
@@ -180,23 +211,6 @@ class ProofSession:
         if self._cells is None or self._cells[0] != plane:
             self._cells = (plane, frozenset(cells_in(self.known.read(plane))))
         return self._cells[1]
-
-    def note_stroke(self) -> bool:
-        """Note what the brush has changed since :meth:`remember`; return whether it could be told."""
-        layer, plane = self.labels(), self.plane()
-        if self._before is None or self._before[0] != plane or layer.n_edit_dimensions > 2:
-            self.proof.history.clear()
-            self.remember()
-            return False
-        before, after = self._before[1], self.values()
-        differs = before != after
-        if differs.any():
-            rows, columns = (np.flatnonzero(differs.any(axis=axis)) for axis in (1, 0))
-            box = (int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1)
-            where = (slice(*box[:2]), slice(*box[2:]))
-            self.proof.record(plane, f"redraw cell {layer.selected_label}", box, before[where], after[where].copy())
-        self.remember()
-        return True
 
     def _redraw(self) -> None:
         """Show changed labels."""
@@ -250,6 +264,13 @@ class ProofSession:
         """Go to a cell and mean it, whatever is under the mouse."""
         self.pointer, self.current = None, (plane, cell)
         self.go(plane, Kept.of(self.known.read(plane), cell, "").middle)
+
+    def go_to_checked(self, plane: Index, cell: int) -> None:
+        """Go to a checked cell, or to where one was deleted."""
+        kept = self.proof.marked(plane).get(cell)
+        if kept is not None:
+            self.pointer, self.current = None, (plane, cell)
+            self.go(plane, kept.middle)
 
     def go(self, plane: Index, point: Point) -> None:
         """Bring a place on screen."""

@@ -16,7 +16,7 @@ from .mark_overlay import MarkOverlay
 from .parts import DOCK_WIDTH, scrolled
 from .proof_session import Point, ProofSession
 from .proofread_hooks import LayerHooks
-from .proofread_signs import describe, is_result, signs_of
+from .proofread_signs import describe, is_result, signs_of, status_words
 from .proofread_view import SIGNS, ProofreadView
 
 if TYPE_CHECKING:
@@ -28,13 +28,6 @@ _AFTER_DATA_MS = 200
 _BRUSH_SHARE = 5
 """Cell diameters over that of the brush."""
 _WORDS = {"grow": "widen cell", "shrink": "narrow cell", "fill": "fill holes of cell", "delete": "delete cell"}
-_WAITING = {
-    "": "",
-    "merge": "Choose a cell, then the one that belongs to it.",
-    "line": "Draw a line across a cell, from outside to outside.",
-    "seeds": "Click a point in each part of one cell, then press Enter.",
-    "redraw": "Paint; R takes the eraser or the brush, Esc ends.",
-}
 
 
 class ProofreadController:
@@ -59,6 +52,8 @@ class ProofreadController:
         self._entries: list[tuple[Index, int]] = []
         self._seen: set[int] | None = None
         self._overlay = MarkOverlay(viewer)
+        self._soon = QTimer(singleShot=True, interval=0)
+        self._soon.timeout.connect(self._on_stroke_done)
         self._later = QTimer(singleShot=True, interval=_AFTER_DATA_MS)
         self._later.timeout.connect(self.show)
         view.result.layer_changed.connect(self._on_layer)
@@ -72,6 +67,7 @@ class ProofreadController:
     def close(self) -> None:
         """Let go of viewer and layer; what was corrected and checked stays known."""
         self._later.stop()
+        self._soon.stop()
         self._watch.close()
         self.viewer.dims.events.current_step.disconnect(self._on_plane)
         self._detach()
@@ -105,6 +101,7 @@ class ProofreadController:
         self.show()
 
     def _detach(self) -> None:
+        self._settle()
         self._leave()
         if self._hooks is not None:
             self._hooks.close()
@@ -125,6 +122,7 @@ class ProofreadController:
     def _try(self, action: Any) -> None:
         """Do something; what is not possible is explained."""
         self.view.messages.clear_messages()
+        self._settle()
         try:
             action()
         except UNetError as error:
@@ -165,14 +163,7 @@ class ProofreadController:
     _do_left = _do_right = _do_up = _do_down = _do_neighbour
 
     def _go_to_entry(self, row: int) -> None:
-        """Go to a checked cell of the list."""
-        plane, cell = self._entries[row]
-        session = self._open()
-        kept = session.proof.marked(plane).get(cell)
-        if kept is not None:
-            session.pointer, session.current = None, (plane, cell)
-            session.go(plane, kept.middle)
-            self.show()
+        self._try(lambda: self._open().go_to_checked(*self._entries[row]))
 
     def _on_plane(self, event: Any = None) -> None:
         self._points, self._first = [], 0
@@ -327,9 +318,16 @@ class ProofreadController:
         self._open().remember()
 
     def on_stroke(self) -> None:
-        """Note what a stroke has changed, so that it can be undone and is marked."""
-        if not self._open().note_stroke():
+        """Note what is being painted, as soon as it is there, so that it can be undone and is marked."""
+        self._open().expect_stroke()
+        self._soon.start()
+
+    def _settle(self) -> None:
+        if self.is_open() and not self._open().settle():
             self.view.messages.say("Several planes were painted at once; that and what was before stays as it is.")
+
+    def _on_stroke_done(self) -> None:
+        self._settle()
         self.show()
 
     def on_data(self) -> None:
@@ -370,11 +368,7 @@ class ProofreadController:
     def _show_target(self, session: ProofSession) -> None:
         cell = session.target()
         kept = session.proof.marked(session.plane()).get(cell)
-        words = _WAITING[self.tool]
-        if self.tool == "merge" and self._first:
-            words = f"Now the cell that belongs to cell {self._first}."
-        if self.tool == "seeds" and self._points:
-            words = f"{len(self._points)} points; Enter splits."
+        words = status_words(self.tool, self._first, len(self._points))
         self.view.show_target(cell, kept.kind if kept else "", words)
 
     def _show_signs(self, session: ProofSession) -> None:

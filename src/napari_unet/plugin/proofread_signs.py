@@ -14,6 +14,31 @@ from .proofread_view import SIGNS
 _CHECKED_SHARE, _CURRENT_SHARE = 0.3, 1.4
 """Sizes of the signs over those of the cells."""
 
+_WAITING = {
+    "": "",
+    "merge": "Choose a cell, then the one that belongs to it.",
+    "line": "Draw a line across a cell, from outside to outside.",
+    "seeds": "Click a point in each part of one cell, then press Enter.",
+    "redraw": "Paint; R takes the eraser or the brush, Esc ends.",
+}
+
+
+def status_words(tool: str, first: int, points: int) -> str:
+    """Return what a tool waits for.
+
+    Parameters
+    ----------
+    tool : str
+        Its name; empty for none.
+    first : int
+        The first of two cells to be merged; 0 while it was not chosen.
+    points : int
+        How many points were clicked.
+    """
+    if tool == "merge" and first:
+        return f"Now the cell that belongs to cell {first}."
+    return f"{points} points; Enter splits." if tool == "seeds" and points else _WAITING[tool]
+
 
 def is_result(layer: Any) -> bool:
     """Return whether a layer holds cells that a network has found."""
@@ -39,7 +64,8 @@ def signs_of(session: ProofSession, first: int, points: Sequence[Point]) -> list
 
     checked = session.proof.marked(plane).values()
     signs = [sign(kept.kind, *kept.middle, _CHECKED_SHARE * min(_extent(kept))) for kept in checked]
-    for cell in {first, session.chosen()} - {0}:
+    # The first of two cells may have been deleted since it was chosen.
+    for cell in {first, session.chosen()} & session.cells(plane):
         kept = Kept.of(session.values(), cell, CURRENT)
         y0, y1, x0, x1 = kept.box
         signs.append(sign(CURRENT, (y0 + y1 - 1) / 2, (x0 + x1 - 1) / 2, _CURRENT_SHARE * max(_extent(kept))))
