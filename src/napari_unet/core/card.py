@@ -15,6 +15,8 @@ from .errors import ModelError, SettingsError, StoreError
 from .settings import NetworkSettings, with_values
 
 CARD_NAME = "model.json"
+THUMBNAIL_NAME = "thumbnail.png"
+"""A small picture of what the model was taught; not every model has one."""
 FORMAT = 1
 BUNDLED = "bundled"
 """The name that stands for the models in the package, of which the one that fits is taken."""

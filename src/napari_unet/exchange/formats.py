@@ -8,11 +8,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..core.card import CARD_NAME, check_place, model_path, read_file
+from ..core.card import CARD_NAME, THUMBNAIL_NAME, check_place, model_path, read_file
 from ..core.errors import StoreError
 from ..core.package import INPUT_NAME, OUTPUT_NAME, WEIGHTS_NAME, load_model, verify_model
 
-THUMBNAIL_NAME = "thumbnail.png"
 MODEL_FILES = (CARD_NAME, WEIGHTS_NAME, INPUT_NAME, OUTPUT_NAME)
 
 

@@ -18,15 +18,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..core.card import CARD_NAME, Card, is_bundled, model_path, read_card, read_file
+from ..core.card import CARD_NAME, THUMBNAIL_NAME, Card, is_bundled, model_path, read_card, read_file
 from ..core.errors import ModelError, StoreError, UNetError
 from ..runs import JOB_NAME
 from .models import _file_name, models_folder
 
 TRASH_NAME = ".trash"
-THUMBNAIL_NAME = "thumbnail.png"
 THUMBNAIL_SIDE = 64
 _OUTLINE = (240, 150, 20)
+_KINDS = {"nuclei": "nuclei", "transmitted": "phase"}
+"""What is generated for the picture of a bundled model."""
 _STAMP = "%Y%m%d-%H%M%S-%f"
 
 
@@ -247,14 +248,24 @@ def thumbnail(model: str) -> NDArray[np.uint8] | None:
     finds there.
     """
     try:
+        if is_bundled(model):
+            return _from_kind(model.partition(":")[2])
         path = model_path(model)
         if (path / THUMBNAIL_NAME).is_file():
             return _read_png(path / THUMBNAIL_NAME)
         own = from_run(path)
         return own if own is not None else _from_test(path, read_card(model))
-    except (UNetError, OSError, ValueError):
-        # A damaged model says so in words; it needs no picture.
+    except Exception:
+        # Damaged pictures raise nearly anything; a damaged model says so in words, and needs no picture.
         return None
+
+
+def _from_kind(kind: str) -> NDArray[np.uint8]:
+    """Return generated cells such as a bundled model has seen among others, outlined."""
+    from ..core.synthetic import generate
+
+    image, labels = generate(_KINDS.get(kind, "nuclei"), (128, 128), 3, diameter=26)
+    return compose(image, labels, (64, 64))
 
 
 def _read_png(path: Path) -> NDArray[np.uint8]:
@@ -269,7 +280,7 @@ def from_run(path: Path) -> NDArray[np.uint8] | None:
     """Return the picture of a model that still lies in the folder of its training, or None."""
     import tifffile
 
-    run = next((parent for parent in (path.parent, path.parent.parent) if (parent / JOB_NAME).is_file()), None)
+    run = _run_of(path)
     if run is None:
         return None
     stems = [entry["stem"] for entry in json.loads((run / JOB_NAME).read_text(encoding="utf-8"))["images"]]
@@ -280,14 +291,18 @@ def from_run(path: Path) -> NDArray[np.uint8] | None:
     return compose(image if image.ndim == 2 else image[0], labels, _most_painted(labels))
 
 
+def _run_of(model: Path) -> Path | None:
+    """Return the folder of the training that a model still lies in, or None."""
+    return next((parent for parent in (model.parent, model.parent.parent) if (parent / JOB_NAME).is_file()), None)
+
+
 def write_thumbnail(model: Path, folder: Path) -> None:
     """Keep the picture of a just trained model with its copy, which no longer lies beside its training."""
     from PIL import Image
 
-    with contextlib.suppress(OSError, ValueError, KeyError):
-        picture = from_run(model)
-        if picture is not None:
-            Image.fromarray(picture).save(folder / THUMBNAIL_NAME)
+    picture = thumbnail(str(model)) if _run_of(model) is not None else None
+    if picture is not None:
+        Image.fromarray(picture).save(folder / THUMBNAIL_NAME)
 
 
 def _from_test(path: Path, card: Card) -> NDArray[np.uint8]:
