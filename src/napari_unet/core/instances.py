@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from .arrays import WritableArray
 from .basins import Graph, Landscape, Pieces, basins, components
-from .blocks import Block, blocks
+from .blocks import Block, ahead, blocks
 from .landscape import DISTANCE_STEPS, PROBABILITY_STEPS, Maps, in_steps, landscapes
 from .settings import PredictionSettings
 from .tidy import Tidy, restore_gap
@@ -161,8 +161,7 @@ def _pieces_pass(
 ) -> Generator[tuple[int, int], None, NDArray[np.int32]]:
     """Write pieces that are numbered over all blocks, and return the region of each."""
     graph = Graph(settings.seed_height)
-    for done, block in enumerate(every, 1):
-        pieces = split(block)
+    for done, (block, pieces) in enumerate(ahead(split, every), 1):
         offset = graph.add(pieces)
         provisional[block.slices] = np.where(pieces.labels > 0, pieces.labels + np.int64(offset), 0)
         yield done, 3 * len(every)
@@ -180,16 +179,21 @@ def _tidy_passes(
     """Write the regions with their gaps given back, ``between`` the passes, then the final labels; return how many."""
     work = Tidy(int(regions.max()), settings.holes, settings.smallest)
     halo = 2 * settings.gap + 1
-    for done, block in enumerate(every, len(every) + 1):
-        grown = restore_gap(regions[block.read(provisional, halo)], settings.gap)
-        frame = block.framed(grown, halo, -1)
+
+    def grown(block: Block) -> NDArray[np.int32]:
+        return block.framed(restore_gap(regions[block.read(provisional, halo)], settings.gap), halo, -1)
+
+    for done, (block, frame) in enumerate(ahead(grown, every), len(every) + 1):
         work.add(frame, block)
         between[block.slices] = frame[1:-1, 1:-1]
         yield done, 3 * len(every)
     count = work.decide()
-    for done, block in enumerate(every, 2 * len(every) + 1):
-        labels = np.asarray(between[block.slices]).astype(np.int32)
-        output[block.slices] = work.finished(labels, block)
+
+    def finished(block: Block) -> NDArray[np.int32]:
+        return work.finished(np.asarray(between[block.slices]).astype(np.int32), block)
+
+    for done, (block, labels) in enumerate(ahead(finished, every), 2 * len(every) + 1):
+        output[block.slices] = labels
         yield done, 3 * len(every)
     return count
 
