@@ -260,6 +260,9 @@ def test_a_source_has_regions_and_background_of_its_layer(stacked):
     layer.data[2, 5, 5] = 1
     found = source_of(viewer, painting_of(layer), grey=False)
     assert (found.background, found.boxes) == (1, {(1,): ((0, 10, 0, 10),)})
+    assert found.counts() == {(0,): -1, (1,): -1, (2,): 1, (3,): -1, (4,): -1}
+    assert found.counts([(2,)]) == {(2,): 1}
+    assert found.tally({(2,): 7}).cells == 7
     tally = found.tally()
     assert (tally.planes, tally.cells, tally.regions) == (2, 1, 1)
     assert tally.words() == "1 cell, 2 planes, 1 complete box"

@@ -11,9 +11,9 @@ from qtpy.QtWidgets import QApplication
 from napari_unet import runs
 from napari_unet.core.settings import NetworkSettings, TrainingSettings
 from napari_unet.plugin.preview import is_preview
-from napari_unet.plugin.sources import painting_of
+from napari_unet.plugin.sources import count, painting_of
 
-LONG = 120_000
+LONG = 60_000
 DOCK = "Annotate and train"
 
 
@@ -98,8 +98,12 @@ def test_keys_alone_paint_draw_and_accept(docks, click, press, qtbot):
     press(viewer, "K")
     accepted = layer.data[labels == far]
     assert len(np.unique(accepted)) == 1 and accepted[0] > 1
+    painted = len(np.unique(layer.data)) - 2
+    qtbot.waitUntil(lambda: lines(dock)[0][1].startswith(count(painted, "cell")), timeout=LONG)
+    viewer.layers.selection.active = layer
     layer.undo()
     assert not layer.data[labels == far].any()
+    qtbot.waitUntil(lambda: lines(dock)[0][1].startswith(count(painted - 1, "cell")), timeout=LONG)
 
 
 def test_a_mask_made_elsewhere_is_taken_over_as_it_is(docks):
@@ -243,7 +247,7 @@ def test_the_list_leads_to_where_the_network_is_least_certain(docks, click, pres
     assert len([known for known in viewer.layers if isinstance(known, Shapes)]) == 1
     best = suggesting.suggestions[0].box
     layer.data[3, best[0] : best[1], best[2] : best[3]] = 1
-    suggesting._rank()
+    press(viewer, "W")
     assert suggesting.suggestions[0].box != best or suggesting.suggestions[0].plane != (3,)
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +15,7 @@ from .accept import ACCEPT_KEY, accept_cell
 from .annotate import background_label, bind_keys, new_annotation
 from .background import Background
 from .choosers import ImageChoice, is_painting, labels_of
-from .layers import current_plane, data_shape, label_shape
+from .layers import OURS, current_plane, data_shape, label_shape, note
 from .preview import prepare_preview
 from .proofs import teaching
 from .regions import REGION_KEY, draw_regions, is_regions, read_regions, regions_of
@@ -41,6 +43,8 @@ if TYPE_CHECKING:
     from .train_view import TrainView
 
 _AFTER_STROKE_MS = 500
+Counts = dict[tuple[int, ...], int]
+"""Cells by plane, see :meth:`~napari_unet.plugin.sources.Source.counts`."""
 
 
 class Annotating(QObject):
@@ -67,8 +71,10 @@ class Annotating(QObject):
         super().__init__()
         self.viewer, self.view, self.choice = viewer, view, choice
         self.earlier: list[EarlierRun] = []
-        self._tallies: dict[Any, Tally] = {}
         self._counting = Background()
+        self._counted: dict[Any, Counts] = {}
+        self._stale: dict[Any, set[tuple[int, ...]]] = {}
+        self._under_way: dict[Any, set[tuple[int, ...]]] = {}
         self._watched: list[tuple[Any, Any]] = []
         self._timer = QTimer(self, singleShot=True, interval=_AFTER_STROKE_MS)
         self._timer.timeout.connect(self._count)
@@ -248,49 +254,99 @@ class Annotating(QObject):
         """Notice strokes and boxes on everything that takes part."""
         layers: list[Layer] = [painting.layer() for painting in self.paintings()]
         layers += [layer for layer in self.viewer.layers if is_regions(layer)]
-        if layers == [layer for layer, _ in self._watched]:
+        if layers == list(dict.fromkeys(layer for layer, _ in self._watched)):
             return
         self._unwatch()
         for layer in layers:
-            event = layer.events.data if is_regions(layer) else layer.events.labels_update
-            event.connect(self.touch)
-            self._watched.append((layer, event))
+            events = [layer.events.data] if is_regions(layer) else [layer.events.labels_update, layer.events.data]
+            for event in events:
+                event.connect(self._on_change)
+                self._watched.append((layer, event))
+            if not is_regions(layer):
+                layer.events.set_data.connect(self._on_drawn)
 
     def _unwatch(self) -> None:
         for _, event in self._watched:
-            event.disconnect(self.touch)
+            event.disconnect(self._on_change)
+        for layer in {layer for layer, _ in self._watched if not is_regions(layer)}:
+            layer.events.set_data.disconnect(self._on_drawn)
         self._watched = []
 
-    def touch(self, event: Any = None) -> None:
-        """Note that something has changed; the list is brought up to date a moment later."""
+    def _on_change(self, event: Any) -> None:
+        """Note which plane was painted, so that no other has to be counted again."""
+        layer = event.source
+        painting = None if is_regions(layer) else painting_of(layer)
+        if painting is not None and event.type == "labels_update" and layer.n_edit_dimensions == 2:
+            plane = current_plane(self.viewer, layer, painting.axes)
+            self._stale.setdefault(painting.labels, set()).add(plane)
+        elif painting is not None:
+            self._counted.pop(painting.labels, None)
+        self._soon()
+
+    def _on_drawn(self, event: Any) -> None:
+        """Notice undo and redo, of which napari tells nothing but that the layer is drawn anew."""
+        layer = event.source
+        undone = len(getattr(layer, "_redo_history", ()))
+        known = note(layer).get("undone", 0)
+        if undone == known:
+            return
+        layer.metadata.setdefault(OURS, {})["undone"] = undone
+        # Another plane on screen empties the history, which changes no paint.
+        if undone or len(getattr(layer, "_undo_history", ())):
+            self._counted.pop(weakref.ref(layer), None)
+            self._soon()
+
+    def touch(self) -> None:
+        """Note that anything may have changed; the list is brought up to date a moment later."""
+        self._counted.clear()
+        self._soon()
+
+    def _soon(self) -> None:
         self._timer.start(_AFTER_STROKE_MS)
         self.touched.emit()
 
     def _count(self) -> None:
-        """Count planes and cells in a thread, then show them."""
+        """Count planes and cells in a thread, where they may have changed, then show them."""
         try:
-            sources: list[tuple[Any, Source]] = [
-                (painting.labels, source_of(self.viewer, painting, False)) for painting in self.paintings()
-            ]
+            sources = {p.labels: source_of(self.viewer, p, False) for p in self.paintings()}
         except UNetError:
             # Said when Train is clicked; until then the user is still choosing.
-            sources = []
-        folders = [run.folder for run in self.earlier]
+            sources = {}
+        # What a count that is overtaken by this one was about, is counted now.
+        for key, planes in self._stale.items():
+            self._under_way.setdefault(key, set()).update(planes)
+        self._stale = {}
+        stale = {key: set(planes) for key, planes in self._under_way.items()}
+        known, folders = dict(self._counted), [run.folder for run in self.earlier]
 
-        def work() -> dict[Any, Tally]:
-            found: dict[Any, Tally] = {key: source.tally() for key, source in sources}
-            return found | {folder: tally(*earlier_images(folder)) for folder in folders}
+        def work() -> tuple[dict[Any, Counts], dict[Any, Tally]]:
+            counts = {key: _recount(source, known.get(key), stale.get(key, set())) for key, source in sources.items()}
+            tallies: dict[Any, Tally] = {key: source.tally(counts[key]) for key, source in sources.items()}
+            return counts, tallies | {folder: _earlier_tally(folder) for folder in folders}
 
-        self._counting.run(work, self._show_tallies, lambda message: self.view.messages.say(message, "warning"))
+        self._counting.run(
+            work, lambda found: self._show_tallies(*found), lambda message: self.view.messages.say(message, "warning")
+        )
 
-    def _show_tallies(self, tallies: dict[Any, Tally]) -> None:
-        self._tallies = tallies
+    def _show_tallies(self, counts: dict[Any, Counts], tallies: dict[Any, Tally]) -> None:
+        self._counted, self._under_way = counts, {}
         lines = [_line(p, tallies.get(p.labels, Tally())) for p in self.paintings()]
         for run in self.earlier:
             found = tallies.get(run.folder, Tally())
             words = f"Painted for the training in {run.folder}."
             lines.append(Line(f"earlier: {run.folder.name}", found.words(), words, run.on, found.cells))
         self.view.takes_part.show_lines(lines)
+
+
+def _recount(source: Source, known: Counts | None, stale: set[tuple[int, ...]]) -> Counts:
+    """Return the cells by plane, counted only where they may have changed."""
+    return source.counts() if known is None else {**known, **source.counts(stale)}
+
+
+@lru_cache(maxsize=32)
+def _earlier_tally(folder: Path) -> Tally:
+    """Return how much an earlier training learnt from, which does not change any more."""
+    return tally(*earlier_images(folder))
 
 
 def _line(painting: Painting, found: Tally) -> Line:

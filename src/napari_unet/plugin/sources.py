@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 
 _DENSE_CELLS, _DENSE_SHARE = 8, 0.1
 """From so many cells, or so much of a plane, labels of somebody else are taken for a mask of everything."""
+
+BARE = -1
+"""In place of a number of cells: nothing is painted, not even background."""
 
 
 @dataclass
@@ -120,15 +123,20 @@ class Source:
     complete: bool = False
     checked: Mapping[tuple[int, ...], Sequence[Kept]] = field(default_factory=dict)
 
-    def tally(self) -> Tally:
-        """Return how much is painted, without reading the picture."""
-        planes = cells = 0
-        for plane in self.planes.indices():
+    def counts(self, planes: Iterable[tuple[int, ...]] | None = None) -> dict[tuple[int, ...], int]:
+        """Return the number of painted cells by plane, of all planes by default; :data:`BARE` without any paint."""
+        found = {}
+        for plane in self.planes.indices() if planes is None else planes:
             drawn = np.asarray(self.labels[label_index(self.axes, plane)])
-            if drawn.any() or plane in self.boxes or plane in self.checked:
-                planes += 1
-                cells += len(np.setdiff1d(drawn, [0, self.background])) + len(self.checked.get(plane, ()))
-        return Tally(planes, cells, 0 if self.complete else sum(map(len, self.boxes.values())))
+            found[plane] = len(np.setdiff1d(drawn, [0, self.background])) if drawn.any() else BARE
+        return found
+
+    def tally(self, counts: Mapping[tuple[int, ...], int] | None = None) -> Tally:
+        """Return how much there is, without reading the picture; ``counts`` are those of all planes, if known."""
+        counts = self.counts() if counts is None else counts
+        planes = {plane for plane, cells in counts.items() if cells != BARE} | set(self.boxes) | set(self.checked)
+        cells = sum(max(n, 0) for n in counts.values()) + sum(map(len, self.checked.values()))
+        return Tally(len(planes), cells, 0 if self.complete else sum(map(len, self.boxes.values())))
 
     def read(self) -> list[AnnotatedImage]:
         """Return every annotated plane."""
