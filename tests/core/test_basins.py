@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
+from skimage.io import imread
 
 from napari_unet.core import landscape
 from napari_unet.core.basins import Edges, Graph, Summits, basins, components, join
@@ -250,3 +253,23 @@ def test_steps_of_16_bits() -> None:
     values = np.array([np.nan, -1, 0, 0.5, 1, 1.2, np.inf, -np.inf])
     assert in_steps(values, 50_000).tolist() == [0, 0, 0, 25_000, 50_000, 60_000, 65_535, 0]
     assert in_steps(values, 50_000).dtype == np.uint16
+
+
+DATA = Path(__file__).parents[2].parent / "shared" / "data"
+
+
+@pytest.mark.parametrize("name", ["dapi_tissue/dapi.png", "em_chloroplast/images/001.png"])
+def test_real_pictures_as_landscapes_give_the_same_cells_for_any_blocks(name: str) -> None:
+    if not (DATA / name).exists():
+        pytest.skip("the pictures are not there")
+    picture = np.asarray(imread(DATA / name))[:1300, :1100].astype(np.float32)
+    picture = picture if picture.ndim == 2 else picture.mean(axis=2)
+    low, high = np.percentile(picture, (5, 99.8))
+    smooth = np.clip((ndimage.gaussian_filter(picture, 2) - low) / (high - low), 0, 1)
+    maps = Maps(in_steps(smooth, PROBABILITY_STEPS), in_steps(smooth, DISTANCE_STEPS))
+    for separation in ("distance", "shape"):
+        chosen = PredictionSettings(separation=separation, threshold=0.25, seed_height=0.05)
+        whole = instances(maps, chosen, 1300)
+        assert whole.max() > 50
+        for side in (1024, 190):
+            np.testing.assert_array_equal(instances(maps, chosen, side), whole)
