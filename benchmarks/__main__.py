@@ -20,6 +20,7 @@ NAMES = {
     "first_preview": "Viewer: first preview",
     "dock_opening": "Viewer: opening a dock",
     "tiling": "Overlap-tile throughput",
+    "large": "Large planes, Zarr to Zarr",
     "weight_map": "Weight map",
     "training_step": "Training step and augmentation",
     "zero_training": "Without any training",
