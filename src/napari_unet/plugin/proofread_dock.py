@@ -201,10 +201,7 @@ class ProofreadController:
         self._leave()
 
     def _toggle(self, tool: str) -> None:
-        if self.tool == tool:
-            self._leave()
-        else:
-            self._start(tool)
+        self._leave() if self.tool == tool else self._start(tool)
 
     def _do_merge(self, name: str) -> None:
         """Take the first cell, or merge it with the one that is meant now."""
