@@ -29,7 +29,7 @@ _REDRAW_MS = 250
 _MOST_POINTS = 2000
 _SMOOTH = 0.9
 # Above the curves, for the legend.
-_HEADROOM = 1.4
+_HEADROOM = 1.6
 _LEGEND = {"labelTextSize": "8pt", "verSpacing": -4, "colCount": 2}
 _AXIS_WIDTH = 38
 
@@ -82,8 +82,8 @@ class LossPlot(QWidget):
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setSpacing(0)
-        self.plot, self._legend = self._make_plot(layout, 10)
-        self.scores, self._scores_legend = self._make_plot(layout, 11)
+        self.plot, self._legend = self._make_plot(layout, 10, 2)
+        self.scores, self._scores_legend = self._make_plot(layout, 11, -4)
         self.scores.setXLink(self.plot)
         self.plot.getAxis("bottom").setStyle(showValues=False)
         self.plot.getAxis("bottom").setHeight(6)
@@ -107,8 +107,8 @@ class LossPlot(QWidget):
         self.reset()
         self.set_theme("dark")
 
-    def _make_plot(self, layout: QVBoxLayout, share: int) -> tuple[Any, Any]:
-        """Return a plot that cannot be dragged, and its legend."""
+    def _make_plot(self, layout: QVBoxLayout, share: int, legend_at: int) -> tuple[Any, Any]:
+        """Return a plot that cannot be dragged, and its legend: above falling curves, below rising ones."""
         plot = self._pg.PlotWidget(background=None)
         plot.setMenuEnabled(False)
         plot.hideButtons()
@@ -120,7 +120,7 @@ class LossPlot(QWidget):
         bottom.enableAutoSIPrefix(False)
         bottom.tickStrings = lambda values, scale, spacing: [clock(value) for value in values]
         layout.addWidget(plot, share)
-        return plot, plot.addLegend(offset=(-4, 2), **_LEGEND)
+        return plot, plot.addLegend(offset=(-4, legend_at), **_LEGEND)
 
     def set_theme(self, kind: str, background: str | None = None) -> None:
         """Fit the colours to a ``"dark"`` or ``"light"`` theme with this background colour."""
@@ -143,6 +143,9 @@ class LossPlot(QWidget):
         for plot, legend in ((self.plot, self._legend), (self.scores, self._scores_legend)):
             plot.setBackground(background)
             legend.setLabelTextColor(pens["text"])
+            # That is for labels to come; those that are there keep the colour of the theme before.
+            for _, label in legend.items:
+                label.setText(label.text, color=pens["text"])
         self._faint = mk(pens["text"], width=1, style=Qt.PenStyle.DotLine)
         for mark in self._marks:
             mark.setPen(self._faint)
@@ -220,5 +223,5 @@ class LossPlot(QWidget):
         top = float(max(values)) if values else 1.0
         self.plot.setXRange(0, max(self._latest(), 1.0), padding=0.02)
         self.plot.setYRange(0, top * _HEADROOM if top > 0 else 1.0, padding=0)
-        self.scores.setYRange(0, _HEADROOM, padding=0)
+        self.scores.setYRange(0, 1.15, padding=0)
         self.scores.getAxis("left").setTicks([[(v, f"{v:g}") for v in (0, 0.5, 1)]])
