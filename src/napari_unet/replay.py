@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -189,7 +190,9 @@ def _write_picture(path: Path, planes: Planes, shape: tuple[int, ...], axes: str
             "a file and open it from there."
         ) from error
     finally:
-        partial.unlink(missing_ok=True)
+        # Where not even the folder can be made, there is nothing to take away either.
+        with contextlib.suppress(OSError):
+            partial.unlink()
 
 
 def _read(planes: Planes, plane: Plane) -> Any:

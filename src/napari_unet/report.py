@@ -6,6 +6,7 @@ The page needs nothing beside it: pictures and curves are inside. Needs no torch
 from __future__ import annotations
 
 import base64
+import contextlib
 import html
 import io
 import os
@@ -25,6 +26,7 @@ SHOWN = 24
 """Cells with a picture."""
 TRUTH_COLOUR, PREDICTION_COLOUR = (86, 180, 233), (230, 159, 0)
 """Sky blue and orange: told apart by nearly all eyes."""
+BOTH_COLOUR = (255, 255, 255)
 SCORES = {
     "f1_0.50": ("F1", "share of cells found, with at least half of their area right; 1 is all and no false ones"),
     "precision_0.50": ("Precision", "share of the predicted cells that are cells"),
@@ -125,8 +127,10 @@ def draw_cell(cell: CellScore, pair: Pair, grey: NDArray[Any] | None) -> bytes:
     ground = np.full(pair.truth[inside].shape, 110.0) if grey is None else _stretched(np.asarray(grey)[inside])
     zoom = max(1, round(_ZOOMED / max(ground.shape)))
     picture = np.repeat(np.repeat(np.stack([ground] * 3, axis=-1), zoom, 0), zoom, 1).astype(np.uint8)
-    for labels, colour in ((pair.prediction, PREDICTION_COLOUR), (pair.truth, TRUTH_COLOUR)):
-        picture[_outlines(np.kron(labels[inside], np.ones((zoom, zoom), np.int64)))] = colour
+    large = np.ones((zoom, zoom), np.int64)
+    predicted, true = (_outlines(np.kron(labels[inside], large)) for labels in (pair.prediction, pair.truth))
+    for lines, colour in ((predicted, PREDICTION_COLOUR), (true, TRUTH_COLOUR), (predicted & true, BOTH_COLOUR)):
+        picture[lines] = colour
     buffer = io.BytesIO()
     Image.fromarray(picture).save(buffer, "PNG")
     return buffer.getvalue()
@@ -175,7 +179,9 @@ def write_report(path: Path | str, report: Report) -> None:
     except OSError as error:
         raise StoreError(f"The report cannot be written to {path}: {error.strerror or error}.") from error
     finally:
-        partial.unlink(missing_ok=True)
+        # Where not even the folder can be made, there is nothing to take away either.
+        with contextlib.suppress(OSError):
+            partial.unlink()
 
 
 def render(report: Report) -> str:
@@ -271,7 +277,7 @@ def _pictures(report: Report) -> str:
         )
     return (
         '<h2>Worst cells</h2><p>Outlines: <span class="t">truth, blue</span>; '
-        f'<span class="p">prediction, orange</span>.</p>{"".join(figures)}'
+        f'<span class="p">prediction, orange</span>; white where both agree.</p>{"".join(figures)}'
     )
 
 
