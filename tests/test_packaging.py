@@ -38,7 +38,11 @@ def metadata(wheel: zipfile.ZipFile) -> Message:
 def test_the_wheel_holds_every_file_of_the_package(wheel: zipfile.ZipFile) -> None:
     files = {path.relative_to(SOURCE).as_posix() for path in (SOURCE / "napari_unet").rglob("*") if path.is_file()}
     wanted = {name for name in files if "__pycache__" not in name}
-    assert {"napari_unet/core/settings.py", "napari_unet/napari.yaml", "napari_unet/weights/nuclei/model.json"} <= wanted
+    assert {
+        "napari_unet/core/settings.py",
+        "napari_unet/napari.yaml",
+        "napari_unet/weights/nuclei/model.json",
+    } <= wanted
     assert wanted - set(wheel.namelist()) == set()
 
 

@@ -269,7 +269,8 @@ class MeasureController:
             found.mistakes, name=f"{cells.name} mistakes", opacity=0.8, metadata={OURS: {"mistakes": True}},
             features={"index": [1, 2, 3], "mistake": ["missed", "poor", "false"]}, **inherited,
         )  # fmt: skip
-        colours: dict[int | None, Any] = {**_MISTAKES, 0: "transparent", None: "transparent"}
+        colours: dict[int | None, Any] = {0: "transparent", None: "transparent"}
+        colours.update(_MISTAKES.items())
         layer.colormap = DirectLabelColormap(color_dict=colours)
         layer.editable = False
         self._mistakes = weakref.ref(layer)
