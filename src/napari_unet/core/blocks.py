@@ -69,7 +69,8 @@ class Block:
         y1 = top + self.y1 - self.y0 + min(1, self.height - self.y1)
         x1 = left + self.x1 - self.x0 + min(1, self.width - self.x1)
         missing = [(1 - top + y0, int(self.y1 == self.height)), (1 - left + x0, int(self.x1 == self.width))]
-        return np.pad(values[y0:y1, x0:x1], missing, constant_values=outside)
+        framed: NDArray[Any] = np.pad(values[y0:y1, x0:x1], missing, constant_values=outside)
+        return framed
 
     def places(self, rows: NDArray[Any], columns: NDArray[Any]) -> Places:
         """Return the places in the plane of pixels that are counted from the block's corner."""

@@ -42,7 +42,7 @@ def in_steps(values: NDArray[Any], steps: int) -> NDArray[np.uint16]:
     scaled = np.fmax(values, np.float32(0), dtype=np.float32)
     np.fmin(scaled, np.float32(65_535 / steps), out=scaled)
     scaled *= np.float32(steps)
-    return np.rint(scaled, out=scaled).astype(np.uint16)
+    return np.asarray(np.rint(scaled, out=scaled), np.uint16)
 
 
 @dataclass(frozen=True)

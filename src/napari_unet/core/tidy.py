@@ -152,7 +152,8 @@ class Tidy:
         np.logical_or.at(ends, group, np.concatenate([g.ends for g in self._gaps]))
         hole = (highest == lowest) & ~ends & ((self.holes < 0) | (size <= self.holes))
         np.add.at(self._size, highest[hole], size[hole])
-        return np.where(hole, highest, 0)[group]
+        filled: NDArray[np.int64] = np.where(hole, highest, 0)[group]
+        return filled
 
     def finished(self, labels: Labels, block: Block) -> Labels:
         """Return a block's final labels.
