@@ -74,7 +74,8 @@ class Block:
 
     def places(self, rows: NDArray[Any], columns: NDArray[Any]) -> Places:
         """Return the places in the plane of pixels that are counted from the block's corner."""
-        return (rows.astype(np.int64) + self.y0) * self.width + (columns + self.x0)
+        places: Places = (rows.astype(np.int64) + self.y0) * self.width + (columns + self.x0)
+        return places
 
 
 def blocks(height: int, width: int, side: int) -> list[Block]:
