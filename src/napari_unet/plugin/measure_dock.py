@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from qtpy.QtCore import QSize, Qt, QTimer
-from qtpy.QtWidgets import QVBoxLayout, QWidget
+from qtpy.QtCore import Qt, QTimer
 
 from ..core.arrays import Planes
 from ..core.comparison import CellScore
@@ -19,7 +18,7 @@ from ..report import WORDS, write_report
 from .annotate import background_label
 from .background import Background
 from .choosers import ImageChoice, is_painting, labels_of
-from .docking import EngineUse, ThemeWatch, own_viewer
+from .dock import Dock
 from .goto import go_to
 from .layers import OURS, data_shape, empty_array, full_data, guess_axes, label_shape, note, planes_of
 from .measure_view import COMPLETE, SPARSE, MeasureView
@@ -37,7 +36,6 @@ from .measuring import (
     save_in_thread,
     scale_of,
 )  # fmt: skip
-from .parts import DOCK_WIDTH, scrolled
 
 if TYPE_CHECKING:
     import napari
@@ -358,7 +356,7 @@ def _line(cell: CellScore, letters: list[str]) -> str:
     return "   ".join([f"cell {cell.label}", *where, WORDS[cell.kind], f"IoU {cell.iou:.2f}"])
 
 
-class MeasureDock(QWidget):
+class MeasureDock(Dock):
     """The dock: measure every cell, compare with the truth, write table and report.
 
     Parameters
@@ -368,18 +366,7 @@ class MeasureDock(QWidget):
     """
 
     def __init__(self, napari_viewer: napari.Viewer) -> None:
-        super().__init__()
-        viewer = own_viewer(napari_viewer)
+        super().__init__(napari_viewer)
         self.view = MeasureView()
-        layout = QVBoxLayout(self)
-        layout.setContentsMargins(0, 0, 0, 0)
-        layout.addWidget(scrolled(self.view))
-        self._use = EngineUse(self)
-        self.controller = MeasureController(viewer, self.view)
-        self._theme = ThemeWatch(viewer, self.view.set_theme)
-        self._use.on_close(self.controller.close)
-        self._use.on_close(self._theme.close)
-
-    def sizeHint(self) -> QSize:
-        """Return a size that leaves the picture its room."""
-        return QSize(DOCK_WIDTH, 700)
+        self.controller = MeasureController(self.viewer, self.view)
+        self.run(self.view, self.controller)

@@ -7,14 +7,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from qtpy.QtCore import QSize
-from qtpy.QtWidgets import QVBoxLayout, QWidget
-
 from ..core.card import BUNDLED, bundled_models, read_card
 from ..core.errors import UNetError
 from .background import Background
 from .command import Command
-from .docking import EngineUse, ThemeWatch, disconnect_from, own_viewer
+from .dock import Dock
+from .docking import disconnect_from
 from .library import (
     Trashed,
     delete_model,
@@ -31,7 +29,6 @@ from .library import (
 )  # fmt: skip
 from .models import Shelf, models_folder
 from .models_view import Line, ModelsView
-from .parts import DOCK_WIDTH, scrolled
 
 if TYPE_CHECKING:
     import napari
@@ -190,7 +187,7 @@ def _checked(said: str) -> str:
     return ", ".join(json.loads(said.strip().splitlines()[-1])["checked"])
 
 
-class ModelsDock(QWidget):
+class ModelsDock(Dock):
     """The dock: look at models, rename, copy, delete, import and export them.
 
     Parameters
@@ -200,18 +197,7 @@ class ModelsDock(QWidget):
     """
 
     def __init__(self, napari_viewer: napari.Viewer) -> None:
-        super().__init__()
-        viewer = own_viewer(napari_viewer)
+        super().__init__(napari_viewer)
         self.view = ModelsView()
-        layout = QVBoxLayout(self)
-        layout.setContentsMargins(0, 0, 0, 0)
-        layout.addWidget(scrolled(self.view))
-        self._use = EngineUse(self)
         self.controller = ModelsController(self.view)
-        self._theme = ThemeWatch(viewer, self.view.set_theme)
-        self._use.on_close(self.controller.close)
-        self._use.on_close(self._theme.close)
-
-    def sizeHint(self) -> QSize:
-        """Return a size that leaves the picture its room."""
-        return QSize(DOCK_WIDTH, 700)
+        self.run(self.view, self.controller)

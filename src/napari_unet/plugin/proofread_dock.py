@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from qtpy.QtCore import QSize, QTimer
-from qtpy.QtWidgets import QVBoxLayout, QWidget
+from qtpy.QtCore import QTimer
 
 from ..core import editing
 from ..core.errors import DataError, UNetError
 from ..core.proof import Index
 from .choosers import LayerWatch, labels_of
-from .docking import EngineUse, ThemeWatch, own_viewer
+from .dock import Dock
 from .mark_overlay import MarkOverlay
-from .parts import DOCK_WIDTH, scrolled
 from .proof_session import Point, ProofSession
 from .proofread_hooks import LayerHooks
 from .proofread_signs import describe, is_result, signs_of, status_words
@@ -372,7 +370,7 @@ class ProofreadController:
         self._overlay.show(session.labels(), signs_of(session, self._first, self._points))
 
 
-class ProofreadDock(QWidget):
+class ProofreadDock(Dock):
     """The dock: check and correct a segmentation.
 
     Parameters
@@ -382,18 +380,7 @@ class ProofreadDock(QWidget):
     """
 
     def __init__(self, napari_viewer: napari.Viewer) -> None:
-        super().__init__()
-        viewer = own_viewer(napari_viewer)
+        super().__init__(napari_viewer)
         self.view = ProofreadView()
-        layout = QVBoxLayout(self)
-        layout.setContentsMargins(0, 0, 0, 0)
-        layout.addWidget(scrolled(self.view))
-        self._use = EngineUse(self)
-        self.controller = ProofreadController(viewer, self.view)
-        self._theme = ThemeWatch(viewer, self.view.set_theme)
-        self._use.on_close(self.controller.close)
-        self._use.on_close(self._theme.close)
-
-    def sizeHint(self) -> QSize:
-        """Return a size that leaves the picture its room."""
-        return QSize(DOCK_WIDTH, 700)
+        self.controller = ProofreadController(self.viewer, self.view)
+        self.run(self.view, self.controller)

@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from qtpy.QtCore import QSize, QTimer
-from qtpy.QtWidgets import QVBoxLayout, QWidget
+from qtpy.QtCore import QTimer
 
 from ..core import events
 from ..core.arrays import Planes
@@ -15,19 +14,17 @@ from ..core.errors import DataError, UNetError
 from ..core.settings import PredictionSettings, validate, with_values
 from .choosers import ImageChoice
 from .collector import Hold
+from .dock import Dock
 from .docking import (
-    EngineUse,
-    ThemeWatch,
     abandon_job,
     connect_job,
     disconnect_from,
     open_dock,
-    own_viewer,
     painted_later,
 )
 from .layers import current_plane
 from .models import ModelEntry, Shelf, check_channels
-from .parts import DOCK_WIDTH, scrolled, time_left
+from .parts import time_left
 from .replaying import Replay, tuned_values
 from .results import Result, Tuning, new_result
 from .runner import SegmentRequest
@@ -305,7 +302,7 @@ def _tuning(settings: PredictionSettings) -> Tuning:
     return tuple(getattr(settings, name) for name in TUNING)
 
 
-class SegmentDock(QWidget):
+class SegmentDock(Dock):
     """The dock: segment a plane or a stack with a U-Net.
 
     Parameters
@@ -315,18 +312,7 @@ class SegmentDock(QWidget):
     """
 
     def __init__(self, napari_viewer: napari.Viewer) -> None:
-        super().__init__()
-        viewer = own_viewer(napari_viewer)
+        super().__init__(napari_viewer)
         self.view = SegmentView()
-        layout = QVBoxLayout(self)
-        layout.setContentsMargins(0, 0, 0, 0)
-        layout.addWidget(scrolled(self.view))
-        self._use = EngineUse(self)
-        self.controller = SegmentController(viewer, self.view, self._use.engine)
-        self._theme = ThemeWatch(viewer, self.view.set_theme)
-        self._use.on_close(self.controller.close)
-        self._use.on_close(self._theme.close)
-
-    def sizeHint(self) -> QSize:
-        """Return a size that leaves the picture its room."""
-        return QSize(DOCK_WIDTH, 700)
+        self.controller = SegmentController(self.viewer, self.view, self.use.engine)
+        self.run(self.view, self.controller)

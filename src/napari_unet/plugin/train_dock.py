@@ -8,9 +8,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from qtpy.QtCore import QSize
-from qtpy.QtWidgets import QVBoxLayout, QWidget
-
 from ..core import events
 from ..core.annotation import AnnotatedImage
 from ..core.arrays import Planes
@@ -22,11 +19,12 @@ from .annotating import Annotating
 from .background import Background
 from .checking import Checking
 from .choosers import SCRATCH, ImageChoice, images_of
-from .docking import EngineUse, ThemeWatch, abandon_job, connect_job, disconnect_from, own_viewer
+from .dock import Dock
+from .docking import abandon_job, connect_job, disconnect_from
 from .layers import check_labels_fit
 from .live import LivePaint
 from .models import ModelEntry, Shelf
-from .parts import DOCK_WIDTH, scrolled, time_left
+from .parts import time_left
 from .preview import PreviewFeeder, prepare_preview, toggle_preview
 from .replaying import copy_training
 from .sources import Gathered, count, gather, nothing_painted, painting_of
@@ -357,7 +355,7 @@ class TrainController:
         self.view.messages.say(f"Saved as {name.strip()} in {path}.", "done")
 
 
-class TrainDock(QWidget):
+class TrainDock(Dock):
     """The dock: paint a few cells, watch a U-Net learn them.
 
     Parameters
@@ -367,18 +365,7 @@ class TrainDock(QWidget):
     """
 
     def __init__(self, napari_viewer: napari.Viewer) -> None:
-        super().__init__()
-        viewer = own_viewer(napari_viewer)
+        super().__init__(napari_viewer)
         self.view = TrainView()
-        layout = QVBoxLayout(self)
-        layout.setContentsMargins(0, 0, 0, 0)
-        layout.addWidget(scrolled(self.view))
-        self._use = EngineUse(self)
-        self.controller = TrainController(viewer, self.view, self._use.engine)
-        self._theme = ThemeWatch(viewer, self.view.set_theme)
-        self._use.on_close(self.controller.close)
-        self._use.on_close(self._theme.close)
-
-    def sizeHint(self) -> QSize:
-        """Return a size that leaves the picture its room."""
-        return QSize(DOCK_WIDTH, 700)
+        self.controller = TrainController(self.viewer, self.view, self.use.engine)
+        self.run(self.view, self.controller)
