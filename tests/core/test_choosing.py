@@ -14,7 +14,6 @@ from napari_unet.core.annotation import AnnotatedImage
 from napari_unet.core.arrays import Planes
 from napari_unet.core.card import BUNDLED, KINDS, Card, bundled_models, is_bundled, model_path
 from napari_unet.core.choosing import choose_model
-from napari_unet.core.events import Adapted
 from napari_unet.core.package import Model, load_model, new_model, save_model
 from napari_unet.core.plan import resolve
 from napari_unet.core.prediction import predict
@@ -47,7 +46,7 @@ def test_the_surest_model_segments(taught: Model, ignorant: Model) -> None:
     both = dataclasses.replace(ignorant, siblings=(taught,))
     output = np.zeros(truth.shape, np.int32)
     events = list(predict(both, Planes(image, "yx"), output, settings=EXACT))
-    assert any("discs fits best" in e.message for e in events if isinstance(e, Adapted))
+    assert "discs fits best" in events[0].notes[0]
     alone = np.zeros(truth.shape, np.int32)
     choice = choose_model(both, Planes(image, "yx"), EXACT)
     assert choice.model is taught and choice.scale == taught.card.scale

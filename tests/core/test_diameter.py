@@ -10,7 +10,6 @@ from napari_unet.core.arrays import Normalisation, Planes
 from napari_unet.core.card import Card
 from napari_unet.core.diameter import Box, busiest_place, judged, measure_size, middle_plane
 from napari_unet.core.errors import ModelError
-from napari_unet.core.events import Adapted
 from napari_unet.core.package import Model, new_model
 from napari_unet.core.prediction import predict
 from napari_unet.core.settings import NetworkSettings, PredictionSettings
@@ -81,10 +80,10 @@ def test_a_model_for_many_sizes_measures_the_image_and_says_so() -> None:
     output = np.zeros((96, 96), np.int32)
     settings = PredictionSettings(device="cpu", precision="float32")
     events = list(predict(model, Planes(discs(20, 96), "yx"), output, settings=settings))
-    notes = [e.message for e in events if isinstance(e, Adapted)]
+    notes = events[0].notes
     assert len(notes) == 1 and ("px wide" in notes[0] or "No cell" in notes[0])
     told = PredictionSettings(device="cpu", precision="float32", diameter=20)
-    assert not any(isinstance(e, Adapted) for e in predict(model, Planes(discs(20, 96), "yx"), output, settings=told))
+    assert next(iter(predict(model, Planes(discs(20, 96), "yx"), output, settings=told))).notes == ()
 
 
 def test_a_card_without_a_size_to_bring_images_to_is_damaged() -> None:

@@ -32,6 +32,8 @@ from napari_unet.plugin.loss_plot import Curve, LossPlot
 from napari_unet.plugin.models import Shelf, check_channels, describe, models_folder
 from napari_unet.plugin.parts import Messages, time_left
 
+BUNDLED_LABELS = ["Bundled model", "Bundled model: nuclei", "Bundled model: transmitted"]
+
 
 @pytest.fixture
 def annotated():
@@ -248,7 +250,7 @@ def test_a_saved_model_is_on_the_shelf(qtbot, tmp_path):
         shelf.set_just_trained(make_model(tmp_path / "run" / "model"))
     path = shelf.save(shelf.just_trained, " my: cells ")
     assert Path(path) == models_folder() / "my_ cells"
-    assert [entry.label for entry in shelf.entries()] == ["Just trained", "Bundled model", "my_ cells"]
+    assert [entry.label for entry in shelf.entries()] == ["Just trained", *BUNDLED_LABELS, "my_ cells"]
     assert "mine: 1 channel" in describe(path)
 
 
@@ -267,7 +269,7 @@ def test_bad_names_and_full_disks_leave_no_half_model(qtbot, tmp_path, monkeypat
     monkeypatch.setattr("shutil.copytree", full)
     with pytest.raises(StoreError, match="No space left"):
         shelf.save(model, "b")
-    assert [entry.label for entry in shelf.entries()] == ["Bundled model", "a"]
+    assert [entry.label for entry in shelf.entries()] == [*BUNDLED_LABELS, "a"]
 
 
 def test_channels_are_checked_in_words():
@@ -303,7 +305,7 @@ def test_the_manifest_is_valid_and_everything_in_it_exists():
     used = {widget.command for widget in manifest.contributions.widgets}
     used |= {sample.command for sample in manifest.contributions.sample_data}
     assert used == commands
-    assert set(manifest.contributions.menus) == {"napari/layers/segment", "napari/layers/annotate"}
+    assert set(manifest.contributions.menus) == {"napari/layers/segment", "napari/layers/annotate", "napari/layers/measure"}
     assert subprocess.run([sys.executable, "-m", "npe2", "validate", str(path)], check=False).returncode == 0
 
 

@@ -15,7 +15,7 @@ from .. import stores
 from ..core.arrays import Planes
 from ..core.card import Card, is_bundled
 from ..core.errors import SettingsError, StoreError, UNetError
-from ..core.events import Adapted, Finished, PlaneDone, PredictionEvent, Stopped, TileDone
+from ..core.events import Adapted, Finished, PlaneDone, PredictionEvent, Started, Stopped, TileDone
 from ..core.settings import PredictionSettings, to_dict, with_values
 from ..replay import segment_command, segment_job, write_job
 from . import FAILED, PROGRAM, STOPPED
@@ -203,7 +203,10 @@ class _Batch:
 
     def _show(self, event: PredictionEvent, source: Path, share: _Share, planes: int) -> None:
         """Show one event of a prediction as a part of the whole batch."""
-        if isinstance(event, Adapted):
+        if isinstance(event, Started):
+            for note in event.notes:
+                self.progress.say(f"note: {source.name}: {note}")
+        elif isinstance(event, Adapted):
             self.progress.say(f"note: {source.name}: {event.message}")
         elif isinstance(event, (TileDone, PlaneDone)):
             done = share.after(event, planes)

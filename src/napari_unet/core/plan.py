@@ -119,7 +119,7 @@ def resolve(
     samples, scale, diameter = _samples(images, settings, start, values, fixed)
     counts = _check_known(samples, settings, values)
     compute, weights = choose(settings.device, settings.precision), class_weights(counts, settings.balance)
-    start, f1 = best_start(start, samples, compute, weights, settings.mode) if start else (None, 0.0)
+    start, f1, tried = best_start(start, samples, compute, weights, settings.mode) if start else (None, 0.0, [])
     model, fitted = _starting_model(start, network, settings, samples[0].image.shape[0], values)
     held = read_held(resume) if resume else ()
     split = split_samples(samples, settings.validation, np.random.default_rng(settings.seed), held)
@@ -141,7 +141,7 @@ def resolve(
         compute=compute,
         sizes=patch_sizes(settings.patch, largest, model.network.geometry, model.network.padding),
         weights=weights,
-        notes=(*_notes(counts, scale, diameter, split), *fitted),
+        notes=(*tried, *_notes(counts, scale, diameter, split), *fitted),
         folder=folder,
         resume=resume,
         ledger=_ledger(images, samples, settings, start, diameter),

@@ -94,9 +94,8 @@ def predict(
     chosen = settings or with_values(PredictionSettings(), model.card.prediction)
     job = _Job.create(model, image, output, validate(chosen), work)
     todo = list(image.indices() if planes is None else planes)
-    yield Started("predict", str(job.predictor.compute.device), job.predictor.compute.precision, len(todo))
-    if job.note:
-        yield Adapted(job.note)
+    compute, notes = job.predictor.compute, (job.note,) if job.note else ()
+    yield Started("predict", str(compute.device), compute.precision, len(todo), notes=notes)
     begin, objects = time.perf_counter(), 0
     for done, plane in enumerate(todo, start=1):
         count = job.recalled(plane)

@@ -19,7 +19,7 @@ _MOST_SAMPLES = 4
 
 def best_start(
     model: Model, samples: Sequence[Sample], compute: Compute, weights: NDArray[np.float32], mode: str
-) -> tuple[Model, float]:
+) -> tuple[Model, float, list[str]]:
     """Return the one of a model and its siblings that does best on painted cells before any training.
 
     Parameters
@@ -41,14 +41,18 @@ def best_start(
         The best, without siblings.
     f1 : float
         Its F1 at IoU 0.5 on the painted cells; 0 for a model of other things or channels, 1 for one of classes.
+    notes : list of str
+        What the user should know of the choice.
     """
     alone = dataclasses.replace(model, siblings=())
     if model.card.mode != mode or model.card.channels != samples[0].image.shape[0]:
-        return alone, 0.0
+        return alone, 0.0, []
     if mode != "instances":
-        return alone, 1.0
+        return alone, 1.0, []
     candidates = [alone, *model.siblings]
     chosen = sorted(samples, key=lambda s: -s.cells)[:_MOST_SAMPLES]
     found = [score(Predictor.create(m.network, compute), chosen, weights, mode) for m in candidates]
     best = max(range(len(found)), key=lambda i: found[i].rank)
-    return candidates[best], found[best].f1
+    name = candidates[best].card.name
+    said = [f"Training starts from the model {name}, which does best on the labels."] if len(candidates) > 1 else []
+    return candidates[best], found[best].f1, said
