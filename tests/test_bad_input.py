@@ -42,7 +42,7 @@ def contents(folder: Path) -> dict[str, bytes | None]:
 def complains(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Any:
     """Return a function that runs a command that fails, checks how it fails, and returns what it said."""
 
-    def check(*words: Any, code: int = 1) -> str:
+    def check(*words: Any, code: int = 1, left: str = "") -> str:
         before = contents(tmp_path)
         assert main([str(word) for word in words]) == code
         shown = capsys.readouterr()
@@ -50,7 +50,9 @@ def complains(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Any:
         errors = [line for line in lines if line.startswith("napari-unet: error: ")]
         assert len(errors) == 1 and lines[-1] == errors[0], shown.err
         assert "Traceback" not in shown.err and not shown.out
-        assert contents(tmp_path) == before, "something was lost or left behind"
+        after = contents(tmp_path)
+        after = {name: held for name, held in after.items() if not left or not name.startswith(left)}
+        assert after == before, "something was lost or left behind"
         return errors[0].removeprefix("napari-unet: error: ")
 
     return check
@@ -353,7 +355,8 @@ def small_disk(tmp_path: Path) -> Any:
 def test_a_disk_that_is_really_full(small_disk: Path, tmp_path: Path, model: Path, complains: Any, name: str) -> None:
     path = rewrite(tmp_path / "i.tif", noise(2, 400, 400), metadata={"axes": "ZYX"})
     words = ["segment", path, small_disk / name, "--model", model, "--what", "probabilities"]
-    said = complains(*words)
+    # What was computed for a Zarr result stays, to go on from when there is room.
+    said = complains(*words, left="disk/.o.zarr.unfinished" if name.endswith("zarr") else "")
     assert "No space left" in said or "the disk is full" in said
 
 

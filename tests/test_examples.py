@@ -5,12 +5,15 @@ from __future__ import annotations
 import argparse
 import doctest
 import importlib
+import importlib.util
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 ROOT = Path(__file__).parent.parent
@@ -100,7 +103,9 @@ def commands(page: Path) -> list[str]:
 def folder_with_data(tmp_path: Path) -> Path:
     """Return a folder with the files that the commands of the docs name."""
     import tifffile
+    import zarr
 
+    from napari_unet import stores
     from napari_unet.core.synthetic import generate
 
     for seed, stem in enumerate(["one", "two"]):
@@ -108,25 +113,37 @@ def folder_with_data(tmp_path: Path) -> Path:
         for name, array in [("images", image), ("new-images", image), ("labels", labels), ("truth", labels)]:
             (tmp_path / name).mkdir(exist_ok=True)
             tifffile.imwrite(tmp_path / name / f"{stem}.tif", array)
+    tifffile.imwrite(tmp_path / "image.tif", image)
+    tifffile.imwrite(tmp_path / "labels.tif", labels)
+    zarr.create_array(store=tmp_path / "slide.zarr", data=image)
+    with stores.create_labels(tmp_path / "stack-cells.zarr", (2, *labels.shape), "zyx", np.int32) as out:
+        out.array[0], out.array[1] = labels, labels
+        out.save()
     return tmp_path
+
+
+def possible(command: str) -> bool:
+    """Return whether the libraries are installed that a command needs beside those of the tests."""
+    needs = {".onnx": "onnxruntime", "bioimageio": "bioimageio"}
+    return all(importlib.util.find_spec(library) for word, library in needs.items() if word in command)
 
 
 def without_output_again(todo: list[str]) -> list[str]:
     """Return the commands with another name for each output that is written a second time."""
     seen: list[str] = []
     for number, command in enumerate(todo):
-        words = command.split()
+        words = shlex.split(command)
         if words[1] == "segment" and any(
             words[3] == other.split()[3] for other in seen if other.split()[1] == "segment"
         ):
             words[3] += str(number)
-        seen.append(" ".join(words))
+        seen.append(shlex.join(words))
     return seen
 
 
 def quick(command: str) -> list[str]:
     """Return a command of the docs as a call that takes seconds, on a small network and the CPU."""
-    words = [sys.executable, "-m", "napari_unet", *command.split()[1:]]
+    words = [sys.executable, "-m", "napari_unet", *shlex.split(command)[1:]]
     words = [re.sub(r"^width=\d+$", "width=4", word) for word in words]
     if "--seconds" in words:
         words[words.index("--seconds") + 1] = "2"
@@ -141,9 +158,11 @@ def quick(command: str) -> list[str]:
 def test_commands_of_a_page_run(page: Path, folder_with_data: Path) -> None:
     """In the order of the page, after README's training if the page takes its model for granted."""
     environment = {**os.environ, "DISPLAY": "", "WAYLAND_DISPLAY": ""}
-    todo = [command for command in commands(page) if not command.startswith("napari-unet demo")]
+    todo = [c for c in commands(page) if not c.startswith("napari-unet demo") and possible(c)]
     if not any("--output cells.model" in command for command in todo):
         todo.insert(0, commands(ROOT / "README.md")[0])
+    if any(" results" in command for command in todo) and not any(" segment " in command for command in todo):
+        todo.insert(1, "napari-unet segment new-images results --model cells.model")
     for command in without_output_again(todo):
         done = subprocess.run(
             quick(command), cwd=folder_with_data, env=environment, capture_output=True, text=True, timeout=240

@@ -305,7 +305,11 @@ def test_the_manifest_is_valid_and_everything_in_it_exists():
     used = {widget.command for widget in manifest.contributions.widgets}
     used |= {sample.command for sample in manifest.contributions.sample_data}
     assert used == commands
-    assert set(manifest.contributions.menus) == {"napari/layers/segment", "napari/layers/annotate", "napari/layers/measure"}
+    assert set(manifest.contributions.menus) == {
+        "napari/layers/segment",
+        "napari/layers/annotate",
+        "napari/layers/measure",
+    }
     assert subprocess.run([sys.executable, "-m", "npe2", "validate", str(path)], check=False).returncode == 0
 
 

@@ -39,7 +39,6 @@ def request(cells, **settings):
 def test_paint_joins_and_the_run_folder_has_it(real, qtbot):
     asked = request(4, steps=10**6)
     seen = Seen(real.train(asked))
-    assert not seen.job.repaint(asked.images)
     seen.wait(qtbot, StepDone, LONG)
     more = request(9).images
     assert seen.job.repaint(more)
