@@ -123,6 +123,7 @@ def shoot(folder: Path, start: str, seconds: float) -> None:
     for shown in list(viewer.layers)[1:]:
         shown.visible = False
     viewer.window.remove_dock_widget("all")
+    viewer.reset_view()
     segment = stage.dock("Segment").view
     segment.run_button.click()
     stage.wait(1)
