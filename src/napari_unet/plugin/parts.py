@@ -168,8 +168,8 @@ def dress_main_button(made: QPushButton, theme: str) -> None:
     """Make the button stand out as the one to click next."""
     plain, hover, text = _MAIN_BUTTON.get(theme, _MAIN_BUTTON["dark"])
     made.setStyleSheet(
-        f"QPushButton {{ background: {plain}; color: {text}; font-weight: bold; }}"
-        f"QPushButton:hover {{ background: {hover}; }}"
+        f"QPushButton:enabled {{ background: {plain}; color: {text}; font-weight: bold; }}"
+        f"QPushButton:enabled:hover {{ background: {hover}; }}"
     )
 
 
