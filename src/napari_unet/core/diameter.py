@@ -75,9 +75,8 @@ def measure_size(
 
     Notes
     -----
-    Sizes a factor of two apart are tried first, then one on either side of the best. On pictures that the
-    network was not trained on the diameter was within a tenth of the annotated one for most (see
-    ``benchmarks/sizes.py``).
+    Sizes a factor of two apart are tried first, then one on either side of the best. How near the diameter
+    comes to the annotated one depends on the kind of picture: ``benchmarks/sizes.py`` measures it.
     """
     normalisation = plane_normalisation(planes, plane)
     if normalisation.constant:
