@@ -11,7 +11,7 @@ from skimage.io import imread
 
 from napari_unet.core import landscape
 from napari_unet.core.basins import Edges, Graph, Summits, basins, components, join
-from napari_unet.core.blocks import Block, ahead, blocks, representatives
+from napari_unet.core.blocks import blocks, representatives
 from napari_unet.core.instances import segment_maps
 from napari_unet.core.landscape import DISTANCE_STEPS, PROBABILITY_STEPS, Maps, in_steps
 from napari_unet.core.settings import PredictionSettings
@@ -132,38 +132,6 @@ def test_components_are_those_of_the_mask() -> None:
 def test_representatives_of_a_long_chain() -> None:
     chain = np.maximum(np.arange(10_000) - 1, 0)
     assert not representatives(chain).any()
-
-
-def test_blocks_are_worked_on_ahead_and_come_in_order() -> None:
-    every, begun = blocks(4, 40, 4), []
-
-    def work(block: Block) -> int:
-        begun.append(block.x0)
-        return block.x0 * 2
-
-    found = []
-    for block, result in ahead(work, every):
-        found.append((block, result))
-        # Of ten blocks few are in memory at once.
-        assert len(begun) <= len(found) + 8
-    assert found == [(block, block.x0 * 2) for block in every] and len(begun) == 10
-    assert list(ahead(work, every[:1])) == [(every[0], 0)] and list(ahead(work, [])) == []
-
-
-def test_an_error_in_a_block_is_raised_and_what_waits_is_dropped() -> None:
-    done: list[int] = []
-
-    def work(block: Block) -> None:
-        if block.x0 == 4:
-            raise ValueError("no such block")
-        done.append(block.x0)
-
-    with pytest.raises(ValueError, match="no such block"):
-        list(ahead(work, blocks(4, 400, 4)))
-    steps = ahead(work, blocks(4, 400, 4)[2:])
-    next(steps)
-    steps.close()  # type: ignore[attr-defined]
-    assert len(done) < 30
 
 
 def instances(maps: Maps, chosen: PredictionSettings, side: int) -> np.ndarray:

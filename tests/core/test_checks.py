@@ -79,6 +79,7 @@ def test_specks_alone_and_beside_their_cell() -> None:
     labels[90, 90] = 3
     specks = [finding for finding in findings(labels) if finding.kind == "speck"]
     assert [(finding.label, finding.position) for finding in specks] == [(3, (90, 90)), (9, (5, 5))]
+    assert [finding.extent for finding in specks] == [1, 2]
     assert {finding.kind for finding in findings(labels)} == {"speck", "plan"}
 
 
@@ -88,6 +89,7 @@ def test_a_hole_is_found_and_a_cell_inside_a_cell_is_none() -> None:
     found = only(findings(labels), "hole")
     assert (found.label, found.position) == (2, (29, 29))
     assert "9 px" in found.words
+    assert found.extent == 3
     labels[28:31, 28:31] = 1
     assert only(findings(labels), "hole").label == 2
     labels[26:33, 26:33] = 7
@@ -116,7 +118,12 @@ def test_little_background_and_a_single_cell_are_warned_of() -> None:
 def test_sizes_far_from_what_the_network_knows_offer_the_measured_diameter() -> None:
     found = only(findings(well_painted(), expected=6.0), "size")
     assert found.diameter == pytest.approx(2 * RADIUS, rel=0.05)
-    assert f"{choose_scale(found.diameter, 6.0):.2f} of its size" in found.words
+    assert f"{choose_scale(found.diameter, 6.0):.0%} of its size" in found.words
+    assert "knows cells of 3 to 9 px" in found.words
+    small = np.where(well_painted() == 1, 1, 0)
+    for label, (y, x) in enumerate(CENTRES, start=2):
+        small[disc(y, x, RADIUS / 3)] = label
+    assert "learns best with cells of 12 to 48 px" in only(findings(small, expected=None), "size").words
     images = [AnnotatedImage(np.zeros((150, 150)), well_painted())]
     wrong = check_labels(images, TrainingSettings(background_label=1, diameter=100.0), expected=24.0)
     found = only(wrong, "size")

@@ -10,6 +10,7 @@ import pytest
 
 from conftest import cells_picture
 from napari_unet.core import card as card_module
+from napari_unet.core import starts
 from napari_unet.core.annotation import AnnotatedImage
 from napari_unet.core.arrays import Planes
 from napari_unet.core.card import BUNDLED, KINDS, Card, bundled_models, is_bundled, model_path
@@ -19,6 +20,7 @@ from napari_unet.core.plan import resolve
 from napari_unet.core.prediction import predict
 from napari_unet.core.settings import NetworkSettings, PredictionSettings, TrainingSettings
 from napari_unet.core.training import train
+from napari_unet.core.validation import Score
 
 TINY = NetworkSettings(width=4, depth=2)
 EXACT = PredictionSettings(device="cpu", precision="float32", smallest=5)
@@ -54,6 +56,19 @@ def test_the_surest_model_segments(taught: Model, ignorant: Model) -> None:
     assert np.array_equal(output, alone) and output.max() >= 8
 
 
+def test_the_measured_size_does_not_follow_the_sliders(taught: Model) -> None:
+    image = np.kron(cells_picture(seed=5)[0], np.ones((2, 2), np.float32))
+    measuring = dataclasses.replace(taught, card=dataclasses.replace(taught.card, scale=0.0))
+    others = [{"threshold": 0.97}, {"smallest": 900}, {"seed_height": 0.9}]
+    choices = [
+        choose_model(measuring, Planes(image, "yx"), dataclasses.replace(EXACT, **values)) for values in ({}, *others)
+    ]
+    assert choices[0].scale < 0.8
+    assert {choice.scale for choice in choices} == {choices[0].scale}
+    known = choose_model(measuring, Planes(image, "yx"), dataclasses.replace(EXACT, diameter=19.0))
+    assert known.scale != choices[0].scale
+
+
 def test_a_model_of_other_channels_is_not_tried(taught: Model, ignorant: Model) -> None:
     colour = dataclasses.replace(new_model(Card("colour", TINY, channels=3, diameter=19.0)), siblings=(taught,))
     assert choose_model(colour, Planes(cells_picture()[0], "yx"), EXACT).model is taught
@@ -67,6 +82,16 @@ def test_training_starts_from_the_model_that_does_best_on_the_paint(taught: Mode
         plan = resolve([item], LESSON, start=dataclasses.replace(first, siblings=(second,)))
         assert plan.ledger["start"] == "discs" and plan.settings.learning_rate == LESSON.learning_rate
     assert resolve([item], LESSON, start=ignorant).ledger["start"] == "nothing"
+
+
+@pytest.mark.parametrize(("second", "name"), [(0.83, "discs"), (0.90, "nothing")])
+def test_the_first_model_stays_where_another_is_hardly_better(
+    taught: Model, ignorant: Model, monkeypatch: pytest.MonkeyPatch, second: float, name: str
+) -> None:
+    coming = iter([Score(0.0, 0.8, 1.0), Score(0.0, second, 1.0)])
+    monkeypatch.setattr(starts, "score", lambda *_: next(coming))
+    item = AnnotatedImage(*cells_picture(seed=3))
+    assert resolve([item], LESSON, start=dataclasses.replace(taught, siblings=(ignorant,))).ledger["start"] == name
 
 
 def test_classes_start_from_the_first_model(taught: Model, ignorant: Model) -> None:

@@ -8,7 +8,7 @@ from hypothesis.extra import numpy as arrays_of
 from scipy import ndimage
 
 from conftest import discs
-from napari_unet.core.labels import border_distance, consecutive, cut_gap, median_diameter, near_two
+from napari_unet.core.labels import border_distance, consecutive, cut_gap, ids_of, median_diameter, near_two
 
 label_images = arrays_of.arrays(
     st.sampled_from([np.uint8, np.int16, np.int32, np.int64, np.uint64]),
@@ -100,3 +100,18 @@ def test_the_picture_ends_where_a_cell_does() -> None:
     distance = border_distance(np.ones((9, 9), np.int32))
     assert distance[4, 4] == 1 and distance[0, 0] == pytest.approx(1 / 5)
     assert not border_distance(np.zeros((5, 5), np.int32)).any()
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int32, np.uint32, np.int64])
+@pytest.mark.parametrize("gap", [1, 10_000])
+def test_ids_small_and_large_are_found_and_renumbered_alike(dtype, gap):
+    # Small ids go through a table, large ones are sorted.
+    rng = np.random.default_rng(0)
+    numbers = rng.integers(0, 20, (12, 15))
+    labels = (numbers * min(gap, np.iinfo(dtype).max // 20)).astype(dtype)
+    if np.issubdtype(dtype, np.signedinteger):
+        labels[0, 0] = -5
+    present = sorted({int(v) for v in labels.ravel() if v > 0})
+    assert ids_of(labels).tolist() == present
+    expected = np.array([present.index(v) + 1 if v > 0 else 0 for v in labels.ravel().tolist()]).reshape(labels.shape)
+    assert np.array_equal(consecutive(labels), expected)

@@ -25,7 +25,7 @@ def test_a_disc_has_the_measures_of_a_disc(labels):
     np.testing.assert_allclose(table["diameter_µm"], 15, rtol=0.01)
     np.testing.assert_allclose(table["perimeter_µm"], np.pi * 15, rtol=0.06)
     np.testing.assert_allclose(table["length_µm"], 15, rtol=0.01)
-    np.testing.assert_allclose(np.stack([table["y"], table["x"]], axis=1), CENTRES, atol=0.01)
+    np.testing.assert_allclose(np.stack([table["y_px"], table["x_px"]], axis=1), CENTRES, atol=0.01)
     assert (table["circularity"] > 0.88).all()
     assert not table["at_border"].any()
 
@@ -46,7 +46,7 @@ def test_pixels_that_are_no_squares_keep_areas_right_and_leave_the_perimeter_out
     table = measure_plane(labels, scale=Scale(2.0, 0.5, "nm"))
     np.testing.assert_allclose(table["area_nm²"], np.pi * 15**2, rtol=0.01)
     np.testing.assert_allclose(table["length_nm"], 60, rtol=0.01)
-    np.testing.assert_allclose(table["y"], [y for y, _ in CENTRES], atol=0.01)
+    np.testing.assert_allclose(table["y_px"], [y for y, _ in CENTRES], atol=0.01)
     assert "perimeter_nm" not in table
 
 
@@ -63,7 +63,7 @@ def test_a_stack_has_a_row_per_plane_and_cell_also_with_width_first(labels):
     assert table["label"].tolist() == [1, 2, 3, 7]
     np.testing.assert_allclose(table["dna_mean"], 5)
     turned = measure(stack.transpose(2, 0, 1), "xzy")
-    np.testing.assert_allclose(turned["y"], table["y"])
+    np.testing.assert_allclose(turned["y_px"], table["y_px"])
     channel = measure(labels[np.newaxis], "cyx")
     assert channel["label"].tolist() == [1, 2, 3]
 

@@ -361,14 +361,14 @@ def test_the_processor_comes_last(
         moved.append(compute.device.type)
         return made if compute.device.type == "cpu" else Predictor(made.network, Compute(Card0(), torch.float32))  # type: ignore[arg-type]
 
-    def run_on(self: Predictor, block: np.ndarray) -> dict[str, np.ndarray]:
+    def begin_on(self: Predictor, block: np.ndarray) -> Any:
         if self.compute.device.type == "cuda":
             raise OutOfMemoryError("Out of memory on cuda:0")
         return plain(self, block)
 
-    plain = Predictor.run
+    plain = Predictor.begin
     monkeypatch.setattr(Predictor, "create", create)
-    monkeypatch.setattr(Predictor, "run", run_on)
+    monkeypatch.setattr(Predictor, "begin", begin_on)
     monkeypatch.setattr(choosing, "choose", lambda *_: Compute(Card0(), torch.float32))  # type: ignore[arg-type]
     output = np.zeros(image.shape, np.int32)
     chosen = PredictionSettings(tile=512, precision="float32")

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from functools import partial
 
 import numpy as np
@@ -9,9 +10,25 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from napari_unet.core import editing
+from napari_unet.core.annotation import AnnotatedImage
+from napari_unet.core.checked import (
+    ACCEPTED,
+    DELETED,
+    EDITED,
+    Kept,
+    as_annotation,
+    fitting,
+    marks_from_plain,
+    marks_to_plain,
+    put_back,
+)
 from napari_unet.core.errors import DataError
 from napari_unet.core.history import Change, History, Step
-from napari_unet.core.proof import ACCEPTED, DELETED, EDITED, Kept, Proof, as_annotation, put_back
+from napari_unet.core.patches import PatchSampler
+from napari_unet.core.places import find_cells
+from napari_unet.core.plan import resolve
+from napari_unet.core.proof import Make, Proof, Splitting, Window, merging
+from napari_unet.core.settings import NetworkSettings, TrainingSettings
 
 Stack = NDArray[np.int32]
 
@@ -25,11 +42,32 @@ def stack(planes: int = 3) -> Stack:
 
 
 def proof_of(labels: Stack) -> Proof:
-    def write(plane, box, values):  # type: ignore[no-untyped-def]
-        y0, y1, x0, x1 = box
-        labels[plane][y0:y1, x0:x1] = values
+    def write(patches):  # type: ignore[no-untyped-def]
+        for patch in patches:
+            y0, y1, x0, x1 = patch.box
+            labels[patch.plane][y0:y1, x0:x1] = patch.after
 
-    return Proof(lambda plane: labels[plane], write, int(labels.max()))
+    return Proof(lambda plane: labels[plane], write, lambda: int(labels.max()))
+
+
+def edit(proof: Proof, plane: int, cells: tuple[int, ...], make: Make) -> Step:
+    return proof.edit([((plane,), cells)], "correct", make)
+
+
+def merge(proof: Proof, plane: int, first: int, second: int) -> Step:
+    return edit(proof, plane, (first, second), merging(first, second))
+
+
+def delete(proof: Proof, plane: int, cell: int) -> Step:
+    return edit(proof, plane, (cell,), lambda window: editing.delete(window.labels, cell))
+
+
+def grow(proof: Proof, plane: int, cell: int) -> Step:
+    return edit(proof, plane, (cell,), lambda window: editing.grow(window.labels, cell))
+
+
+def halve(cell: int) -> Make:
+    return lambda window: editing.split_at_waist(window.labels, cell, window.fresh)
 
 
 def kinds(proof: Proof, plane: int = 0) -> dict[int, str]:
@@ -39,13 +77,13 @@ def kinds(proof: Proof, plane: int = 0) -> dict[int, str]:
 def test_edits_mark_what_they_changed() -> None:
     labels = stack()
     proof = proof_of(labels)
-    proof.edit((0,), "merge", lambda plane, _: editing.merge(plane, 1, 2))
+    merge(proof, 0, 1, 2)
     assert kinds(proof) == {1: EDITED}
-    proof.edit((0,), "delete", lambda plane, _: editing.delete(plane, 3))
+    delete(proof, 0, 3)
     assert kinds(proof) == {1: EDITED, 3: DELETED}
-    proof.edit((1,), "split", lambda plane, fresh: editing.split_at_waist(plane, 4, fresh))
+    edit(proof, 1, (4,), halve(4))
     assert kinds(proof, 1) == {4: EDITED, 5: EDITED}
-    proof.accept((2,), 1)
+    proof.accept([(2,)], 1)
     assert proof.count() == {ACCEPTED: 1, EDITED: 3, DELETED: 1}
     assert [proof.touches((plane,)) for plane in range(3)] == [True, True, True]
     assert not proof_of(stack()).touches((0,))
@@ -53,8 +91,8 @@ def test_edits_mark_what_they_changed() -> None:
 
 def test_accepting_twice_takes_it_back_and_each_can_be_undone() -> None:
     proof = proof_of(stack())
-    proof.accept((0,), 2)
-    proof.accept((0,), 2)
+    proof.accept([(0,)], 2)
+    proof.accept([(0,)], 2)
     assert kinds(proof) == {}
     proof.undo()
     assert kinds(proof) == {2: ACCEPTED}
@@ -67,8 +105,8 @@ def test_accepting_twice_takes_it_back_and_each_can_be_undone() -> None:
 def test_correcting_an_accepted_cell_and_undoing_it_leaves_it_accepted() -> None:
     labels = stack()
     proof = proof_of(labels)
-    proof.accept((0,), 1)
-    proof.edit((0,), "grow", lambda plane, _: editing.grow(plane, 1))
+    proof.accept([(0,)], 1)
+    grow(proof, 0, 1)
     assert kinds(proof) == {1: EDITED}
     proof.undo()
     assert kinds(proof) == {1: ACCEPTED}
@@ -78,7 +116,7 @@ def test_correcting_an_accepted_cell_and_undoing_it_leaves_it_accepted() -> None
 def test_what_was_painted_without_a_note_is_not_lost_by_undo() -> None:
     labels = stack()
     proof = proof_of(labels)
-    proof.edit((0,), "delete", lambda plane, _: editing.delete(plane, 1))
+    delete(proof, 0, 1)
     labels[0, 2:5, 2:5] = 9
     proof.undo()
     assert (labels[0, 2:5, 2:5] == 9).all()
@@ -92,7 +130,7 @@ def test_an_impossible_correction_changes_nothing() -> None:
     labels = stack()
     proof = proof_of(labels)
     with pytest.raises(DataError):
-        proof.edit((0,), "fill", lambda plane, _: editing.fill(plane, 1))
+        edit(proof, 0, (1,), lambda window: editing.fill(window.labels, 1))
     np.testing.assert_array_equal(labels, stack())
     assert proof.undo() is None
     assert proof.redo() is None
@@ -104,20 +142,43 @@ def test_new_labels_are_new_in_the_whole_stack() -> None:
     labels[2, 29, 29] = 40
     proof = proof_of(labels)
     for plane in (0, 1):
-        proof.edit((plane,), "split", lambda values, fresh: editing.split_at_waist(values, 1, fresh))
+        edit(proof, plane, (1,), halve(1))
     assert set(np.unique(labels)) == {0, 1, 2, 3, 4, 40, 41, 42}
 
 
+SEEDS = [(4, 4), (8, 9), (18, 20)]
+
+
+def line(window: Window, a: int, b: int) -> editing.Edit:
+    return editing.split_by_line(window.labels, a, window.inside([(a, 0), (29, 29 - b)]), window.fresh)
+
+
 ACTIONS = {
-    "merge": lambda a, b: lambda plane, fresh: editing.merge(plane, a, b),
-    "split": lambda a, b: lambda plane, fresh: editing.split_at_waist(plane, a, fresh),
-    "seeds": lambda a, b: lambda plane, fresh: editing.split_by_seeds(plane, a, [(4, 4), (8, 9), (18, 20)], fresh),
-    "line": lambda a, b: lambda plane, fresh: editing.split_by_line(plane, a, [(a, 0), (29, 29 - b)], fresh),
-    "delete": lambda a, b: lambda plane, fresh: editing.delete(plane, a),
-    "fill": lambda a, b: lambda plane, fresh: editing.fill(plane, a),
-    "grow": lambda a, b: lambda plane, fresh: editing.grow(plane, a),
-    "shrink": lambda a, b: lambda plane, fresh: editing.shrink(plane, a),
+    "merge": lambda a, b: merging(a, b),
+    "split": lambda a, b: Splitting(a, halve(a)),
+    "seeds": lambda a, b: Splitting(
+        a, lambda window: editing.split_by_seeds(window.labels, a, window.inside(SEEDS), window.fresh)
+    ),
+    "line": lambda a, b: Splitting(a, lambda window: line(window, a, b)),
+    "delete": lambda a, b: lambda window: editing.delete(window.labels, a),
+    "fill": lambda a, b: lambda window: editing.fill(window.labels, a),
+    "grow": lambda a, b: lambda window: editing.grow(window.labels, a),
+    "shrink": lambda a, b: lambda window: editing.shrink(window.labels, a),
 }
+
+
+def do(proof: Proof, name: str, plane: int, a: int, b: int) -> None:
+    """Take an action on a cell: in one plane, or from there through all planes with it where ``b`` is even."""
+    planes = [(plane,), *((p,) for p in range(3) if p != plane and b % 2 == 0)]
+    here = [where for where in planes if a in proof.places.of(where)]
+    if name == "accept":
+        proof.accept(here or planes, a)
+    else:
+        proof.edit(
+            [(where, (a, b) if name == "merge" else (a,)) for where in here or planes], name, ACTIONS[name](a, b)
+        )
+
+
 moves = st.tuples(
     st.sampled_from([*ACTIONS, "accept", "undo", "redo"]), st.integers(0, 2), st.integers(1, 7), st.integers(1, 7)
 )
@@ -134,6 +195,9 @@ def test_undo_restores_every_state_bit_by_bit_and_redo_every_later_one(
     at = 0
 
     def check() -> None:
+        for where in range(3):
+            np.testing.assert_array_equal(proof.places.of((where,)).ids, find_cells(labels[where]).ids)
+            np.testing.assert_array_equal(proof.places.of((where,)).boxes, find_cells(labels[where]).boxes)
         np.testing.assert_array_equal(labels, states[at][0])
         assert proof.marks == states[at][1]
         assert labels.dtype == np.int32
@@ -145,10 +209,7 @@ def test_undo_restores_every_state_bit_by_bit_and_redo_every_later_one(
             check()
             continue
         try:
-            if name == "accept":
-                proof.accept((plane,), a)
-            else:
-                proof.edit((plane,), name, ACTIONS[name](a, b))
+            do(proof, name, plane, a, b)
         except DataError:
             check()
             continue
@@ -172,12 +233,7 @@ def test_marks_say_what_is_there(script: list[tuple[str, int, int, int]]) -> Non
     proof = proof_of(labels)
     for name, plane, a, b in script:
         try:
-            if name in ACTIONS:
-                proof.edit((plane,), name, ACTIONS[name](a, b))
-            elif name == "accept":
-                proof.accept((plane,), a)
-            else:
-                proof.undo()
+            proof.undo() if name in ("undo", "redo") else do(proof, name, plane, a, b)
         except DataError:
             continue
     for (plane,), cells in proof.marks.items():
@@ -212,9 +268,9 @@ def checked() -> tuple[Proof, Stack]:
     """Return a proof with cell 1 accepted, 2 grown and 3 deleted in plane 0."""
     labels = stack()
     proof = proof_of(labels)
-    proof.accept((0,), 1)
-    proof.edit((0,), "grow", lambda plane, _: editing.grow(plane, 2))
-    proof.edit((0,), "delete", lambda plane, _: editing.delete(plane, 3))
+    proof.accept([(0,)], 1)
+    grow(proof, 0, 2)
+    delete(proof, 0, 3)
     return proof, labels
 
 
@@ -244,7 +300,7 @@ def test_putting_back_twice_changes_nothing_more(seed: int, script: list[tuple[s
     for name, _, a, b in script:
         if name in ACTIONS:
             try:
-                proof.edit((0,), name, ACTIONS[name](a, b))
+                do(proof, name, 0, a, b)
             except DataError:
                 continue
     kept = proof.marked((0,))
@@ -287,3 +343,135 @@ def test_cells_of_another_picture_are_refused() -> None:
     for use in (partial(put_back, kept=kept), partial(as_annotation, kept=kept.values(), background=1)):
         with pytest.raises(DataError, match="belongs to another picture"):
             use(np.zeros((5, 5), np.int32))
+
+
+# --- through the stack ----------------------------------------------------------------------------
+
+
+def shifted(planes: int = 4) -> Stack:
+    """Return a stack through which cells lean: each plane is one pixel further to the right."""
+    labels = stack(planes)
+    return np.stack([np.roll(plane, number, 1) for number, plane in enumerate(labels)])
+
+
+def through(cell: int, *, first: int = 0, planes: int = 4) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
+    """Return all planes with a cell, from one of them on."""
+    return [((plane,), (cell,)) for plane in sorted(range(planes), key=lambda plane: abs(plane - first))]
+
+
+def test_a_split_goes_on_through_the_stack_and_is_one_step() -> None:
+    labels = shifted()
+    proof = proof_of(labels)
+    cut = Splitting(1, lambda w: editing.split_by_line(w.labels, 1, w.inside([(0, 7), (20, 7)]), w.fresh))
+    step = proof.edit(through(1, first=2), "split", cut)
+    assert len(step.changes) == 4
+    for plane in range(4):
+        row = labels[plane, 5, plane + 2 : plane + 12].tolist()
+        # The border stays where it was drawn, as far as the cell is still there.
+        assert sorted(set(row)) == [1, 5]
+        assert row.index(row[-1]) in {7 - plane - 2, 7 - plane - 1}
+        assert kinds(proof, plane) == {1: EDITED, 5: EDITED}
+    proof.undo()
+    np.testing.assert_array_equal(labels, shifted())
+
+
+def test_a_plane_on_one_side_of_the_border_becomes_that_part() -> None:
+    labels = np.zeros((2, 20, 40), np.int32)
+    labels[0, 5:15, 5:35] = 1
+    labels[1, 5:15, 24:35] = 1
+    proof = proof_of(labels)
+    proof.edit(through(1, planes=2), "split", Splitting(1, halve(1)))
+    assert len(np.unique(labels[1])) == 2
+    assert labels[1, 10, 30] == labels[0, 10, 30]
+
+
+def test_where_a_split_is_not_possible_on_screen_it_is_made_nowhere() -> None:
+    labels = stack()
+    labels[1:, 2:12, 2:12] = 1
+    proof = proof_of(labels)
+    before = labels.copy()
+    line = Splitting(1, lambda w: editing.split_by_line(w.labels, 1, w.inside([(0, 0), (0, 20)]), w.fresh))
+    with pytest.raises(DataError, match="does not part cell 1"):
+        proof.edit(through(1, planes=3), "split", line)
+    np.testing.assert_array_equal(labels, before)
+
+
+def test_merging_renames_where_only_the_second_cell_is() -> None:
+    labels = stack()
+    labels[2][labels[2] == 1] = 0
+    proof = proof_of(labels)
+    targets = [((0,), (1, 2)), ((1,), (1, 2)), ((2,), (2,))]
+    proof.edit(targets, "merge", merging(1, 2))
+    assert not (labels == 2).any()
+    np.testing.assert_array_equal(labels[2] == 1, stack()[2] == 2)
+    assert kinds(proof, 2) == {1: EDITED}
+    proof.undo()
+    assert (labels[2] == 2).sum() == 100
+
+
+def test_planes_where_nothing_is_to_be_done_are_left_out() -> None:
+    labels = stack()
+    labels[1, 5, 5] = 0
+    proof = proof_of(labels)
+    step = proof.edit(through(1, planes=3), "fill", lambda window: editing.fill(window.labels, 1))
+    assert [change.plane for change in step.changes] == [(1,)]
+    np.testing.assert_array_equal(labels, stack())
+
+
+def test_a_cell_is_accepted_and_taken_back_in_all_planes() -> None:
+    proof = proof_of(stack())
+    proof.accept([(1,)], 2)
+    proof.accept([(0,), (1,), (2,)], 2)
+    assert [kinds(proof, plane) for plane in range(3)] == [{2: ACCEPTED}] * 3
+    proof.accept([(2,), (1,), (0,)], 2)
+    assert not proof.marks
+
+
+# --- what is written down -------------------------------------------------------------------------
+
+
+def test_marks_and_changes_are_the_same_after_a_file() -> None:
+    proof, labels = checked()
+    plain = json.loads(json.dumps(marks_to_plain(proof.marks)))
+    assert marks_from_plain(plain) == proof.marks
+    change = proof.history.steps()[-1].changes[0]
+    assert Change.from_plain(json.loads(json.dumps(change.to_plain()))) == change
+    for damage in ({"kind": "guessed"}, {"box": [0, 3]}, {"mask": "no!"}, {"box": [0, 900, 0, 900]}, {"cell": None}):
+        with pytest.raises(DataError, match="cannot be read"):
+            marks_from_plain([{**plain[0], **damage}])
+    for damage in ({"dtype": "float32"}, {"before": "AAAA"}, {"plane": 3}):
+        with pytest.raises(DataError, match="cannot be read"):
+            Change.from_plain({**change.to_plain(), **damage})
+
+
+def test_marks_are_kept_only_where_the_cells_are_still_the_same() -> None:
+    proof, labels = checked()
+    planes = [(0,), (1,)]
+    assert fitting(proof.marks, lambda plane: labels[plane], planes) == proof.marks
+    assert fitting(proof.marks, lambda plane: labels[plane], [(1,)]) == {}
+    assert fitting(proof.marks, lambda plane: labels[plane][:8], planes) == {}
+    labels[0, 2, 2] = 0
+    labels[0, 15, 3] = 3
+    assert set(fitting(proof.marks, lambda plane: labels[plane], planes)[(0,)]) == {2}
+
+
+def test_checked_cells_count_more_in_the_patches_that_a_training_draws() -> None:
+    labels = np.zeros((64, 1600), np.int32)
+    for label, x in enumerate(range(100, 1600, 300), start=1):
+        labels[20:40, x : x + 20] = label
+    proof = proof_of(labels[None])
+    proof.accept([(0,)], 2)
+    paint = np.where((labels > 0) & (labels != 2), labels + 1, 0)
+    paint[:, ::90] = 1
+    shares = {}
+    for kept in ([], [*proof.marked((0,)).values()]):
+        drawn, places = as_annotation(paint if kept else np.where(labels == 2, 90, paint), kept, background=1)
+        item = AnnotatedImage(labels.astype(np.float32), drawn, (), "a", places)
+        plan = resolve([item], TrainingSettings(validation=0.0, background_label=1), network=NetworkSettings(4, 1))
+        sampler = PatchSampler(plan.split.train, plan.settings, (64, 32), np.random.default_rng(0))
+        (sample,) = plan.split.train
+        number = sample.known.instances[30, 410]
+        assert number > 0
+        shares[len(kept)] = np.mean([(sampler.draw().instances == number).any() for _ in range(400)])
+    # One cell of five, four times more often than others.
+    assert shares[1] > 1.5 * shares[0] > 0

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from typing import Any
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 
 from napari_unet.core.errors import SettingsError
 from napari_unet.core.settings import (
+    LinkSettings,
     NetworkSettings,
     PredictionSettings,
     TrainingSettings,
@@ -20,6 +22,8 @@ from napari_unet.core.settings import (
 CLASSES = [NetworkSettings, TrainingSettings, PredictionSettings]
 FIELDS = [(kind, name) for kind in CLASSES for name in options(kind)]
 NUMBERS = [(kind, name) for kind, name in FIELDS if options(kind)[name].minimum is not None]
+
+LINKING = [(LinkSettings, "overlap"), (LinkSettings, "missed")]
 
 
 @pytest.mark.parametrize(("kind", "name"), FIELDS)
@@ -34,6 +38,14 @@ def test_every_field_has_help_and_a_valid_default(kind: Any, name: str) -> None:
     else:
         assert opt.minimum is not None and opt.maximum is not None and opt.step is not None
         assert opt.minimum <= default <= opt.maximum
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"), [(kind, name) for kind, name in [*NUMBERS, *LINKING] if name not in ("seed", "background_label")]
+)
+def test_help_says_what_more_or_less_of_it_does(kind: Any, name: str) -> None:
+    words = set(re.findall(r"\w+", options(kind)[name].help.lower()))
+    assert words & {"larger", "smaller", "longer", "shorter", "more", "fewer", "less"}
 
 
 @pytest.mark.parametrize(("kind", "name"), NUMBERS)

@@ -111,9 +111,9 @@ def test_stopping_before_the_first_step(annotated: AnnotatedImage) -> None:
 
 
 def test_time_limits_a_training(annotated: AnnotatedImage) -> None:
-    events = list(train(plan(annotated, steps=0, seconds=1.0)))
+    events = list(train(plan(annotated, steps=0, seconds=3.0)))
     steps = [e for e in events if isinstance(e, StepDone)]
-    assert 0.9 < steps[-1].elapsed < 4 and steps[-1].remaining == 0
+    assert 2.9 < steps[-1].elapsed < 10 and steps[-1].remaining == 0
     assert steps[-1].learning_rate < 0.3 * max(e.learning_rate for e in steps)
 
 

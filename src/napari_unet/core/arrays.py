@@ -93,6 +93,11 @@ class Planes:
         """Shape of a label image of this stack: leading axes, height, width."""
         return (*self.plane_shape, self.height, self.width)
 
+    @property
+    def read_ahead(self) -> bool:
+        """Whether other threads than the one that asks may read; an array says that it is not so by ``read_ahead``."""
+        return all(getattr(array, "read_ahead", True) for array in self.arrays)
+
     def indices(self) -> list[tuple[int, ...]]:
         """Return the index of every plane, in order."""
         return list(itertools.product(*(range(n) for n in self.plane_shape)))
@@ -170,7 +175,9 @@ class Normalisation:
         """Return a (C, Y, X) block on the network's scale, outliers clipped."""
         low = np.asarray(self.low, np.float32)[:, None, None]
         span = np.asarray(self.high, np.float32)[:, None, None] - low
-        return np.clip((block - low) / np.where(span > 0, span, 1), *self.LIMITS)
+        scaled = block - low
+        scaled /= np.where(span > 0, span, 1)
+        return np.clip(scaled, *self.LIMITS, out=scaled)
 
     @property
     def constant(self) -> bool:

@@ -76,8 +76,8 @@ class Warp:
     def nearest(self, *sources: NDArray[Any]) -> list[NDArray[Any]]:
         """Return (Y, X) sources, such as labels, at the nearest pixel, each as (size, size)."""
         ys, xs = self._mirrored(sources[0].shape)
-        rows, columns = np.rint(ys).astype(np.intp), np.rint(xs).astype(np.intp)
-        return [source[rows, columns] for source in sources]
+        place = np.rint(ys).astype(np.intp) * sources[0].shape[1] + np.rint(xs).astype(np.intp)
+        return [np.take(source, place) for source in sources]
 
     def central(self, size: int) -> Warp:
         """Return the warp of the patch's centre, ``size`` pixels a side."""

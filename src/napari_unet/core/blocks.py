@@ -12,12 +12,8 @@ A plane may be too large to hold, so it is worked on block by block. Whatever is
 
 from __future__ import annotations
 
-import os
-from collections import deque
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,10 +22,6 @@ from .arrays import ArrayLike
 
 Places = NDArray[np.int64]
 Nodes = NDArray[np.int64]
-T = TypeVar("T")
-
-_MOST_WORKERS = 4
-"""Blocks that are worked on at once; each needs some hundred bytes per pixel."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +42,11 @@ class Block:
     x1: int
     height: int
     width: int
+
+    @property
+    def box(self) -> tuple[int, int, int, int]:
+        """Its bounds in the plane: y0, y1, x0, x1."""
+        return self.y0, self.y1, self.x0, self.x1
 
     @property
     def slices(self) -> tuple[slice, slice]:
@@ -91,35 +88,6 @@ def blocks(height: int, width: int, side: int) -> list[Block]:
         for y in range(0, height, side)
         for x in range(0, width, side)
     ]
-
-
-def ahead(work: Callable[[Block], T], every: list[Block]) -> Iterator[tuple[Block, T]]:
-    """Yield each block and what some work makes of it, in order, while the next ones are worked on.
-
-    The work runs in a few threads, so it has to leave everything else as it is.
-    """
-    if len(every) < 2:
-        yield from ((block, work(block)) for block in every)
-        return
-    workers = min(_MOST_WORKERS, len(every), _cores())
-    pool = ThreadPoolExecutor(workers)
-    waiting: deque[tuple[Block, Future[T]]] = deque()
-    try:
-        for block in every:
-            waiting.append((block, pool.submit(work, block)))
-            if len(waiting) > workers:
-                done, result = waiting.popleft()
-                yield done, result.result()
-        while waiting:
-            done, result = waiting.popleft()
-            yield done, result.result()
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-def _cores() -> int:
-    """Return how many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @dataclass(frozen=True)
@@ -251,5 +219,5 @@ def representatives(parents: NDArray[Any]) -> NDArray[Any]:
 
 
 __all__ = [
-    "DOWN", "RIGHT", "Block", "Border", "Seams", "ahead", "blocks", "border_of", "representatives", "step_places",
+    "DOWN", "RIGHT", "Block", "Border", "Seams", "blocks", "border_of", "representatives", "step_places",
 ]  # fmt: skip

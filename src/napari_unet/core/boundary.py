@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from .errors import SettingsError
+from .labels import consecutive
 
 _NEGLIGIBLE = 1e-4
 """Share of w0 below which a weight is left out."""
@@ -54,8 +55,8 @@ def boundary_weight_map(labels: NDArray[Any], *, w0: float = 10.0, sigma: float 
     reach = int(np.ceil(sigma * np.sqrt(-2 * np.log(_NEGLIGIBLE))))
     nearest = np.full(labels.shape, np.inf, np.float32)
     second = nearest.copy()
-    owner = np.zeros(labels.shape, labels.dtype)
-    for cell, (ys, xs), piece in _pieces(labels):
+    owner = np.zeros(labels.shape, np.int32)
+    for cell, (ys, xs), piece in _pieces(consecutive(labels)):
         height, width = labels.shape
         window = (
             slice(max(0, ys.start - reach), min(height, ys.stop + reach)),
@@ -70,27 +71,23 @@ def boundary_weight_map(labels: NDArray[Any], *, w0: float = 10.0, sigma: float 
         return np.asarray(w0 * np.exp(-((nearest + second) ** 2) / np.float32(2 * sigma**2)), np.float32)
 
 
-def _pieces(labels: NDArray[Any]) -> list[tuple[Any, tuple[slice, slice], NDArray[np.bool_]]]:
-    """Return id, bounding box and mask of every connected piece of every cell."""
+def _pieces(numbers: NDArray[np.int32]) -> list[tuple[int, tuple[slice, slice], NDArray[np.bool_]]]:
+    """Return number, bounding box and mask of every connected piece of every cell, which are numbered 1..n."""
     found = []
-    ids, inverse = np.unique(labels, return_inverse=True)
-    numbers = inverse.reshape(labels.shape) + 1
     for number, box in enumerate(ndimage.find_objects(numbers), start=1):
-        if ids[number - 1] <= 0 or box is None:
-            continue
         pieces, _ = ndimage.label(numbers[box] == number, np.ones((3, 3)))
         for index, inner in enumerate(ndimage.find_objects(pieces), start=1):
             ys, xs = (slice(o.start + i.start, o.start + i.stop) for o, i in zip(box, inner, strict=True))
-            found.append((ids[number - 1], (ys, xs), pieces[inner] == index))
+            found.append((number, (ys, xs), pieces[inner] == index))
     return found
 
 
 def _merge(
     distance: NDArray[np.float32],
-    cell: Any,
+    cell: int,
     nearest: NDArray[np.float32],
     second: NDArray[np.float32],
-    owner: NDArray[Any],
+    owner: NDArray[np.int32],
 ) -> None:
     """Let one piece of a cell into the two smallest distances, in place; pieces of one cell count once."""
     same = owner == cell

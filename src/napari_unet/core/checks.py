@@ -6,7 +6,7 @@ Everything here is a hint: nothing is refused that training would accept.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +16,7 @@ from .annotation import AnnotatedImage, Known, class_values, interpret
 from .boundary import boundary_weight_map
 from .labels import consecutive, median_diameter
 from .settings import TrainingSettings
-from .sizes import choose_scale
+from .sizes import choose_scale, known_sizes
 from .waist import Mask, find_waist
 
 SPECK = 0.05
@@ -54,6 +54,8 @@ class Finding:
         The painted label; 0 where it is not about one.
     diameter : float
         The painted cells' diameter in pixels, where taking it as the setting would help; else 0.
+    extent : float
+        Larger side in pixels of what is odd; 0 where it has no place.
     """
 
     kind: str
@@ -63,6 +65,7 @@ class Finding:
     position: tuple[int, ...] = ()
     label: int = 0
     diameter: float = 0.0
+    extent: float = 0.0
 
 
 def check_labels(
@@ -166,7 +169,7 @@ def _check_plane(index: int, cells: _Cells, typical: float) -> Iterator[Finding]
     for label, box, mask in cells:
         if mask.sum() < SPECK * typical:
             words = f"Label {label} has only {mask.sum()} px, a typical cell {typical:.0f} px; erase it, or finish it."
-            yield _at("speck", words, index, label, box, _middle(mask))
+            yield _at("speck", words, index, label, box, mask)
             continue
         pieces, count = ndimage.label(mask, _EVERYWHERE)
         main = pieces == 1 + int(np.bincount(pieces.ravel())[1:].argmax())
@@ -179,7 +182,7 @@ def _check_plane(index: int, cells: _Cells, typical: float) -> Iterator[Finding]
                 f"Label {label} is narrow in its middle ({waist.ratio:.0%} of its width): two cells that touch? Give "
                 "each its own label."
             )
-            yield _at("touching", words, index, label, box, waist.position)
+            yield replace(_at("touching", words, index, label, box, main), position=_inside(box, waist.position))
 
 
 def _check_pieces(
@@ -193,11 +196,14 @@ def _check_pieces(
     for i in others:
         if i not in large:
             words = f"A speck of {areas[i - 1]} px has the label {label} of a cell elsewhere; erase it."
-            yield _at("speck", words, index, label, box, _middle(pieces == i))
+            yield _at("speck", words, index, label, box, pieces == i)
     if large:
         sizes = ", ".join(f"{areas[i - 1]}" for i in large)
-        words = f"Label {label} lies in {len(large) + 1} separate pieces ({areas.max()}, {sizes} px); one label a cell."
-        yield _at("pieces", words, index, label, box, _middle(pieces == large[0]))
+        words = (
+            f"Label {label} lies in {len(large) + 1} separate pieces ({areas.max()}, {sizes} px); give each cell a "
+            "label of its own."
+        )
+        yield _at("pieces", words, index, label, box, pieces == large[0])
 
 
 def _check_hole(index: int, label: int, box: tuple[slice, slice], mask: Mask, free: Mask) -> Iterator[Finding]:
@@ -205,7 +211,7 @@ def _check_hole(index: int, label: int, box: tuple[slice, slice], mask: Mask, fr
     holes = ndimage.binary_fill_holes(mask) & ~mask & free
     if holes.any():
         words = f"Label {label} has a hole of {holes.sum()} px; fill it, if the cell has none there."
-        yield _at("hole", words, index, label, box, _middle(holes))
+        yield _at("hole", words, index, label, box, holes)
 
 
 def _middle(mask: Mask) -> tuple[int, int]:
@@ -215,10 +221,15 @@ def _middle(mask: Mask) -> tuple[int, int]:
     return int(y), int(x)
 
 
-def _at(kind: str, words: str, index: int, label: int, box: tuple[slice, slice], inside: tuple[int, int]) -> Finding:
-    """Return a finding about a cell at a place inside its box."""
-    position = (box[0].start + inside[0], box[1].start + inside[1])
-    return Finding(kind, words, image=index, position=position, label=label)
+def _at(kind: str, words: str, index: int, label: int, box: tuple[slice, slice], odd: Mask) -> Finding:
+    """Return a finding about a part of a cell's box."""
+    extent = float(np.ptp(np.argwhere(odd), axis=0).max()) + 1
+    return Finding(kind, words, image=index, position=_inside(box, _middle(odd)), label=label, extent=extent)
+
+
+def _inside(box: tuple[slice, slice], place: tuple[int, int]) -> tuple[int, int]:
+    """Return a place in a box as one in the plane."""
+    return box[0].start + place[0], box[1].start + place[1]
 
 
 # --- the whole annotation -----------------------------------------------------------------------
@@ -273,10 +284,12 @@ def _check_size(knowns: Sequence[Known], settings: TrainingSettings, expected: f
         return
     scale = choose_scale(used, expected)
     if scale != 1:
-        known = f"the network knows cells of {expected:.0f} px" if expected else "a new network learns best"
+        low, high = known_sizes(expected)
+        knows = "the network knows cells of" if expected else "a new network learns best with cells of"
         words = (
-            f"The painted cells are about {diameter:.0f} px across; {known}, so training sees the picture at "
-            f"{scale:.2f} of its size. Fix the diameter at {diameter:.0f} px to keep it so whatever is painted next."
+            f"The painted cells are about {diameter:.0f} px across; {knows} {low:.0f} to {high:.0f} px, so training "
+            f"sees the picture at {scale:.0%} of its size. Fix the diameter at {diameter:.0f} px to keep it so "
+            "whatever is painted next."
         )
         yield Finding("size", words, NOTE, diameter=0.0 if settings.diameter else diameter)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 from dataclasses import dataclass
 
@@ -14,7 +13,7 @@ from .device import choose
 from .diameter import measure_size, middle_plane
 from .package import Model
 from .predictor import Predictor, predict_region
-from .settings import PredictionSettings
+from .settings import PredictionSettings, with_values
 
 _SAME_SIZE = 1.1
 """Factor by which the measured size may be off before an image is resampled at all."""
@@ -61,7 +60,7 @@ def choose_model(model: Model, image: Planes, settings: PredictionSettings) -> C
     image : Planes
         What will be segmented.
     settings : PredictionSettings
-        How outputs become cells, and where to compute.
+        The diameter of the cells, if it is known, and where to compute.
     """
     candidates = [m for m in (model, *model.siblings) if m.card.channels == image.channels] or [model]
     compute = choose(settings.device, settings.precision)
@@ -69,7 +68,9 @@ def choose_model(model: Model, image: Planes, settings: PredictionSettings) -> C
     known = prediction_scale(candidates[0].card, settings)
     if known and len(candidates) == 1:
         return Choice(candidates[0], ready[0], known)
-    plain = dataclasses.replace(settings, mirror=False)
+    # As the model was measured and not as the sliders stand: what the network sees must not follow them, or the same
+    # picture with the same values would be segmented in two ways, by moving a slider and by a new start.
+    plain = with_values(PredictionSettings(), {**model.card.prediction, "mirror": False, "diameter": settings.diameter})
     plane = middle_plane(image.plane_shape)
     trials = [
         measure_size(functools.partial(predict_region, p), image, plane, m.card.diameter, plain)

@@ -48,6 +48,18 @@ def available(device: str) -> bool:
     return device == "cpu"
 
 
+def names() -> dict[str, str]:
+    """Return the devices that can be used here, each with its name, fastest first."""
+    return {device: _title(device) for device in ("cuda", "mps", "cpu") if available(device)}
+
+
+def _title(device: str) -> str:
+    """Return what a device is called."""
+    if device == "cuda":
+        return str(torch.cuda.get_device_name())
+    return {"mps": "Apple GPU", "cpu": "processor"}[device]
+
+
 def choose(device: str = "auto", precision: str = "auto") -> Compute:
     """Return where to compute.
 
@@ -100,6 +112,21 @@ def free_memory(device: torch.device) -> int:
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
     return int(psutil.virtual_memory().available)
+
+
+@contextlib.contextmanager
+def fixed_threads(count: int) -> Iterator[None]:
+    """Let this thread's convolutions run as if the processor had so many cores, while the context lasts.
+
+    They are cut up by this number, and other cuts round in other ways: with the same number a processor
+    computes the same to the last bit, however many cores it really has.
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 _NO_MEMORY = (

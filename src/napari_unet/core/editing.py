@@ -15,9 +15,9 @@ from scipy import ndimage
 
 from .annotation import Box
 from .errors import DataError
+from .places import Plane, around
 from .waist import Mask, find_waist, from_seeds, halves
 
-Plane = NDArray[np.integer[Any]]
 Point = tuple[int, int]
 """y, x in pixels."""
 
@@ -85,7 +85,7 @@ def merge(labels: Plane, first: int, second: int) -> Edit:
     """
     if first == second:
         raise DataError(f"Cell {first} was chosen twice; choose another one to merge it with.")
-    box = _around(cell_box(labels, first, SEAM), cell_box(labels, second, SEAM))
+    box = around(cell_box(labels, first, SEAM), cell_box(labels, second, SEAM))
     part = _copy(labels, box)
     seam = _seam(part == first, part == second) & (part == 0)
     part[(part == second) | seam] = first
@@ -218,6 +218,52 @@ def delete(labels: Plane, cell: int) -> Edit:
     return _with(labels, box, mask, 0)
 
 
+def split_like(labels: Plane, cell: int, parts: Plane, corner: Point) -> Edit | None:
+    """Split a cell as it was split in another plane: each pixel goes to the part that is nearest.
+
+    Parameters
+    ----------
+    labels, cell
+        The plane, and which cell.
+    parts : NDArray of int
+        Labels of the parts in the other plane, (h, w); 0 elsewhere.
+    corner : tuple of int
+        y, x in this plane where ``parts`` begins; may lie outside.
+
+    Returns
+    -------
+    Edit or None
+        None when the whole cell keeps its label.
+
+    Raises
+    ------
+    DataError
+        When it is missing.
+    """
+    box, mask = _mask(labels, cell)
+    there = corner[0], corner[0] + parts.shape[0], corner[1], corner[1] + parts.shape[1]
+    y0, y1, x0, x1 = around(box, there)
+    frame = np.zeros((y1 - y0, x1 - x0), labels.dtype)
+    frame[there[0] - y0 : there[1] - y0, there[2] - x0 : there[3] - x0] = parts
+    nearest = ndimage.distance_transform_edt(frame == 0, return_distances=False, return_indices=True)
+    sides = frame[tuple(nearest)][box[0] - y0 : box[1] - y0, box[2] - x0 : box[3] - x0]
+    part = _copy(labels, box)
+    part[mask] = sides[mask]
+    return Edit(box, part) if (part[mask] != cell).any() else None
+
+
+def rename(labels: Plane, cell: int, label: int) -> Edit:
+    """Give a cell another label.
+
+    Raises
+    ------
+    DataError
+        When it is missing.
+    """
+    box, mask = _mask(labels, cell)
+    return _with(labels, box, mask, label)
+
+
 def fill(labels: Plane, cell: int) -> Edit:
     """Fill the holes of a cell; other cells inside of it stay.
 
@@ -279,11 +325,6 @@ def _with(labels: Plane, box: Box, where: Mask, value: int) -> Edit:
     part = _copy(labels, box)
     part[where] = value
     return Edit(box, part)
-
-
-def _around(one: Box, other: Box) -> Box:
-    """Return the smallest box around two."""
-    return min(one[0], other[0]), max(one[1], other[1]), min(one[2], other[2]), max(one[3], other[3])
 
 
 def _split(labels: Plane, cell: int, box: Box, sides: NDArray[np.integer[Any]], fresh: int) -> Edit:

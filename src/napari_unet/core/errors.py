@@ -35,5 +35,9 @@ class OutOfMemoryError(DeviceError):
     """The device has too little memory, also after every step of the ladder."""
 
 
+class ClusterError(UNetError):
+    """A scheduler cannot be reached, or a worker cannot do its part."""
+
+
 class EngineError(UNetError):
     """The child process that computes for the viewer failed or died."""

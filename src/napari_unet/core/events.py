@@ -131,6 +131,18 @@ class PlaneDone(Event):
 
 
 @dataclass(frozen=True)
+class ResultOpened(Event):
+    """The result lies on disk from now on, and grows there."""
+
+    path: str
+    """Where it will lie when it is finished."""
+    partial: str
+    """Where it lies until then."""
+    resumed: bool = False
+    """Whether something of an earlier run is in it."""
+
+
+@dataclass(frozen=True)
 class Adapted(Event):
     """The work goes on in another way than asked for: smaller tile, other device, rolled back."""
 
@@ -173,12 +185,13 @@ class PreviewRequest:
 
 
 TrainingEvent = Started | StepDone | Validated | Joined | Preview | CheckpointSaved | Adapted | Stopped | Finished
-PredictionEvent = Started | TileDone | PlaneDone | Adapted | Stopped | Finished
+PredictionEvent = Started | ResultOpened | TileDone | PlaneDone | Adapted | Stopped | Finished
 
 _KINDS: dict[str, type[Event]] = {
     kind.__name__: kind
     for kind in (
-        Started, StepDone, Validated, Joined, Preview, CheckpointSaved, TileDone, PlaneDone, Adapted, Stopped, Finished,
+        Started, StepDone, Validated, Joined, Preview, CheckpointSaved, TileDone, PlaneDone, ResultOpened, Adapted,
+        Stopped, Finished,
     )
 }  # fmt: skip
 

@@ -6,9 +6,10 @@ hundredfold, so thousands of corrections fit into the memory of one plane.
 
 from __future__ import annotations
 
+import base64
 import zlib
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .annotation import Box
+from .errors import DataError
 
 LARGEST = 256_000_000
 """Bytes of compressed changes beyond which the oldest steps are forgotten."""
@@ -44,6 +46,34 @@ class Change:
         """Return the change between two contents of a box."""
         packed = [zlib.compress(np.ascontiguousarray(values).tobytes(), 1) for values in (before, after)]
         return cls(plane, box, packed[0], packed[1], before.dtype.str)
+
+    @classmethod
+    def from_plain(cls, plain: Mapping[str, Any]) -> Change:
+        """Return what :meth:`to_plain` has written.
+
+        Raises
+        ------
+        DataError
+            When it is damaged.
+        """
+        try:
+            y0, y1, x0, x1 = (int(n) for n in plain["box"])
+            before, after = (base64.b64decode(plain[name], validate=True) for name in ("before", "after"))
+            dtype = np.dtype(str(plain["dtype"]))
+            change = cls(tuple(int(n) for n in plain["plane"]), (y0, y1, x0, x1), before, after, dtype.str)
+            sizes = {change.before.shape, change.after.shape}
+        except (KeyError, TypeError, ValueError, zlib.error) as error:
+            raise DataError(f"A correction that was kept cannot be read: {error!r}.") from error
+        if dtype.kind not in "iu" or len(sizes) != 1:
+            raise DataError(f"A correction that was kept cannot be read: {dtype} in {sizes}.")
+        return change
+
+    def to_plain(self) -> dict[str, Any]:
+        """Return it as plain data, for a file."""
+        before, after = (base64.b64encode(packed).decode() for packed in (self._before, self._after))
+        return {
+            "plane": list(self.plane), "box": list(self.box), "dtype": self._dtype, "before": before, "after": after
+        }  # fmt: skip
 
     @property
     def before(self) -> NDArray[Any]:

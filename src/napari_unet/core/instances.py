@@ -6,22 +6,27 @@ does not depend on the blocks, see :mod:`~napari_unet.core.basins` and :mod:`~na
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Mapping
-from typing import Any
+from collections.abc import Callable, Generator, Iterator, Mapping
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .arrays import WritableArray
-from .basins import Graph, Landscape, Pieces, basins, components
-from .blocks import Block, ahead, blocks
+from .basins import Graph, Pieces, basins, components
+from .blocks import Block, blocks
 from .landscape import DISTANCE_STEPS, PROBABILITY_STEPS, Maps, in_steps, landscapes
+from .overlap import ahead, cores
 from .settings import PredictionSettings
 from .tidy import Tidy, restore_gap
 
 SIDE = 512
 """Side in pixels of the blocks of planes that are held in memory: what is worked on stays in the processor's caches."""
 
+_MOST_WORKERS = 4
+"""Blocks that are worked on at once; each needs some hundred bytes per pixel."""
+
+T = TypeVar("T")
 Outputs = Mapping[str, NDArray[Any]]
 """Named maps of one plane: ``"classes"`` (K, Y, X) probabilities and, if the model has it, ``"distance"`` (1, Y, X)."""
 
@@ -123,7 +128,7 @@ def segment_maps(
     """
     height, width = maps.foreground.shape
     every = blocks(height, width, side)
-    split = _splitter(maps, settings, landscapes(maps, settings, every))
+    split = splitter(maps, settings, every)
     if len(every) == 1:
         labels, count = _at_once(split(every[0]), every[0], settings)
         output[every[0].slices] = labels
@@ -135,10 +140,17 @@ def segment_maps(
     return (yield from _tidy_passes(regions, every, settings, provisional, between, output))
 
 
-def _splitter(
-    maps: Maps, settings: PredictionSettings, landscape: Callable[[Block], Landscape]
-) -> Callable[[Block], Pieces]:
-    """Return what cuts a block into pieces."""
+def _in_threads(work: Callable[[Block], T], every: list[Block]) -> Iterator[tuple[Block, T]]:
+    """Yield each block and what some work makes of it, in order."""
+    return ahead(work, every, max(1, min(_MOST_WORKERS, len(every), cores())))
+
+
+def splitter(maps: Maps, settings: PredictionSettings, every: list[Block]) -> Callable[[Block], Pieces]:
+    """Return what cuts a block into pieces.
+
+    Separation by shape looks through every block of the plane first; the others need no more than the block.
+    """
+    landscape = landscapes(maps, settings, every)
     if maps.method(settings) == "components":
         return lambda block: components(landscape(block), block)
     return lambda block: basins(landscape(block), block, settings.seed_height)
@@ -161,7 +173,7 @@ def _pieces_pass(
 ) -> Generator[tuple[int, int], None, NDArray[np.int32]]:
     """Write pieces that are numbered over all blocks, and return the region of each."""
     graph = Graph(settings.seed_height)
-    for done, (block, pieces) in enumerate(ahead(split, every), 1):
+    for done, (block, pieces) in enumerate(_in_threads(split, every), 1):
         offset = graph.add(pieces)
         provisional[block.slices] = np.where(pieces.labels > 0, pieces.labels + np.int64(offset), 0)
         yield done, 3 * len(every)
@@ -183,7 +195,7 @@ def _tidy_passes(
     def grown(block: Block) -> NDArray[np.int32]:
         return block.framed(restore_gap(regions[block.read(provisional, halo)], settings.gap), halo, -1)
 
-    for done, (block, frame) in enumerate(ahead(grown, every), len(every) + 1):
+    for done, (block, frame) in enumerate(_in_threads(grown, every), len(every) + 1):
         work.add(frame, block)
         between[block.slices] = frame[1:-1, 1:-1]
         yield done, 3 * len(every)
@@ -192,10 +204,10 @@ def _tidy_passes(
     def finished(block: Block) -> NDArray[np.int32]:
         return work.finished(np.asarray(between[block.slices]).astype(np.int32), block)
 
-    for done, (block, labels) in enumerate(ahead(finished, every), 2 * len(every) + 1):
+    for done, (block, labels) in enumerate(_in_threads(finished, every), 2 * len(every) + 1):
         output[block.slices] = labels
         yield done, 3 * len(every)
     return count
 
 
-__all__ = ["SIDE", "Outputs", "foreground", "labels_from_outputs", "segment_instances", "segment_maps"]
+__all__ = ["SIDE", "Outputs", "foreground", "labels_from_outputs", "segment_instances", "segment_maps", "splitter"]

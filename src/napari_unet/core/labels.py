@@ -14,10 +14,30 @@ Labels = NDArray[np.integer[Any]]
 
 def consecutive(labels: Labels) -> NDArray[np.int32]:
     """Return the labels renumbered 1..n in order of their ids; 0 and negative ids become 0."""
+    if int(labels.max(initial=0)) <= labels.size:
+        # A table of all ids is smaller than the picture, and several times faster than sorting its pixels.
+        clipped = np.maximum(labels, 0).astype(np.intp)
+        return np.cumsum(_occurring(clipped), dtype=np.int32)[clipped]
     ids, inverse = np.unique(labels, return_inverse=True)
     new = np.cumsum(ids > 0).astype(np.int32)
     new[ids <= 0] = 0
     return new[inverse].reshape(labels.shape)
+
+
+def ids_of(labels: Labels) -> NDArray[np.integer[Any]]:
+    """Return the ids of the cells, sorted: the labels above 0 that occur."""
+    if int(labels.max(initial=0)) <= labels.size:
+        return np.flatnonzero(_occurring(np.maximum(labels, 0).astype(np.intp)))
+    ids = np.unique(labels)
+    return np.asarray(ids[ids > 0])
+
+
+def _occurring(labels: NDArray[np.intp]) -> NDArray[np.bool_]:
+    """Return which numbers from 0 to the highest one are cells of the labels, none of which is negative."""
+    there = np.zeros(int(labels.max(initial=0)) + 1, bool)
+    there[labels] = True
+    there[0] = False
+    return there
 
 
 def near_two(labels: Labels, radius: int) -> NDArray[np.bool_]:

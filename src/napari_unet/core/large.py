@@ -7,7 +7,7 @@ the middle goes on where it was. Needs no torch: the network is a function that 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 
 from .arrays import ArrayLike, WritableArray, resampled_region
 from .blocks import Block, blocks
-from .events import PredictionEvent, TileDone
+from .events import Event, PredictionEvent, TileDone
 from .instances import Outputs, foreground, segment_maps
 from .landscape import DISTANCE_STEPS, PROBABILITY_STEPS, Maps, in_steps
+from .overlap import ahead
 from .settings import PredictionSettings
 
 HELD = 4_000_000
@@ -30,8 +31,10 @@ CHUNK = 512
 
 Box = tuple[int, int, int, int]
 Plane = tuple[int, ...]
-Network = Callable[[Box], Generator[PredictionEvent, None, Outputs | None]]
-"""Yields events and returns the outputs for y0, y1, x0, x1 of a plane; None when it was stopped."""
+Computed = tuple[Box, Outputs]
+"""The outputs for y0, y1, x0, x1 of a plane."""
+Network = Callable[[Iterable[Box]], Iterator[Computed | PredictionEvent]]
+"""Yields the outputs of boxes of a plane, and events of the boxes; ends early when it is stopped."""
 
 
 class Workspace(Protocol):
@@ -51,6 +54,18 @@ class Workspace(Protocol):
 
     def drop(self, name: str) -> None:
         """Throw an array away, if it is there."""
+        ...
+
+
+class Watcher(Protocol):
+    """Somebody who looks at a large plane while it is computed. It changes the order of the work, not the result."""
+
+    def view(self, plane: Plane) -> Box | None:
+        """Return which part of a plane comes next, y0, y1, x0, x1 in pixels of the image; None where any will do."""
+        ...
+
+    def show(self, plane: Plane, box: Box, outputs: Outputs) -> None:
+        """Be given the outputs of a part of a plane, at the size at which the network sees it."""
         ...
 
 
@@ -172,41 +187,91 @@ class LargePlane:
         return {"foreground": (), **({"distance": ()} if with_distance else {})}
 
     def compute(
-        self, network: Network, stop: Callable[[], bool], begin: float
+        self, network: Network, begin: float, watcher: Watcher | None = None, writers: int = 1
     ) -> Generator[PredictionEvent, None, bool]:
-        """Compute the chunks that are not done yet; return whether all are, False when stopped."""
-        chunks = blocks(*self.seen, SIDE)
-        for done, chunk in enumerate(chunks, 1):
-            key = f"chunk {self._name} {chunk.y0} {chunk.x0}"
-            if self.work.recall(key) is None:
-                outputs = None if stop() else (yield from self._outputs(network, chunk))
-                if outputs is None:
-                    return False
-                self._keep(outputs, chunk)
-                self.work.remember(key, True)
-            yield TileDone(done, len(chunks), self.plane, self._in_image(chunk), time.perf_counter() - begin)
-        return True
+        """Compute the chunks that are not done yet, each written while the next ones are computed.
 
-    @staticmethod
-    def _outputs(network: Network, chunk: Block) -> Generator[PredictionEvent, None, Outputs | None]:
-        """Return a chunk's outputs; of its tiles nothing is told, as it counts when it is whole."""
-        steps = network((chunk.y0, chunk.y1, chunk.x0, chunk.x1))
-        while True:
-            try:
-                event = next(steps)
-            except StopIteration as end:
-                outputs: Outputs | None = end.value
-                return outputs
-            if not isinstance(event, TileDone):
-                yield event
+        Parameters
+        ----------
+        network : callable
+            See :data:`Network`.
+        begin : float
+            When the job began, of time.perf_counter.
+        watcher : Watcher, optional
+            Somebody who looks at the plane.
+        writers : int
+            Threads that write.
 
-    def _keep(self, outputs: Outputs, chunk: Block) -> None:
-        """Write a chunk's outputs."""
-        for name, values in _in_steps(outputs).items():
-            if name in self._maps:
-                self._maps[name][(*(slice(None) for _ in self._wanted()[name]), *chunk.slices)] = values
+        Returns
+        -------
+        bool
+            Whether all chunks are done; False when it was stopped.
+        """
+        chunks = self.chunks()
+        missing = [chunk for chunk in chunks if not self.is_done(chunk)]
+        done = 0
+        for chunk in chunks:
+            if chunk not in missing:
+                done += 1
+                yield TileDone(done, len(chunks), self.plane, self.in_image(chunk), time.perf_counter() - begin)
+        by_box = {chunk.box: chunk for chunk in missing}
+        for found, _ in ahead(self.keep, network(self._in_order(missing, watcher)), writers):
+            if isinstance(found, Event):
+                yield found
+                continue
+            chunk, done = by_box[found[0]], done + 1
+            self.note(chunk)
+            if watcher is not None:
+                watcher.show(self.plane, self.in_image(chunk), found[1])
+            yield TileDone(done, len(chunks), self.plane, self.in_image(chunk), time.perf_counter() - begin)
+        return done == len(chunks)
 
-    def _in_image(self, chunk: Block) -> Box:
+    def chunks(self) -> list[Block]:
+        """Return what is computed and recorded at once, at the size that the network sees."""
+        return blocks(*self.seen, SIDE)
+
+    def is_done(self, chunk: Block) -> bool:
+        """Return whether a chunk's outputs are in the workspace."""
+        return self.work.recall(self._key(chunk)) is not None
+
+    def note(self, chunk: Block) -> None:
+        """Record that a chunk's outputs are in the workspace."""
+        self.work.remember(self._key(chunk), True)
+
+    def _key(self, chunk: Block) -> str:
+        """Return under which name it is recorded that a chunk is done."""
+        return f"chunk {self._name} {chunk.y0} {chunk.x0}"
+
+    def _in_order(self, waiting: list[Block], watcher: Watcher | None) -> Iterator[Box]:
+        """Yield the boxes of chunks in the order in which to compute them, as it is when each is asked for."""
+        waiting = waiting.copy()
+        while waiting:
+            yield self._next(waiting, watcher).box
+
+    def _next(self, waiting: list[Block], watcher: Watcher | None) -> Block:
+        """Take the chunk that comes next: the one nearest to what somebody looks at."""
+        view = watcher.view(self.plane) if watcher is not None else None
+        if view is None:
+            return waiting.pop(0)
+        middle = (view[0] + view[1]) / 2, (view[2] + view[3]) / 2
+
+        def distance(chunk: Block) -> tuple[bool, float]:
+            y0, y1, x0, x1 = self.in_image(chunk)
+            beside = y1 <= view[0] or y0 >= view[1] or x1 <= view[2] or x0 >= view[3]
+            return beside, ((y0 + y1) / 2 - middle[0]) ** 2 + ((x0 + x1) / 2 - middle[1]) ** 2
+
+        return waiting.pop(min(range(len(waiting)), key=lambda n: distance(waiting[n])))
+
+    def keep(self, found: Computed | PredictionEvent) -> None:
+        """Write a chunk's outputs; with events there is nothing to do."""
+        if isinstance(found, Event):
+            return
+        (y0, y1, x0, x1), outputs = found
+        for name, leading in self._wanted().items():
+            where = (*(slice(None) for _ in leading), slice(y0, y1), slice(x0, x1))
+            self._maps[name][where] = _in_steps(outputs, name)
+
+    def in_image(self, chunk: Block) -> Box:
         """Return where a chunk lies in the image."""
         y, x = self.size[0] / self.seen[0], self.size[1] / self.seen[1]
         return round(chunk.y0 * y), round(chunk.y1 * y), round(chunk.x0 * x), round(chunk.x1 * x)
@@ -219,13 +284,12 @@ class LargePlane:
         None
             After each block, so that the caller can stop in between.
         """
-        maps = {name: a if self.seen == self.size else Scaled(a, self.size) for name, a in self._maps.items()}
         if self.settings.what != "instances":
-            for block in blocks(*self.size, SIDE):
-                output[block.slices] = self._values(maps, block)
+            for block in self.parts():
+                output[block.slices] = self.values(block)
                 yield
             return 0
-        steps = segment_maps(Maps(maps["foreground"], maps.get("distance")), output, self.settings, SIDE, self._scratch)
+        steps = segment_maps(self.maps(), output, self.settings, SIDE, self.scratch)
         while True:
             try:
                 next(steps)
@@ -233,14 +297,28 @@ class LargePlane:
                 return int(end.value)
             yield
 
-    def _values(self, maps: Mapping[str, ArrayLike], block: Block) -> NDArray[Any]:
-        """Return the classes or probabilities of a block."""
+    def parts(self) -> list[Block]:
+        """Return what the result is written by, at the size of the image."""
+        return blocks(*self.size, SIDE)
+
+    def _sized(self) -> dict[str, ArrayLike]:
+        """Return what the network said, at the size of the image."""
+        return {name: a if self.seen == self.size else Scaled(a, self.size) for name, a in self._maps.items()}
+
+    def maps(self) -> Maps:
+        """Return what cells are told apart by, at the size of the image."""
+        sized = self._sized()
+        return Maps(sized["foreground"], sized.get("distance"))
+
+    def values(self, block: Block) -> NDArray[Any]:
+        """Return the classes or probabilities of a block of the image."""
+        maps = self._sized()
         if self.settings.what == "classes":
             found = np.asarray(maps["classes"][(slice(None), *block.slices)])
             return np.asarray(found.argmax(axis=0), np.uint8)
         return np.asarray(maps["foreground"][block.slices]).astype(np.float32) / np.float32(PROBABILITY_STEPS)
 
-    def _scratch(self, shape: tuple[int, ...], dtype: Any) -> WritableArray:
+    def scratch(self, shape: tuple[int, ...], dtype: Any) -> WritableArray:
         """Return an array for labels that are not final."""
         self._scratches.append(f"labels{len(self._scratches)}")
         return self.work.array(f"{self._name}-{self._scratches[-1]}", shape, (CHUNK, CHUNK), dtype)
@@ -257,15 +335,21 @@ def plane_key(plane: Plane) -> str:
     return f"plane {'-'.join(map(str, plane)) or 'plane'}"
 
 
-def _in_steps(outputs: Outputs) -> dict[str, NDArray[np.uint16]]:
-    """Return the maps in steps of 16 bits, just as a plane that is held is rounded before its cells are told apart."""
-    found = {
-        "classes": in_steps(outputs["classes"], PROBABILITY_STEPS),
-        "foreground": in_steps(foreground(outputs), PROBABILITY_STEPS),
-    }
-    if "distance" in outputs:
-        found["distance"] = in_steps(outputs["distance"][0], DISTANCE_STEPS)
-    return found
+def clear(output: WritableArray) -> None:
+    """Write zeros into an array of shape (Y, X), a part at a time."""
+    height, width = output.shape
+    for block in blocks(height, width, SIDE):
+        output[block.slices] = np.zeros((block.y1 - block.y0, block.x1 - block.x0), output.dtype)
 
 
-__all__ = ["HELD", "SIDE", "LargePlane", "MemoryWorkspace", "PlaneOf", "Scaled", "Workspace", "is_large", "plane_key"]
+def _in_steps(outputs: Outputs, name: str) -> NDArray[np.uint16]:
+    """Return a map in steps of 16 bits, just as a plane that is held is rounded before its cells are told apart."""
+    if name == "distance":
+        return in_steps(outputs["distance"][0], DISTANCE_STEPS)
+    return in_steps(foreground(outputs) if name == "foreground" else outputs[name], PROBABILITY_STEPS)
+
+
+__all__ = [
+    "HELD", "SIDE", "LargePlane", "MemoryWorkspace", "PlaneOf", "Scaled", "Watcher", "Workspace", "clear", "is_large",
+    "plane_key",
+]  # fmt: skip

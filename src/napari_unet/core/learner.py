@@ -29,6 +29,10 @@ _WARM_UP = 10
 _COOL_FROM = 0.3
 """Share of the planned work after which the learning rate falls, to a twentieth at the end."""
 _LARGEST_GRADIENT = 5.0
+_AVERAGED_EVERY = 4
+"""Steps from one update of the running average to the next: each walks through the memory of two networks."""
+_AVERAGED_ALWAYS = 40
+"""Steps at the start after each of which it is updated, as a short training is to be seen in it too."""
 
 
 class Learner:
@@ -98,7 +102,7 @@ class Learner:
             self.optimiser.zero_grad(set_to_none=True)
             torch.autograd.backward(self.scaler.scale(loss))
             self.scaler.unscale_(self.optimiser)
-            norm = nn.utils.clip_grad_norm_(self.network.parameters(), _LARGEST_GRADIENT)
+            norm = self._clip()
             # With float16 an infinite gradient only means that the scaler has to take a smaller scale.
             if not torch.isfinite(loss) or not (torch.isfinite(norm) or self.scaler.is_enabled()):
                 self.scaler.update()
@@ -108,6 +112,15 @@ class Learner:
             self.step, self.run_steps = self.step + 1, self.run_steps + 1
             self._update_average()
             return float(loss.detach())
+
+    def _clip(self) -> Tensor:
+        """Return the length of the gradient, after cutting it to the largest one allowed."""
+        gradients = [p.grad for p in self.network.parameters() if p.grad is not None]
+        norm: Tensor = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
+        # Torch's own clip_grad_norm_ multiplies by one as well: a walk through all gradients at each step.
+        if norm > _LARGEST_GRADIENT:
+            torch._foreach_mul_(gradients, float(_LARGEST_GRADIENT / norm))
+        return norm
 
     def _loss(self, batch: list[dict[str, Any]]) -> Tensor:
         """Return the loss of a batch: equation 1 and, if there is one, the distance output's."""
@@ -156,9 +169,10 @@ class Learner:
 
     def _update_average(self) -> None:
         """Let the running average follow; it follows faster while there are few steps to average over."""
-        keep = min(self.settings.average, (1 + self.step) / (10 + self.step))
-        if self.settings.average == 0:
-            keep = 0.0
+        steps = 1 if self.step <= _AVERAGED_ALWAYS or self.settings.average == 0 else _AVERAGED_EVERY
+        if self.step % steps:
+            return
+        keep = min(self.settings.average, (1 + self.step) / (10 + self.step)) ** steps
         with torch.no_grad():
             torch._foreach_lerp_(list(self.average.parameters()), list(self.network.parameters()), 1 - keep)
             for kept, new in zip(self.average.buffers(), self.network.buffers(), strict=True):

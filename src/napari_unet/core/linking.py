@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import coo_matrix, csgraph
 
 from .arrays import ArrayLike, WritableArray
 from .blocks import Block, blocks
@@ -219,6 +218,9 @@ def _match(stack: _Stack, pairs: list[tuple[Plane, Plane]], objects: Nodes, leas
 
 def _joined(objects: Nodes, links: tuple[Nodes, Nodes]) -> Nodes:
     """Return the object of each node after joining linked ones."""
+    # Here, as loading it takes a while in which a viewer would not answer.
+    from scipy.sparse import coo_matrix, csgraph
+
     count = len(objects)
     graph = coo_matrix((np.ones(len(links[0]), np.bool_), links), (count, count))
     return np.asarray(csgraph.connected_components(graph, directed=False)[1][objects], np.int64)

@@ -75,7 +75,7 @@ def measure_plane(
         ``label``; ``area``, ``diameter`` (of a circle of that area), ``perimeter``, ``length`` and ``width``
         (axes of the ellipse with the same second moments), each with its unit in its name;
         ``circularity`` (4 pi area / perimeter², 1 for a disc), ``eccentricity``, ``solidity``; ``angle_deg``
-        of the long axis to the image's height; the centre ``y`` and ``x`` in pixels; ``at_border``;
+        of the long axis to the image's height; the centre ``y_px`` and ``x_px``; ``at_border``;
         and per channel ``mean``, ``min``, ``max``, ``std`` and ``sum`` of the grey values.
 
     Raises
@@ -85,8 +85,8 @@ def measure_plane(
     """
     scale, grey = scale or Scale(), dict(channels or {})
     labels = _checked(labels, grey)
-    ids = np.unique(labels)
-    if not (ids > 0).any():
+    # Not by np.unique, which keeps all other threads waiting, the viewer's too, while it goes over a large plane.
+    if labels.max(initial=0) == 0:
         return _empty(grey, scale)
     image = np.stack(list(grey.values()), axis=-1) if grey else None
     found = _region_properties(labels, image, scale)
@@ -156,7 +156,7 @@ def _shape_columns(found: Table, scale: Scale) -> Table:
         table[words.format(u=unit)] = np.degrees(values) if name == "orientation" else values
     table |= {name: found[name] for name in _PLAIN}
     width = scale.height if scale.square else scale.width
-    return table | {"y": found["centroid-0"] / scale.height, "x": found["centroid-1"] / width}
+    return table | {"y_px": found["centroid-0"] / scale.height, "x_px": found["centroid-1"] / width}
 
 
 def _grey_columns(found: Table, name: str, index: int) -> Table:

@@ -18,9 +18,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import linear_sum_assignment
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from .contingency import Contingency, Images, Labels, contingencies, contingency
 from .region_metrics import (
@@ -91,6 +88,10 @@ class Matching:
         """Return the best one to one choice among pairs that compete for objects, group by group."""
         if not usable.size:
             return usable
+        # Here, as loading it takes a while in which a viewer would not answer.
+        from scipy.sparse import coo_array
+        from scipy.sparse.csgraph import connected_components
+
         n = len(self.truth_ids)
         size = n + len(self.prediction_ids)
         ends = (self.rows[usable], self.columns[usable] + n)
@@ -101,6 +102,8 @@ class Matching:
 
     def _assign_group(self, pairs: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return the best one to one choice among a few pairs."""
+        from scipy.optimize import linear_sum_assignment
+
         rows, r = np.unique(self.rows[pairs], return_inverse=True)
         columns, c = np.unique(self.columns[pairs], return_inverse=True)
         gain = np.zeros((len(rows), len(columns)))

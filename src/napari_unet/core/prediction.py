@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,11 +16,21 @@ from .card import Card
 from .choosing import choose_model, prediction_scale
 from .device import processor
 from .errors import DataError, ModelError, OutOfMemoryError
-from .events import Adapted, Finished, PlaneDone, PredictionEvent, Started, Stopped, TileDone
+from .events import Adapted, Event, Finished, PlaneDone, PredictionEvent, Started, Stopped, TileDone
 from .instances import Outputs, labels_from_outputs
-from .large import LargePlane, MemoryWorkspace, PlaneOf, Workspace, is_large, plane_key
+from .large import Box, LargePlane, MemoryWorkspace, PlaneOf, Watcher, Workspace, clear, is_large, plane_key
+from .overlap import ahead
 from .package import Model
-from .predictor import LARGEST_TILE, SMALLEST_TILE, Predictor, choose_tile, empty_outputs, predict_region, region_tiles
+from .predictor import (
+    LARGEST_TILE,
+    SMALLEST_TILE,
+    Predictor,
+    box_tiles,
+    choose_tile,
+    empty_outputs,
+    predict_region,
+    region_tiles,
+)
 from .settings import PredictionSettings, validate, with_values
 from .tiles import split_axis
 from .unet import CLASSES, DISTANCE
@@ -58,6 +69,7 @@ def predict(
     planes: Sequence[tuple[int, ...]] | None = None,
     keep: Callable[[tuple[int, ...], Outputs], None] | None = None,
     work: Workspace | None = None,
+    watcher: Watcher | None = None,
 ) -> Iterator[PredictionEvent]:
     """Segment an image or stack plane by plane.
 
@@ -81,6 +93,8 @@ def predict(
     work : Workspace, optional
         Where it is recorded what is done, and outputs of large planes are kept. A job that is given the
         workspace and the output of an earlier one that was cut off goes on where that was.
+    watcher : Watcher, optional
+        Says where in a large plane to begin, and is shown each part of it.
 
     Yields
     ------
@@ -96,20 +110,19 @@ def predict(
     todo = list(image.indices() if planes is None else planes)
     compute, notes = job.predictor.compute, (job.note,) if job.note else ()
     yield Started("predict", str(compute.device), compute.precision, len(todo), notes=notes)
-    begin, objects = time.perf_counter(), 0
-    for done, plane in enumerate(todo, start=1):
-        count = job.recalled(plane)
-        if count is None:
-            count = yield from job.segment(plane, output, _Run(len(todo) == 1, stop, begin), keep)
-        if count is None:
-            done -= 1
-            yield Stopped("Stopped on request; finished planes are kept.", done)
-            break
-        objects += count
+    begin, done, objects = time.perf_counter(), 0, 0
+    run = _Run(output, len(todo) == 1, stop, begin, watcher, keep is not None)
+    threads = job.predictor.threads
+    for found, count in ahead(lambda f: job.finish(f, run), job.computed(todo, run), threads, 2 * threads):
+        if isinstance(found, Event):
+            yield found
+            continue
+        job.record(found, count, keep)
+        done, objects = done + 1, objects + count
         elapsed = time.perf_counter() - begin
-        yield PlaneDone(done, len(todo), plane, count, elapsed, elapsed / done * (len(todo) - done))
-    else:
-        done = len(todo)
+        yield PlaneDone(done, len(todo), found.plane, count, elapsed, elapsed / done * (len(todo) - done))
+    if done < len(todo):
+        yield Stopped("Stopped on request; finished planes are kept.", done)
     yield Finished(time.perf_counter() - begin, done, metrics={"objects": float(objects)})
 
 
@@ -117,9 +130,65 @@ def predict(
 class _Run:
     """What a plane has to know of the run that it is part of: whether it is the only one, and when all began."""
 
+    output: WritableArray
     only: bool
     stop: Callable[[], bool]
     begin: float
+    watcher: Watcher | None = None
+    keeps: bool = False
+
+
+@dataclass(frozen=True)
+class _Ready:
+    """A plane that is about to go through the network.
+
+    Attributes
+    ----------
+    count : int or None
+        Cells in it, when an earlier run has finished it.
+    normalisation : Normalisation or None
+        Of the plane; None when it is finished.
+    """
+
+    count: int | None
+    normalisation: Normalisation | None
+
+
+@dataclass(frozen=True)
+class _Computed:
+    """A plane that has gone through the network.
+
+    Attributes
+    ----------
+    plane : tuple of int
+        Which.
+    outputs : dict or None
+        What the network says of it; None when its result is written already.
+    count : int
+        Cells in it, when its result is written.
+    """
+
+    plane: tuple[int, ...]
+    outputs: dict[str, NDArray[Any]] | None
+    count: int = 0
+
+
+class _Left:
+    """Boxes of which those that were asked for but not done come again, when they are asked for anew."""
+
+    def __init__(self, boxes: Iterable[Box]) -> None:
+        self._new = iter(boxes)
+        self._begun: deque[Box] = deque()
+
+    def __iter__(self) -> Iterator[Box]:
+        yield from list(self._begun)
+        for box in self._new:
+            self._begun.append(box)
+            yield box
+
+    def done(self) -> None:
+        """Note that the first of those that were asked for is done."""
+        self._begun.popleft()
 
 
 @dataclass
@@ -168,43 +237,76 @@ class _Job:
         """Return how many cells were found in a plane that an earlier run has finished; None when none has."""
         return None if self.work is None else self.work.recall(plane_key(plane))
 
-    def segment(
-        self, plane: tuple[int, ...], output: WritableArray, run: _Run,
-        keep: Callable[[tuple[int, ...], Outputs], None] | None,
-    ) -> Generator[PredictionEvent, None, int | None]:  # fmt: skip
-        """Yield events, write a plane's result and return how many cells it has; None when stopped."""
-        normalisation = plane_normalisation(self.source, plane)
+    def computed(self, todo: Iterable[tuple[int, ...]], run: _Run) -> Iterator[PredictionEvent | _Computed]:
+        """Yield events and every plane once the network is done with it; ends early when stopped."""
+        ready = ahead(self._ready, todo) if self.source.read_ahead else ((plane, self._ready(plane)) for plane in todo)
+        for plane, about in ready:
+            if about.count is not None or about.normalisation is None:
+                yield _Computed(plane, None, about.count or 0)
+                continue
+            found = yield from self._compute(plane, about.normalisation, run)
+            if found is None:
+                return
+            yield found
+
+    def _ready(self, plane: tuple[int, ...]) -> _Ready:
+        """Return what has to be known of a plane before the network sees it."""
+        count = self.recalled(plane)
+        return _Ready(count, plane_normalisation(self.source, plane) if count is None else None)
+
+    def _compute(
+        self, plane: tuple[int, ...], normalisation: Normalisation, run: _Run
+    ) -> Generator[PredictionEvent, None, _Computed | None]:
+        """Yield events and return a plane that the network is done with; None when stopped."""
         self._check_contrast(normalisation, run)
+        large = not run.keeps and (is_large(self.source.shape) or is_large(self.image.shape))
         if normalisation.constant:
             yield Adapted(f"Plane {plane} is constant and has no cells.")
-        elif keep is None and (is_large(self.source.shape) or is_large(self.image.shape)):
-            return (yield from self._segment_large(plane, normalisation, output, run))
+            if large:
+                clear(PlaneOf(run.output, plane))
+                return _Computed(plane, None)
+        elif large:
+            count = yield from self._segment_large(plane, normalisation, run)
+            return None if count is None else _Computed(plane, None, count)
         outputs = yield from self.plane_outputs(plane, normalisation, run)
-        if outputs is None:
-            return None
-        labels = labels_from_outputs(outputs, self.settings)
-        output[(*plane, slice(None), slice(None))] = labels
-        if keep is not None:
-            keep(plane, outputs)
-        count = int(labels.max(initial=0)) if self.settings.what == "instances" else 0
-        if self.work is not None:
-            self.work.remember(plane_key(plane), count)
-        return count
+        return None if outputs is None else _Computed(plane, outputs)
+
+    def finish(self, found: PredictionEvent | _Computed, run: _Run) -> int:
+        """Write the result of a plane that is held in memory; return how many cells it has. Events are left alone."""
+        if isinstance(found, Event):
+            return 0
+        if found.outputs is None:
+            return found.count
+        labels = labels_from_outputs(found.outputs, self.settings)
+        run.output[(*found.plane, slice(None), slice(None))] = labels
+        return int(labels.max(initial=0)) if self.settings.what == "instances" else 0
+
+    def record(self, found: _Computed, count: int, keep: Callable[[tuple[int, ...], Outputs], None] | None) -> None:
+        """Note that a plane is done, and hand its outputs to who keeps them."""
+        if keep is not None and found.outputs is not None:
+            keep(found.plane, found.outputs)
+        if self.work is not None and self.recalled(found.plane) is None:
+            self.work.remember(plane_key(found.plane), count)
 
     def _segment_large(
-        self, plane: tuple[int, ...], normalisation: Normalisation, output: WritableArray, run: _Run
+        self, plane: tuple[int, ...], normalisation: Normalisation, run: _Run
     ) -> Generator[PredictionEvent, None, int | None]:
-        """Do the same as :meth:`segment` for a plane that is never held as a whole."""
+        """Write the result of a plane that is never held as a whole, and return how many cells it has."""
         outputs = self.predictor.network.outputs
         classes = outputs[CLASSES].stop - outputs[CLASSES].start
         large = LargePlane(
             self.work or MemoryWorkspace(), plane, (self.image.height, self.image.width),
             (self.source.height, self.source.width), self.settings, classes, DISTANCE in outputs,
         )  # fmt: skip
-        done = yield from large.compute(lambda box: self._box(plane, box, normalisation, run), run.stop, run.begin)
+
+        def network(boxes: Iterable[Box]) -> Iterator[PredictionEvent | tuple[Box, Outputs]]:
+            # Of its tiles nothing is told: a chunk counts when it is whole.
+            return (f for f in self.boxes(plane, boxes, normalisation, run) if not isinstance(f, TileDone))
+
+        done = yield from large.compute(network, run.begin, run.watcher, self.predictor.threads)
         if not done:
             return None
-        steps = large.write(PlaneOf(output, plane))
+        steps = large.write(PlaneOf(run.output, plane))
         while True:
             try:
                 next(steps)
@@ -229,37 +331,43 @@ class _Job:
         if normalisation.constant:
             return self._blank(self.source.height, self.source.width)
         kind = np.float16 if self.image.height * self.image.width > _HALF_FROM else np.float32
-        outputs = yield from self._box(plane, (0, self.image.height, 0, self.image.width), normalisation, run, kind)
+        outputs = None
+        for found in self.boxes(plane, [(0, self.image.height, 0, self.image.width)], normalisation, run, kind):
+            if isinstance(found, Event):
+                yield found
+            else:
+                outputs = dict(found[1])
         if outputs is None or self.image is self.source:
             return outputs
         return {name: resample(v, (self.source.height, self.source.width)) for name, v in outputs.items()}
 
-    def _box(
-        self, plane: tuple[int, ...], box: tuple[int, int, int, int], normalisation: Normalisation, run: _Run,
+    def boxes(
+        self, plane: tuple[int, ...], boxes: Iterable[Box], normalisation: Normalisation, run: _Run,
         kind: type = np.float32,
-    ) -> Generator[PredictionEvent, None, dict[str, NDArray[Any]] | None]:  # fmt: skip
-        """Yield events and return the outputs of a part of a plane at the network's scale; None when stopped."""
+    ) -> Iterator[PredictionEvent | tuple[Box, Outputs]]:  # fmt: skip
+        """Yield events, and each box of a plane with its outputs at the network's scale; ends early when stopped.
+
+        Whatever fails for want of memory is computed again, with smaller tiles or by the processor.
+        """
+        left = _Left(boxes)
         while True:
+            steps = box_tiles(
+                self.predictor, self.image, plane, left, self.tile, normalisation, lambda box: self._maps(box, kind),
+                run.stop,
+            )  # fmt: skip
             try:
-                return (yield from self._tiles(plane, box, normalisation, run, kind))
+                for piece, outputs in steps:
+                    yield TileDone(piece.number, piece.total, plane, piece.where, time.perf_counter() - run.begin)
+                    if piece.number == piece.total:
+                        left.done()
+                        yield piece.box, outputs
+                return
             except OutOfMemoryError as error:
                 yield Adapted(self._step_down(error))
 
-    def _tiles(
-        self, plane: tuple[int, ...], box: tuple[int, int, int, int], normalisation: Normalisation, run: _Run,
-        kind: type,
-    ) -> Generator[PredictionEvent, None, dict[str, NDArray[Any]] | None]:  # fmt: skip
-        """Do the same as :meth:`_box` with the tiles and the device of now."""
-        outputs = empty_outputs(self.predictor.network, box[1] - box[0], box[3] - box[2], kind)
-        if run.stop():
-            return None
-        for done, total, where in region_tiles(
-            self.predictor, self.image, plane, box, self.tile, normalisation, outputs
-        ):
-            yield TileDone(done, total, plane, where, time.perf_counter() - run.begin)
-            if done < total and run.stop():
-                return None
-        return outputs
+    def _maps(self, box: Box, kind: type) -> dict[str, NDArray[Any]]:
+        """Return unfilled maps for a box."""
+        return empty_outputs(self.predictor.network, box[1] - box[0], box[3] - box[2], kind)
 
     def _blank(self, height: int, width: int) -> dict[str, NDArray[Any]]:
         """Return outputs that are background everywhere."""

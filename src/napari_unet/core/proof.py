@@ -1,78 +1,77 @@
-"""Proofreading of a stack of labels: which cells were accepted, corrected or deleted, and what follows from it.
+"""Proofreading of a stack of labels: corrections, their undo history, and marks on the cells that were checked.
 
-Needs no torch. What was checked by a human outlives what a network says: it is put back over a new
-segmentation, and becomes annotation for the next training.
+Needs no torch. A correction looks at nothing but the boxes of the cells that it is about, and is one step
+to undo, in however many planes it is made.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-import numpy as np
-from numpy.typing import NDArray
-
 from .annotation import Box
-from .editing import Edit, Plane, cell_box
+from .checked import ACCEPTED, DELETED, EDITED, KINDS, Kept, Marks
+from .editing import SEAM, Edit, Point, merge, rename, split_like
 from .errors import DataError
 from .history import Change, History, MarkChange, Step
+from .places import Index, Places, Plane, around, widened
 
-ACCEPTED, EDITED, DELETED = "accepted", "edited", "deleted"
-_COVERED = 0.5
-"""Share of a new cell's area that has to lie in checked ones for it to be the same cell."""
-
-Index = tuple[int, ...]
-"""Index of a plane in its stack."""
+DONE, UNDONE, REDONE = "done", "undone", "redone"
 
 
 @dataclass(frozen=True)
-class Kept:
-    """What is known of one checked cell in one plane.
+class Patch:
+    """A part of a plane, and what it is to hold.
 
     Attributes
     ----------
-    kind : str
-        ``"accepted"``, ``"edited"`` or ``"deleted"``.
+    plane : tuple of int
+        Index of the plane.
     box : Box
         y0, y1, x0, x1.
+    before, after : NDArray of int
+        What is there, and what comes there, (y1 - y0, x1 - x0).
     """
 
-    kind: str
+    plane: Index
     box: Box
-    _bits: bytes
-
-    @classmethod
-    def of(cls, labels: Plane, cell: int, kind: str, corner: tuple[int, int] = (0, 0)) -> Kept:
-        """Return what is to be kept of a cell as it is, in labels that begin at ``corner`` of their plane."""
-        y0, y1, x0, x1 = cell_box(labels, cell)
-        mask = labels[y0:y1, x0:x1] == cell
-        top, left = corner
-        return cls(kind, (top + y0, top + y1, left + x0, left + x1), np.packbits(mask).tobytes())
-
-    @property
-    def mask(self) -> NDArray[np.bool_]:
-        """Which pixels of the box belong to the cell."""
-        y0, y1, x0, x1 = self.box
-        shape = (y1 - y0, x1 - x0)
-        bits = np.unpackbits(np.frombuffer(self._bits, np.uint8), count=shape[0] * shape[1])
-        return bits.reshape(shape).astype(bool)
-
-    @property
-    def where(self) -> tuple[slice, slice]:
-        """The box as an index."""
-        y0, y1, x0, x1 = self.box
-        return slice(y0, y1), slice(x0, x1)
-
-    @property
-    def middle(self) -> tuple[int, int]:
-        """y, x of the cell's pixel that is nearest to its centre."""
-        points = np.argwhere(self.mask)
-        y, x = points[np.abs(points - points.mean(axis=0)).sum(axis=1).argmin()]
-        return self.box[0] + int(y), self.box[2] + int(x)
+    before: Plane
+    after: Plane
 
 
-Marks = dict[Index, dict[int, Kept]]
-"""By plane and label."""
+@dataclass(frozen=True)
+class Window:
+    """The part of a plane that a correction looks at: the cells that it is about, and a little around them.
+
+    Attributes
+    ----------
+    plane : tuple of int
+        Index of the plane.
+    labels : NDArray of int
+        A view, not to be written to.
+    corner : tuple of int
+        y, x of its first pixel in the plane.
+    cells : tuple of int
+        What it is about.
+    fresh : int
+        The first label that is not in use.
+    """
+
+    plane: Index
+    labels: Plane
+    corner: Point
+    cells: tuple[int, ...]
+    fresh: int
+
+    def inside(self, points: Iterable[Point]) -> list[Point]:
+        """Return pixels of the plane as pixels of the window."""
+        return [(y - self.corner[0], x - self.corner[1]) for y, x in points]
+
+
+Make = Callable[[Window], Edit | None]
+"""Returns a change in pixels of the window; None where there is nothing to change. Raises what is not possible."""
+Target = tuple[Index, tuple[int, ...]]
+"""A plane, and the cells in it that a correction is about."""
 
 
 @dataclass
@@ -84,25 +83,45 @@ class Proof:
     read : callable
         Returns the labels of a plane, (Y, X), by its index.
     write : callable
-        Writes values into a box of a plane.
-    highest : int
-        The largest label in use anywhere.
+        Puts patches in place; their pixels that do not differ may be left alone.
+    find_highest : callable
+        Returns the largest label in use anywhere; asked once, when a new label is first needed.
+    heard : callable, optional
+        Told of every step: ``"done"``, ``"undone"`` or ``"redone"``, and the step.
     """
 
     read: Callable[[Index], Plane]
-    write: Callable[[Index, Box, Plane], None]
-    highest: int = 0
+    write: Callable[[Sequence[Patch]], None]
+    find_highest: Callable[[], int]
+    heard: Callable[[str, Step], None] | None = None
     history: History = field(default_factory=History)
     marks: Marks = field(default_factory=dict)
+    places: Places = field(init=False)
+    _highest: int = -1
+
+    def __post_init__(self) -> None:
+        self.places = Places(self.read)
+
+    @property
+    def highest(self) -> int:
+        """The largest label in use anywhere."""
+        if self._highest < 0:
+            self._highest = self.find_highest()
+        return self._highest
+
+    def use(self, label: int) -> None:
+        """Learn that a label is in use."""
+        if self._highest >= 0:
+            self._highest = max(self._highest, label)
 
     def marked(self, plane: Index) -> Mapping[int, Kept]:
         """Return the checked cells of a plane by label."""
         return self.marks.get(plane, {})
 
     def count(self) -> dict[str, int]:
-        """Return how many cells are marked, by kind."""
+        """Return how many cells are marked, by kind; a cell counts in each plane."""
         kinds = [kept.kind for plane in self.marks.values() for kept in plane.values()]
-        return {kind: kinds.count(kind) for kind in (ACCEPTED, EDITED, DELETED)}
+        return {kind: kinds.count(kind) for kind in KINDS}
 
     def touches(self, plane: Index) -> bool:
         """Return whether a plane was corrected, also when that was undone since, or holds checked cells."""
@@ -111,114 +130,155 @@ class Proof:
 
     # --- what the user does ---------------------------------------------------------------------
 
-    def edit(self, plane: Index, words: str, make: Callable[[Plane, int], Edit]) -> Step:
-        """Make a correction, note it, and mark the cells that it changed.
+    def edit(self, targets: Sequence[Target], words: str, make: Make) -> Step:
+        """Make a correction in one plane or in several, note it as one step, and mark the cells that it changed.
 
         Parameters
         ----------
-        plane : tuple of int
-            Where.
+        targets : sequence of Target
+            Where; planes in which it is not possible are left out as long as it is possible in one.
         words : str
             What it is, for the undo button.
         make : callable
-            Returns the change from the plane's labels and the first free label.
+            Returns the change of a window.
 
         Raises
         ------
         DataError
-            When the correction is not possible; nothing is changed then.
+            When the correction is not possible anywhere; nothing is changed then.
+        """
+        patches, refused = [], []
+        for target in targets:
+            try:
+                patches += self._patch(target, make)
+            except DataError as error:
+                refused.append(error)
+        if not patches:
+            raise refused[0] if refused else DataError(f"There is nothing to {words}.")
+        self.write(patches)
+        return self.record(words, patches)
+
+    def _patch(self, target: Target, make: Make) -> list[Patch]:
+        """Return what a correction changes in a plane."""
+        window = self.window(*target)
+        edit = make(window)
+        if edit is None:
+            return []
+        (y0, y1, x0, x1), (top, left) = edit.box, window.corner
+        before = window.labels[edit.where].copy()
+        return [Patch(window.plane, (y0 + top, y1 + top, x0 + left, x1 + left), before, edit.values)]
+
+    def window(self, plane: Index, cells: Sequence[int]) -> Window:
+        """Return the part of a plane around some cells.
+
+        Raises
+        ------
+        DataError
+            When one of them is not there.
         """
         labels = self.read(plane)
-        edit = make(labels, self.highest + 1)
-        before = labels[edit.where].copy()
-        self.write(plane, edit.box, edit.values)
-        return self.record(plane, words, edit.box, before, edit.values)
+        box = self.places.box(plane, cells[0])
+        for cell in cells[1:]:
+            box = around(box, self.places.box(plane, cell))
+        y0, y1, x0, x1 = widened(box, SEAM, labels.shape)
+        return Window(plane, labels[y0:y1, x0:x1], (y0, x0), tuple(cells), self.highest + 1)
 
-    def record(self, plane: Index, words: str, box: Box, before: Plane, after: Plane) -> Step:
+    def record(self, words: str, patches: Sequence[Patch]) -> Step:
         """Note a change that was made already, and mark the cells in it.
 
         Parameters
         ----------
-        plane, words
-            Where and what.
-        box : Box
-            y0, y1, x0, x1.
-        before, after : NDArray of int
-            What the box held, and what it holds.
+        words : str
+            What it is.
+        patches : sequence of Patch
+            What the planes held, and what they hold.
         """
-        differs = before != after
-        gone, come = (set(np.unique(part[differs]).tolist()) - {0} for part in (before, after))
-        marks = self._marks_after(plane, box, gone | come, before)
-        step = Step(words, (Change.of(plane, box, before, after),), marks)
-        self._set([(mark, mark.after) for mark in marks])
-        self.highest = max(self.highest, int(after.max(initial=0)))
-        self.history.push(step)
-        return step
+        marks: list[MarkChange] = []
+        for patch in patches:
+            touched = self.places.update(patch.plane, patch.box, patch.before, patch.after)
+            marks += [self._mark_after(patch, cell) for cell in touched]
+            self.use(int(patch.after.max(initial=0)))
+        changes = tuple(Change.of(p.plane, p.box, p.before, p.after) for p in patches)
+        return self._make(Step(words, changes, tuple(marks)))
 
-    def _marks_after(self, plane: Index, box: Box, cells: Iterable[int], before: Plane) -> tuple[MarkChange, ...]:
-        """Return the marks of the cells that a change touched: edited where they are, else deleted or none."""
-        labels = self.read(plane)
-        found = []
-        for cell in sorted(cells):
-            after: Kept | None
-            if (labels == cell).any():
-                after = Kept.of(labels, cell, EDITED)
-            else:
-                after = Kept.of(before, cell, DELETED, (box[0], box[2]))
-                # A cell that went into another one is not wrong; it is part of what is marked there.
-                after = None if labels[after.where][after.mask].any() else after
-            found.append(MarkChange(plane, cell, self.marked(plane).get(cell), after))
-        return tuple(found)
+    def _mark_after(self, patch: Patch, cell: int) -> MarkChange:
+        """Return the mark of a cell that a change touched: edited where it is, else deleted or none."""
+        after: Kept | None
+        if cell in self.places.of(patch.plane):
+            after = self._kept(patch.plane, cell, EDITED)
+        else:
+            after = Kept.of(patch.before, cell, DELETED, (patch.box[0], patch.box[2]))
+            # A cell that went into another one is not wrong; it is part of what is marked there.
+            after = None if self.read(patch.plane)[after.where][after.mask].any() else after
+        return MarkChange(patch.plane, cell, self.marked(patch.plane).get(cell), after)
 
-    def accept(self, plane: Index, cell: int) -> Step:
-        """Mark a cell as right as it is; one that is accepted already is unmarked.
+    def _kept(self, plane: Index, cell: int, kind: str) -> Kept:
+        window = self.window(plane, (cell,))
+        return Kept.of(window.labels, cell, kind, window.corner)
+
+    def accept(self, planes: Sequence[Index], cell: int) -> Step:
+        """Mark a cell as right as it is, in some planes; one that is accepted already in the first one is unmarked.
 
         Raises
         ------
         DataError
             When there is no such cell.
         """
-        before = self.marked(plane).get(cell)
-        taken_back = before is not None and before.kind == ACCEPTED
-        after = None if taken_back else Kept.of(self.read(plane), cell, ACCEPTED)
-        mark = MarkChange(plane, cell, before, after)
-        words = f"no longer accept cell {cell}" if taken_back else f"accept cell {cell}"
-        self._set([(mark, after)])
-        step = Step(words, (), (mark,))
+        first = self.marked(planes[0]).get(cell)
+        taken_back = first is not None and first.kind == ACCEPTED
+        marks = []
+        for plane in planes:
+            before = self.marked(plane).get(cell)
+            if taken_back and before is not None and before.kind == ACCEPTED:
+                marks.append(MarkChange(plane, cell, before, None))
+            elif not taken_back:
+                marks.append(MarkChange(plane, cell, before, self._kept(plane, cell, ACCEPTED)))
+        return self._make(Step(f"{'no longer ' if taken_back else ''}accept cell {cell}", (), tuple(marks)))
+
+    def _make(self, step: Step) -> Step:
+        """Note a step whose pixels are in place."""
+        self._set([(mark, mark.after) for mark in step.marks])
         self.history.push(step)
+        self._tell(DONE, step)
         return step
 
     def undo(self) -> Step | None:
         """Take the last step back; None when there is none."""
         step = self.history.undo()
         if step is not None:
-            for change in reversed(step.changes):
-                self._exchange(change, change.after, change.before)
+            self._exchange([(change, change.after, change.before) for change in reversed(step.changes)])
             self._set([(mark, mark.before) for mark in step.marks])
+            self._tell(UNDONE, step)
         return step
 
     def redo(self) -> Step | None:
         """Make the step again that was taken back last; None when there is none."""
         step = self.history.redo()
         if step is not None:
-            for change in step.changes:
-                self._exchange(change, change.before, change.after)
+            self._exchange([(change, change.before, change.after) for change in step.changes])
             self._set([(mark, mark.after) for mark in step.marks])
+            self._tell(REDONE, step)
         return step
 
-    def _exchange(self, change: Change, now: Plane, wanted: Plane) -> None:
-        """Write the pixels that a change is about; those that were changed since without a note stay as they are."""
-        y0, y1, x0, x1 = change.box
-        part = self.read(change.plane)[y0:y1, x0:x1].copy()
-        mine = (now != wanted) & (part == now)
-        part[mine] = wanted[mine]
-        self.write(change.plane, change.box, part)
+    def _exchange(self, changes: Sequence[tuple[Change, Plane, Plane]]) -> None:
+        """Write the pixels that changes are about; those that were changed since without a note stay as they are."""
+        patches = []
+        for change, now, wanted in changes:
+            y0, y1, x0, x1 = change.box
+            before = self.read(change.plane)[y0:y1, x0:x1].copy()
+            after, mine = before.copy(), (now != wanted) & (before == now)
+            after[mine] = wanted[mine]
+            patches.append(Patch(change.plane, change.box, before, after))
+        if patches:
+            self.write(patches)
+        for patch in patches:
+            self.places.update(patch.plane, patch.box, patch.before, patch.after)
 
     def adopt(self, plane: Index, kept: Mapping[int, Kept]) -> None:
-        """Take over the marks of a plane whose checked cells were put back, without a step to undo."""
+        """Take over the marks of a plane whose checked cells are there, without a step to undo."""
         if kept:
             self.marks[plane] = dict(kept)
-            self.highest = max(self.highest, *kept)
+            self.use(max(kept))
 
     def _set(self, marks: Iterable[tuple[MarkChange, Kept | None]]) -> None:
         """Put marks in place."""
@@ -230,88 +290,64 @@ class Proof:
             if not cells:
                 del self.marks[mark.plane]
 
-
-# --- what follows from it -------------------------------------------------------------------------
-
-
-def put_back(labels: Plane, kept: Mapping[int, Kept]) -> Plane:
-    """Return a new segmentation of a plane with the checked cells of an older one put back over it.
-
-    Parameters
-    ----------
-    labels : NDArray of int
-        The new segmentation, (Y, X).
-    kept : mapping of int to Kept
-        Checked cells by label.
-
-    Returns
-    -------
-    NDArray of int
-        Accepted and edited cells are as they were, under their own labels; new cells that lie in them or in
-        deleted ones by more than half are left out; others give way, and take another label where theirs is
-        used already.
-    """
-    _check_shape(labels, kept.values())
-    out = labels.copy()
-    fresh = max([int(labels.max(initial=0)), *kept]) + 1
-    for number, cell in enumerate(sorted(set(np.unique(labels).tolist()) & set(kept) - {0})):
-        out[labels == cell] = fresh + number
-    checked = np.zeros(labels.shape, bool)
-    for item in kept.values():
-        checked[item.where] |= item.mask
-    ids, numbers = np.unique(out, return_inverse=True)
-    numbers = numbers.reshape(out.shape)
-    areas = np.bincount(numbers.ravel(), minlength=len(ids))
-    inside = np.bincount(numbers[checked], minlength=len(ids))
-    out[(inside > _COVERED * areas)[numbers]] = 0
-    for cell, item in kept.items():
-        if item.kind != DELETED:
-            out[item.where][item.mask] = cell
-    return out
+    def _tell(self, what: str, step: Step) -> None:
+        if self.heard is not None:
+            self.heard(what, step)
 
 
-def as_annotation(drawn: Plane, kept: Iterable[Kept], background: int) -> tuple[Plane, tuple[tuple[int, int], ...]]:
-    """Return the paint of a plane with its checked cells added, and where they are.
+# --- corrections of a cell in several planes ------------------------------------------------------
+
+
+def merging(first: int, second: int) -> Make:
+    """Return the merging of two cells; where the first one is missing, the second one only takes its label."""
+
+    def make(window: Window) -> Edit | None:
+        if first in window.cells:
+            return merge(window.labels, first, second)
+        return rename(window.labels, second, first)
+
+    return make
+
+
+class Splitting:
+    """A split of a cell that is made in one plane and goes on through the planes above and below.
 
     Parameters
     ----------
-    drawn : NDArray of int
-        What was painted, (Y, X); paint comes before checked cells.
-    kept : iterable of Kept
-        Checked cells; of several that lie in one place the first one counts.
-    background : int
-        The label of painted background; 0 when there is none, then deleted cells teach nothing.
-
-    Returns
-    -------
-    labels : NDArray of int32
-        Paint and checked cells, each cell with a label of its own.
-    places : tuple of tuple of int
-        y, x of every checked cell that was added, also of the deleted ones, which became background.
+    cell : int
+        Which cell.
+    split : callable
+        Splits it in the first plane that it is used on; in each further one, the parts are those of the
+        nearest plane that is done.
     """
-    kept = list(kept)
-    _check_shape(drawn, kept)
-    out = drawn.astype(np.int32)
-    fresh = max(int(out.max(initial=0)), background) + 1
-    places = []
-    for item in kept:
-        part, mask = out[item.where], item.mask
-        free = mask & (part == 0)
-        deleted = item.kind == DELETED
-        if free.sum() <= _COVERED * mask.sum() or (deleted and not background):
-            # Painted by hand already, or nothing to paint it with.
-            continue
-        part[free] = background if deleted else fresh
-        fresh += not deleted
-        places.append(item.middle)
-    return out, tuple(places)
 
+    def __init__(self, cell: int, split: Callable[[Window], Edit]) -> None:
+        self._cell, self._split = cell, split
+        self._refused: DataError | None = None
+        self._parts: dict[Index, tuple[Plane, Point]] = {}
 
-def _check_shape(labels: Plane, kept: Iterable[Kept]) -> None:
-    """Raise a :class:`DataError` when checked cells lie beyond the plane."""
-    for item in kept:
-        if item.box[1] > labels.shape[0] or item.box[3] > labels.shape[1]:
-            raise DataError(
-                f"A checked cell reaches to {item.box[1]} x {item.box[3]} px, but the plane has only "
-                f"{labels.shape[0]} x {labels.shape[1]} px; it belongs to another picture."
-            )
+    def __call__(self, window: Window) -> Edit | None:
+        """Return the change of a plane."""
+        if self._refused is not None:
+            raise self._refused
+        before = window.labels
+        edit = self._go_on(window) if self._parts else self._begin(window)
+        after = before.copy()
+        if edit is not None:
+            edit.apply(after)
+        after[before != self._cell] = 0
+        self._parts[window.plane] = after, window.corner
+        return edit
+
+    def _begin(self, window: Window) -> Edit:
+        try:
+            return self._split(window)
+        except DataError as error:
+            # Where it is not possible in the plane on screen, it is not meant in any other one.
+            self._refused = error
+            raise
+
+    def _go_on(self, window: Window) -> Edit | None:
+        near = min(self._parts, key=lambda plane: sum(abs(a - b) for a, b in zip(plane, window.plane, strict=True)))
+        parts, corner = self._parts[near]
+        return split_like(window.labels, self._cell, parts, window.inside([corner])[0])

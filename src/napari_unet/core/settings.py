@@ -48,7 +48,7 @@ class NetworkSettings:
         unit="maps", minimum=4, maximum=128, step=4,
     )  # fmt: skip
     depth: int = option(
-        4, "Poolings on the contracting path. 4 in the paper. Larger sees more context.",
+        4, "Poolings on the contracting path. 4 in the paper. Larger sees more context and needs larger patches.",
         unit="levels", minimum=1, maximum=6, step=1,
     )  # fmt: skip
     padding: str = option(
@@ -57,7 +57,8 @@ class NetworkSettings:
     )  # fmt: skip
     norm: str = option("batch", "batch normalisation, or none as in the paper.", choices=("none", "batch"))
     dropout: float = option(
-        0.0, "Share of features dropped at the end of the contracting path while training.",
+        0.0, "Share of features dropped at the end of the contracting path while training. Larger helps against "
+        "learning by heart and learns slower.",
         minimum=0.0, maximum=0.9, step=0.05,
     )  # fmt: skip
     distance: bool = option(
@@ -75,7 +76,7 @@ class TrainingSettings:
         "the steps are done.", label="Time", unit="s", minimum=0.0, maximum=1e6, step=10.0, advanced=False,
     )  # fmt: skip
     steps: int = option(
-        0, "Number of training steps; 0 means that the time alone decides.", unit="steps",
+        0, "Number of training steps; 0 means that the time alone decides. More learn longer.", unit="steps",
         minimum=0, maximum=10_000_000, step=100,
     )  # fmt: skip
     mode: str = option(
@@ -94,13 +95,22 @@ class TrainingSettings:
         0.0, "Size of a training step; 0 chooses by start and optimiser. Larger learns faster and may diverge.",
         minimum=0.0, maximum=1.0, step=1e-5,
     )  # fmt: skip
-    momentum: float = option(0.99, "Momentum of sgd. 0.99 in the paper.", minimum=0.0, maximum=0.999, step=0.01)
-    weight_decay: float = option(1e-4, "Pull of all weights towards zero.", minimum=0.0, maximum=1.0, step=1e-5)
+    momentum: float = option(
+        0.99, "Momentum of sgd: how much of each step goes on in the next ones. 0.99 in the paper. Larger is steadier "
+        "and turns slower.", minimum=0.0, maximum=0.999, step=0.01,
+    )  # fmt: skip
+    weight_decay: float = option(
+        1e-4, "Pull of all weights towards zero. Larger learns less by heart, and too large learns little.",
+        minimum=0.0, maximum=1.0, step=1e-5,
+    )  # fmt: skip
     patch: int = option(
         256, "Side of a training patch. Larger sees more per step and is slower.", unit="px",
         minimum=32, maximum=2048, step=16,
     )  # fmt: skip
-    batch: int = option(1, "Patches per step. 1 in the paper.", minimum=1, maximum=64, step=1)
+    batch: int = option(
+        1, "Patches per step. 1 in the paper. More make steadier steps, each slower and with more memory.",
+        unit="patches", minimum=1, maximum=64, step=1,
+    )  # fmt: skip
     average: float = option(
         0.98, "Running average of the weights that is kept as the model; 0 keeps the last weights as they are. "
         "Larger is smoother and lags more.", minimum=0.0, maximum=0.9999, step=0.01,
@@ -110,12 +120,12 @@ class TrainingSettings:
         "thin the cells.", minimum=0.0, maximum=100.0, step=1.0,
     )  # fmt: skip
     border_sigma: float = option(
-        5.0, "sigma of equation 2: how far apart two cells may be for the pixels between them to count more.",
-        unit="px", minimum=0.5, maximum=50.0, step=0.5,
+        5.0, "sigma of equation 2: how far apart two cells may be for the pixels between them to count more. Larger "
+        "takes in cells that are farther apart.", unit="px", minimum=0.5, maximum=50.0, step=0.5,
     )  # fmt: skip
     gap: int = option(
-        1, "Width of the background gap that is cut between touching cells before learning.", unit="px",
-        minimum=0, maximum=10, step=1,
+        1, "Width of the background gap that is cut between touching cells before learning. Larger parts them more "
+        "surely and takes more away from thin cells.", unit="px", minimum=0, maximum=10, step=1,
     )  # fmt: skip
     balance: float = option(
         0.5, "How much rare classes count more: 0 gives each pixel, 1 each class the same say.",
@@ -123,19 +133,23 @@ class TrainingSettings:
     )  # fmt: skip
     rim: int = option(
         2, "Width of the background rim around each painted cell where the rest is unknown; it shows the network "
-        "where cells end. 0 is off.", unit="px", minimum=0, maximum=20, step=1,
+        "where cells end. Larger teaches more background, and wrongly where an unpainted cell is near. 0 is off.",
+        unit="px", minimum=0, maximum=20, step=1,
     )  # fmt: skip
     distance_weight: float = option(
-        1.0, "How much the distance output counts beside the classes.", minimum=0.0, maximum=100.0, step=0.1,
+        1.0, "How much the distance output counts beside the classes. Larger cares more for telling cells apart, less "
+        "for what is cell.", minimum=0.0, maximum=100.0, step=0.1,
     )  # fmt: skip
     elastic: float = option(
         10.0, "Elastic deformation: standard deviation of the displacement on a coarse grid of 3 x 3 points. "
-        "10 in the paper; 0 is off.", unit="px", minimum=0.0, maximum=50.0, step=1.0,
+        "10 in the paper; 0 is off. Larger endures more variety of shapes, and too large bends cells out of shape.",
+        unit="px", minimum=0.0, maximum=50.0, step=1.0,
     )  # fmt: skip
     rotate: bool = option(True, "Rotate patches by any angle.")
     mirror: bool = option(True, "Mirror patches.")
     resize: float = option(
-        0.15, "Random change of object size: 0.15 draws factors from 0.87 to 1.15.",
+        0.15, "Random change of object size: 0.15 draws factors from 0.87 to 1.15. Larger endures more variety of "
+        "sizes.",
         minimum=0.0, maximum=1.0, step=0.05,
     )  # fmt: skip
     grey: float = option(
@@ -143,22 +157,26 @@ class TrainingSettings:
         minimum=0.0, maximum=1.0, step=0.05,
     )  # fmt: skip
     noise: float = option(
-        0.05, "Random noise and blur, relative to the contrast of the image.", minimum=0.0, maximum=1.0, step=0.01,
+        0.05, "Random noise and blur, relative to the contrast of the image. Larger endures worse pictures and may "
+        "miss faint cells.", minimum=0.0, maximum=1.0, step=0.01,
     )  # fmt: skip
     diameter: float = option(
-        0.0, "Typical diameter of the objects, by which images are resized to what the model expects; 0 measures "
-        "the painted cells.", unit="px", minimum=0.0, maximum=10_000.0, step=1.0,
+        0.0, "Typical diameter of the objects, by which images are resized to what the model expects: larger shows "
+        "them to the network smaller. 0 measures the painted cells.", unit="px",
+        minimum=0.0, maximum=10_000.0, step=1.0,
     )  # fmt: skip
     validation: float = option(
-        0.2, "Share of the painted cells that are kept apart to measure on. 0 learns from all of them.",
+        0.2, "Share of the painted cells that are kept apart to measure on. Larger measures more reliably and learns "
+        "from fewer; 0 learns from all of them.",
         minimum=0.0, maximum=0.8, step=0.05,
     )  # fmt: skip
     validate_every: float = option(
-        5.0, "Time between two measurements on the validation part.", unit="s", minimum=0.1, maximum=3600.0, step=1.0,
+        5.0, "Time between two measurements on the cells kept apart. Shorter draws finer curves and leaves less time "
+        "to learn.", unit="s", minimum=0.1, maximum=3600.0, step=1.0,
     )  # fmt: skip
     patience: int = option(
-        0, "Stop after so many measurements without a better one; 0 never stops early.",
-        minimum=0, maximum=10_000, step=1,
+        0, "Stop after so many measurements without a better one; 0 never stops early. More wait longer.",
+        unit="measurements", minimum=0, maximum=10_000, step=1,
     )  # fmt: skip
     seed: int = option(0, "Start of all random choices; the same seed repeats a training.",
                        minimum=0, maximum=2**31 - 1, step=1)  # fmt: skip
@@ -182,11 +200,12 @@ class PredictionSettings:
         minimum=0.01, maximum=0.99, step=0.01, advanced=False,
     )  # fmt: skip
     smallest: int = option(
-        15, "Cells with fewer pixels are dropped.", label="Smallest cell", unit="px²",
+        15, "Cells with fewer pixels are dropped. Larger drops more specks, then small cells too.",
+        label="Smallest cell", unit="px²",
         minimum=0, maximum=100_000_000, step=5, advanced=False,
     )  # fmt: skip
     holes: int = option(
-        -1, "Holes of up to so many pixels in a cell are filled; -1 fills all.", unit="px²",
+        -1, "Holes of up to so many pixels in a cell are filled; -1 fills all. Larger fills larger ones.", unit="px²",
         minimum=-1, maximum=100_000_000, step=10,
     )  # fmt: skip
     separation: str = option(
@@ -199,18 +218,18 @@ class PredictionSettings:
         minimum=0.0, maximum=1.0, step=0.01,
     )  # fmt: skip
     gap: int = option(
-        1, "Gap between touching cells that is given back to them after separation.", unit="px",
-        minimum=0, maximum=10, step=1,
+        1, "Gap between touching cells that is given back to them after separation. Larger brings them nearer to each "
+        "other; as large as in training is right.", unit="px", minimum=0, maximum=10, step=1,
     )  # fmt: skip
     diameter: float = option(
         0.0, "Typical diameter of the objects in this image; 0 takes the image as the model was trained, and "
-        "measures it where the model is for images of many kinds, as the bundled ones are.",
-        unit="px", minimum=0.0, maximum=10_000.0, step=1.0,
+        "measures it where the model is for images of many kinds, as the bundled ones are. Larger joins pieces into "
+        "cells, smaller finds smaller cells.", unit="px", minimum=0.0, maximum=10_000.0, step=1.0,
     )  # fmt: skip
     mirror: bool = option(False, "Average over the mirrored image too: slightly better, four times slower.")
     tile: int = option(
-        0, "Side of an output tile; 0 chooses by the memory there is. The result does not depend on it.", unit="px",
-        minimum=0, maximum=65_536, step=16,
+        0, "Side of an output tile; 0 chooses by the memory there is. Larger is faster and needs more memory; the "
+        "result is the same.", unit="px", minimum=0, maximum=65_536, step=16,
     )  # fmt: skip
     device: str = option("auto", "Where to compute; auto takes the fastest there is.", choices=DEVICES)
     precision: str = option(
@@ -234,7 +253,8 @@ class LinkSettings:
     )  # fmt: skip
     missed: int = option(
         0, "A cell that is missing in up to so many planes (or time points) is picked up behind them; there it "
-        "stays missing. May join cells that lie behind each other.", unit="planes", minimum=0, maximum=100, step=1,
+        "stays missing. Larger may join cells that lie behind each other.", unit="planes",
+        minimum=0, maximum=100, step=1,
     )  # fmt: skip
 
 

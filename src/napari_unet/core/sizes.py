@@ -24,7 +24,18 @@ def choose_scale(diameter: float, expected: float | None) -> float:
     """
     if not diameter or expected == 0:
         return 1.0
-    # A model knows sizes around its own; bringing objects to the edge of what it knows keeps the most detail.
-    low, high = SCRATCH_RANGE if expected is None else (expected / SMALLER, expected * LARGER)
+    # Bringing objects to the edge of what it knows keeps the most detail.
+    low, high = known_sizes(expected)
     seen = min(max(diameter, low), high)
     return 1.0 if seen == diameter else round(float(np.clip(seen / diameter, *SCALE_LIMITS)), 3)
+
+
+def known_sizes(expected: float | None) -> tuple[float, float]:
+    """Return the smallest and largest object diameter in pixels that a network sees well.
+
+    Parameters
+    ----------
+    expected : float or None
+        What the starting model was trained at; None when starting from scratch.
+    """
+    return SCRATCH_RANGE if expected is None else (expected / SMALLER, expected * LARGER)

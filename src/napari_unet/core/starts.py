@@ -15,12 +15,16 @@ from .predictor import Predictor
 from .validation import score
 
 _MOST_SAMPLES = 4
+_CLEARLY = 0.05
+"""By how much a sibling has to be better than the first model to be taken: a few cells tell no less apart."""
 
 
 def best_start(
     model: Model, samples: Sequence[Sample], compute: Compute, weights: NDArray[np.float32], mode: str
 ) -> tuple[Model, float, list[str]]:
     """Return the one of a model and its siblings that does best on painted cells before any training.
+
+    Where none is clearly better, it is the first, which has learnt longest.
 
     Parameters
     ----------
@@ -52,7 +56,7 @@ def best_start(
     candidates = [alone, *model.siblings]
     chosen = sorted(samples, key=lambda s: -s.cells)[:_MOST_SAMPLES]
     found = [score(Predictor.create(m.network, compute), chosen, weights, mode) for m in candidates]
-    best = max(range(len(found)), key=lambda i: found[i].rank)
+    best = max(range(len(found)), key=lambda i: found[i].rank - (_CLEARLY if i else 0.0))
     name = candidates[best].card.name
-    said = [f"Training starts from the model {name}, which does best on the labels."] if len(candidates) > 1 else []
-    return candidates[best], found[best].f1, said
+    said = f"Training starts from the model {name}; no other does clearly better on the labels."
+    return candidates[best], found[best].f1, [said] if len(candidates) > 1 else []

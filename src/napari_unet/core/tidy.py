@@ -12,9 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
-from scipy.sparse import coo_matrix, csgraph
 
-from .blocks import Block, Seams, border_of
+from .blocks import Block, Border, Seams, border_of
 from .labels import near_two
 
 Labels = NDArray[np.int32]
@@ -63,18 +62,89 @@ def _gaps(frame: Labels, pieces: NDArray[np.int32], count: int, block: Block) ->
     """Return how large each piece of background is, and which cells lie beside it."""
     size = np.bincount(pieces.ravel(), minlength=count + 1)[1:].astype(np.int64)
     lowest, highest = np.full(count, _NO_CELL), np.zeros(count, np.int64)
-    height, width = pieces.shape
+    cells = frame > 0
+    beside_cell = cells[:-2, 1:-1] | cells[1:-1, :-2] | cells[1:-1, 2:] | cells[2:, 1:-1]
+    rows, columns = np.nonzero(beside_cell & (pieces > 0))
+    piece = pieces[rows, columns] - 1
     for dy, dx in _SIDES:
-        beside = frame[1 + dy : 1 + dy + height, 1 + dx : 1 + dx + width]
-        rim = (pieces > 0) & (beside > 0)
-        np.minimum.at(lowest, pieces[rim] - 1, beside[rim].astype(np.int64))
-        np.maximum.at(highest, pieces[rim] - 1, beside[rim].astype(np.int64))
+        beside = frame[rows + 1 + dy, columns + 1 + dx].astype(np.int64)
+        there = beside > 0
+        np.minimum.at(lowest, piece[there], beside[there])
+        np.maximum.at(highest, piece[there], beside[there])
     edges = [(block.y0 == 0, pieces[0]), (block.y1 == block.height, pieces[-1]),
              (block.x0 == 0, pieces[:, 0]), (block.x1 == block.width, pieces[:, -1])]  # fmt: skip
     touched = np.concatenate([np.zeros(0, np.int32), *[line for at_edge, line in edges if at_edge]])
     ends = np.zeros(count, np.bool_)
     ends[touched[touched > 0] - 1] = True
     return _Gaps(size, lowest, highest, ends)
+
+
+@dataclass(frozen=True)
+class Notes:
+    """What has to be known of a block, to decide about the whole plane.
+
+    Attributes
+    ----------
+    regions, size, first : NDArray of int64
+        The regions in it, ascending; of each how many pixels it has, and the place of its first one.
+    gaps : _Gaps, optional
+        Its pieces of background, when holes are filled.
+    border : Border, optional
+        What of them meets the neighbouring blocks.
+    """
+
+    regions: NDArray[np.int64]
+    size: NDArray[np.int64]
+    first: NDArray[np.int64]
+    gaps: _Gaps | None = None
+    border: Border | None = None
+
+
+def notes_of(frame: Labels, block: Block, *, holes: bool) -> Notes:
+    """Return what has to be known of a block.
+
+    Parameters
+    ----------
+    frame : NDArray of int32
+        Regions of the block and one pixel around it; negative beyond the plane.
+    block : Block
+        Where it lies.
+    holes : bool
+        Whether holes will be filled.
+    """
+    labels = frame[1:-1, 1:-1]
+    rows, columns = np.nonzero(labels)
+    found = labels[rows, columns].astype(np.int64)
+    low = int(found.min(initial=_NO_CELL)) if len(found) else 0
+    size = np.bincount(found - low)
+    first = np.full(len(size), _NO_CELL)
+    np.minimum.at(first, found - low, block.places(rows, columns))
+    there = np.flatnonzero(size)
+    known = there + low, size[there].astype(np.int64), first[there]
+    if not holes:
+        return Notes(*known)
+    pieces, count = _background(labels)
+    # For the seams alone: 0 where there is background, which is what meets.
+    meeting = np.where(frame == 0, np.float32(0), np.float32(-1))
+    return Notes(*known, _gaps(frame, pieces, count, block), border_of(block, pieces, meeting))
+
+
+def finish(labels: Labels, numbers: NDArray[np.int32], filled: NDArray[np.int32] | None) -> Labels:
+    """Return a block's final labels.
+
+    Parameters
+    ----------
+    labels : NDArray of int32
+        Regions of the block alone, as they were noted.
+    numbers : NDArray of int32
+        Final number of each region; of 0 it is 0.
+    filled : NDArray of int32 or None
+        Final number of what fills each of the block's pieces of background; None when no holes are filled.
+    """
+    if filled is None or not filled.any():
+        return numbers[labels]
+    pieces, _ = _background(labels)
+    return np.where(labels > 0, numbers[labels], np.concatenate([[0], filled])[pieces]).astype(np.int32)
 
 
 class Tidy:
@@ -101,6 +171,7 @@ class Tidy:
         self._gaps: list[_Gaps] = []
         self._seams = Seams()
         self._offsets: dict[tuple[int, int], int] = {}
+        self._counts: dict[tuple[int, int], int] = {}
         self._pieces = 0
 
     def add(self, frame: Labels, block: Block) -> None:
@@ -113,24 +184,23 @@ class Tidy:
         block : Block
             Where it lies.
         """
-        labels = frame[1:-1, 1:-1]
-        rows, columns = np.nonzero(labels)
-        regions = labels[rows, columns]
-        np.add.at(self._size, regions, 1)
-        np.minimum.at(self._first, regions, block.places(rows, columns))
-        if self.holes == 0:
+        self.take(notes_of(frame, block, holes=self.holes != 0), block)
+
+    def take(self, notes: Notes, block: Block) -> None:
+        """Do the same as :meth:`add` with what was noted elsewhere."""
+        self._size[notes.regions] += notes.size
+        self._first[notes.regions] = np.minimum(self._first[notes.regions], notes.first)
+        if notes.gaps is None or notes.border is None:
             return
-        pieces, count = _background(labels)
         self._offsets[block.y0, block.x0] = self._pieces
-        self._gaps.append(_gaps(frame, pieces, count, block))
-        # For the seams alone: 0 where there is background, which is what meets.
-        meeting = np.where(frame == 0, np.float32(0), np.float32(-1))
-        self._seams.add(border_of(block, pieces, meeting).shifted(self._pieces))
-        self._pieces += count
+        self._gaps.append(notes.gaps)
+        self._seams.add(notes.border.shifted(self._pieces))
+        self._counts[block.y0, block.x0] = len(notes.gaps.size)
+        self._pieces += len(notes.gaps.size)
 
     def decide(self) -> int:
         """Decide about all cells and holes; return how many cells there are."""
-        self._filler = np.concatenate([[0], self._fill()])
+        self._filler = self._fill()
         kept = np.flatnonzero((self._size >= self.smallest) & (self._size > 0))
         self._numbers = np.zeros(len(self._size), np.int32)
         # A hole's first pixel comes after that of the cell around it, so the cell's own one counts.
@@ -141,6 +211,9 @@ class Tidy:
         """Return the region that fills each piece of background, 0 for none, and add its size to that."""
         if not self._pieces:
             return np.zeros(0, np.int64)
+        # Here, as loading it takes a while in which a viewer would not answer.
+        from scipy.sparse import coo_matrix, csgraph
+
         one, other = self._seams.pairs()
         links = coo_matrix((np.ones(len(one), np.bool_), (one, other)), (self._pieces, self._pieces))
         groups, group = csgraph.connected_components(links, directed=False)
@@ -165,12 +238,18 @@ class Tidy:
         block : Block
             Where it lies.
         """
+        return finish(labels, self._numbers, self.filled(block))
+
+    def numbers(self, regions: NDArray[np.int64]) -> NDArray[np.int32]:
+        """Return the final numbers of some regions, 0 where a cell is dropped."""
+        return self._numbers[regions]
+
+    def filled(self, block: Block) -> NDArray[np.int32] | None:
+        """Return the final number of what fills each piece of a block's background; None when nothing is filled."""
         if self.holes == 0:
-            return self._numbers[labels]
-        pieces, count = _background(labels)
+            return None
         offset = self._offsets[block.y0, block.x0]
-        filler = np.concatenate([[0], self._filler[1 + offset : 1 + offset + count]])
-        return self._numbers[np.where(labels > 0, labels, filler[pieces])]
+        return self._numbers[self._filler[offset : offset + self._counts[block.y0, block.x0]]]
 
 
 def tidy(labels: NDArray[Any], *, gap: int = 0, holes: int = 0, smallest: int = 0) -> Labels:
@@ -192,4 +271,4 @@ def tidy(labels: NDArray[Any], *, gap: int = 0, holes: int = 0, smallest: int = 
     return work.finished(grown, block)
 
 
-__all__ = ["Tidy", "restore_gap", "tidy"]
+__all__ = ["Notes", "Tidy", "finish", "notes_of", "restore_gap", "tidy"]
