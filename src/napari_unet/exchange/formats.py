@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import tempfile
 from collections.abc import Callable
@@ -9,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..core.card import CARD_NAME, THUMBNAIL_NAME, check_place, model_path, read_file
-from ..core.errors import StoreError
+from ..core.errors import ModelError, StoreError
 from ..core.package import INPUT_NAME, OUTPUT_NAME, WEIGHTS_NAME, load_model, verify_model
 
 MODEL_FILES = (CARD_NAME, WEIGHTS_NAME, INPUT_NAME, OUTPUT_NAME)
@@ -103,8 +104,9 @@ def copy_files(model: str | Path, folder: Path) -> None:
     source = model_path(model)
     for name in MODEL_FILES:
         (folder / name).write_bytes(read_file(source, name))
-    if (source / THUMBNAIL_NAME).is_file():
-        shutil.copyfile(source / THUMBNAIL_NAME, folder / THUMBNAIL_NAME)
+    with contextlib.suppress(ModelError):
+        # A model need not have a picture.
+        (folder / THUMBNAIL_NAME).write_bytes(read_file(source, THUMBNAIL_NAME))
 
 
 def _to_folder(model: str | Path, path: Path, details: Details) -> tuple[float, tuple[str, ...]]:

@@ -7,16 +7,20 @@ results are written whole or not at all.
 from __future__ import annotations
 
 from .labels import Pair, annotated_images, label_plane, labelled_planes, open_labels, pair
+from .layout import Spacing
 from .output import LabelOutput, check_output, create_labels, remove, replace, temporary, writing
-from .pictures import Picture, list_pictures, open_picture, stem
+from .pictures import Picture, list_pictures, open_array, open_picture, stem
 from .regions import with_regions
-from .unfinished import Folder, UnfinishedLabels, resumable_labels, unfinished_folder
+from .unfinished import Folder, UnfinishedLabels, resumable_labels, state_of, unfinished_folder
+from .zarrs import Levels, open_writable
 
 __all__ = [
     "Folder",
     "LabelOutput",
+    "Levels",
     "Pair",
     "Picture",
+    "Spacing",
     "UnfinishedLabels",
     "annotated_images",
     "check_output",
@@ -24,12 +28,15 @@ __all__ = [
     "label_plane",
     "labelled_planes",
     "list_pictures",
+    "open_array",
     "open_labels",
     "open_picture",
+    "open_writable",
     "pair",
     "remove",
     "replace",
     "resumable_labels",
+    "state_of",
     "stem",
     "temporary",
     "unfinished_folder",

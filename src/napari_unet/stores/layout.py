@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..core.arrays import AXES
 from ..core.errors import StoreError
+
+Spacing = Mapping[str, tuple[float, str]]
+"""Size of a pixel along an axis and its unit as OME-Zarr names it (``"micrometer"``; empty when none), by letter."""
 
 UNKNOWN = "?"
 """Letter of an axis about which the file says nothing."""
@@ -31,11 +35,14 @@ class Stored:
         :data:`UNKNOWN`.
     rgb : bool
         Whether the samples are red, green, blue (and perhaps alpha).
+    spacing : mapping
+        Size and unit of a pixel by letter, where the file says it.
     """
 
     shape: tuple[int, ...]
     letters: str
     rgb: bool = False
+    spacing: Spacing = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -55,6 +62,12 @@ class Layout:
     axes: str
     dropped: tuple[int, ...] = ()
     rgb: bool = False
+
+    def spacing(self, stored: Stored) -> Spacing:
+        """Return size and unit of a pixel by letter, of axes that the file and the user mean the same by."""
+        kept = [letter for i, letter in enumerate(stored.letters) if i not in self.dropped]
+        same = {a for a, letter in zip(self.axes, kept, strict=True) if a == letter}
+        return {a: value for a, value in stored.spacing.items() if a in same}
 
 
 def resolve_axes(stored: Stored, path: Path, asked: str | None = None) -> Layout:

@@ -8,7 +8,7 @@ import os
 import shutil
 import tempfile
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol
@@ -19,14 +19,22 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ..core.arrays import WritableArray
+from ..core.blocks import blocks
 from ..core.errors import StoreError
-from ..core.large import Workspace
+from ..core.large import Workspace, is_large
+from .inside import check_inside, is_inside, register
+from .layout import Spacing
+from .spacing import tiff_options
 from .zarrs import add_pyramid, create_zarr
 
 IN_MEMORY = 512 * 2**20
 """Bytes of a label image up to which it is held in memory until it is written."""
 
 _BIG_TIFF = 4 * 10**9
+_TILE = 512
+"""Side in pixels of the tiles of large planes in a TIFF."""
+_LOOKED_AT = 2048
+"""Side in pixels of what is looked at in one go for the largest label."""
 _ZEROS = 2**24
 
 
@@ -50,13 +58,16 @@ def check_output(path: Path, overwrite: bool, *inputs: Path) -> None:
     Raises
     ------
     StoreError
-        When something is there and may not be overwritten, or when it is one of the inputs.
+        When something is there and may not be overwritten, when it is one of the inputs, or when it goes into an
+        image that cannot have it.
     """
     for other in inputs:
         if path.exists() and other.exists() and path.samefile(other):
             raise StoreError(f"{path} is the input itself; choose another output.")
     if path.exists() and not overwrite:
         raise StoreError(f"{path} exists already; choose another output, or give --overwrite to replace it.")
+    if is_inside(path):
+        check_inside(path)
 
 
 def temporary(path: Path) -> Path:
@@ -151,8 +162,9 @@ class LabelOutput(ABC):
 
 
 def create_labels(
-    path: str | Path, shape: tuple[int, ...], axes: str, dtype: Any = np.int32, *, overwrite: bool = False
-) -> LabelOutput:
+    path: str | Path, shape: tuple[int, ...], axes: str, dtype: Any = np.int32, *, overwrite: bool = False,
+    spacing: Spacing | None = None,
+) -> LabelOutput:  # fmt: skip
     """Return a new label image; its kind is told by the suffix: ``.tif``, ``.png`` or ``.zarr``.
 
     Parameters
@@ -168,6 +180,8 @@ def create_labels(
         type of at least 16 bit (8 bit for uint8); floating point as it is.
     overwrite : bool
         Whether a result that is there may be replaced.
+    spacing : mapping, optional
+        Size and unit of a pixel by axis letter; PNG has no place for it.
 
     Raises
     ------
@@ -176,29 +190,43 @@ def create_labels(
     """
     path = Path(path)
     check_output(path, overwrite)
-    kinds: dict[str, Callable[[Path, tuple[int, ...], str, np.dtype[Any]], LabelOutput]]
+    kinds: dict[str, type[FileOutput] | type[ZarrOutput]]
     kinds = {".tif": TiffOutput, ".tiff": TiffOutput, ".png": PngOutput, ".zarr": ZarrOutput}
     kind = kinds.get(path.suffix.lower())
     if kind is None:
         raise StoreError(f"{path} has no known ending for a result; give it one of {', '.join(kinds)}.")
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        return kind(path, shape, axes, np.dtype(dtype))
+        return kind(path, shape, axes, np.dtype(dtype), spacing)
 
 
 class FileOutput(LabelOutput):
-    """A result that is written as one file at the end, and held in memory or a scratch file until then."""
+    """A result that is written as one file at the end, and held in memory or a scratch file until then.
 
-    def __init__(self, path: Path, shape: tuple[int, ...], axes: str, dtype: np.dtype[Any]) -> None:
+    Parameters
+    ----------
+    path, shape, axes, dtype, spacing
+        See :func:`create_labels`.
+    array : WritableArray, optional
+        Where the result is held, when that is somewhere else already.
+    """
+
+    def __init__(
+        self, path: Path, shape: tuple[int, ...], axes: str, dtype: np.dtype[Any], spacing: Spacing | None = None,
+        array: WritableArray | None = None,
+    ) -> None:  # fmt: skip
         super().__init__(path, axes)
+        self.spacing = spacing or {}
         self._scratch: Path | None = None
         # Opened now, so that a folder that cannot be written to is told before the work and not after.
         self.partial.open("wb").close()
         try:
-            self.array, self._scratch = _scratch_array(path.parent, shape, dtype)
+            if array is None:
+                array, self._scratch = _scratch_array(path.parent, shape, dtype)
         except OSError:
             self.close()
             raise
+        self.array: WritableArray = array
 
     def close(self) -> None:
         """Give memory and temporary files back."""
@@ -212,12 +240,20 @@ class FileOutput(LabelOutput):
         for plane in np.ndindex(*self.array.shape[:-2]):
             yield np.ascontiguousarray(self.array[plane], dtype)
 
+    def _tiles(self, dtype: np.dtype[Any], side: int) -> Iterator[NDArray[Any]]:
+        """Yield square parts of all planes in order, filled up with zeros where a plane ends."""
+        height, width = self.array.shape[-2:]
+        for plane in np.ndindex(*self.array.shape[:-2]):
+            for block in blocks(height, width, side):
+                found = np.asarray(self.array[(*plane, *block.slices)])
+                yield np.pad(found.astype(dtype), [(0, side - n) for n in found.shape])
+
     def _stored_dtype(self) -> np.dtype[Any]:
         """Return the type that holds every value."""
         dtype: np.dtype[Any] = np.dtype(self.array.dtype)
         if dtype.kind == "f" or dtype == np.uint8:
             return dtype
-        largest = max((int(np.asarray(self.array[p]).max()) for p in np.ndindex(*self.array.shape[:-2])), default=0)
+        largest = max((int(tile.max()) for tile in self._tiles(dtype, _LOOKED_AT)), default=0)
         return np.dtype(np.uint16 if largest < 2**16 else np.uint32)
 
 
@@ -245,11 +281,14 @@ class TiffOutput(FileOutput):
         dtype, shape = self._stored_dtype(), self.array.shape
         ome = self.path.stem.lower().endswith(".ome")
         big = int(np.prod(shape)) * dtype.itemsize > _BIG_TIFF
+        # In strips or, where a plane is never held as a whole, in tiles: a part can be read later without the rest.
+        large = is_large(shape)
+        pixels = self._tiles(dtype, _TILE) if large else self._planes(dtype)
         with self.partial.open("wb") as file:
-            tifffile.imwrite(  # in strips, so that a part of it can be read later without the rest
-                file, self._planes(dtype), shape=shape, dtype=dtype, metadata={"axes": self.axes.upper()}, ome=ome,
-                bigtiff=big, compression="zlib", predictor=dtype.kind != "f",
-                photometric="minisblack", software="napari-unet",
+            tifffile.imwrite(
+                file, pixels, shape=shape, dtype=dtype, ome=ome, bigtiff=big, compression="zlib",
+                predictor=dtype.kind != "f", photometric="minisblack", software="napari-unet",
+                tile=(_TILE, _TILE) if large else None, **tiff_options(self.spacing, self.axes),
             )  # fmt: skip
             file.flush()
             os.fsync(file.fileno())
@@ -258,10 +297,13 @@ class TiffOutput(FileOutput):
 class PngOutput(FileOutput):
     """A PNG of 8 or 16 bit, for single planes."""
 
-    def __init__(self, path: Path, shape: tuple[int, ...], axes: str, dtype: np.dtype[Any]) -> None:
+    def __init__(
+        self, path: Path, shape: tuple[int, ...], axes: str, dtype: np.dtype[Any], spacing: Spacing | None = None,
+        array: WritableArray | None = None,
+    ) -> None:  # fmt: skip
         if len(shape) != 2 or dtype.kind == "f":
             raise StoreError(f"{path} cannot hold {dtype} of shape {shape}: PNG is for labels of one plane; use .tif.")
-        super().__init__(path, shape, axes, dtype)
+        super().__init__(path, shape, axes, dtype, spacing, array)
 
     def _write(self) -> None:
         dtype = self._stored_dtype()
@@ -276,15 +318,24 @@ class PngOutput(FileOutput):
 class ZarrOutput(LabelOutput):
     """An OME-Zarr label image, written chunk by chunk as it is computed."""
 
-    def __init__(self, path: Path, shape: tuple[int, ...], axes: str, dtype: np.dtype[Any]) -> None:
+    def __init__(
+        self, path: Path, shape: tuple[int, ...], axes: str, dtype: np.dtype[Any], spacing: Spacing | None = None
+    ) -> None:
         super().__init__(path, axes)
         remove(self.partial)
         stored = np.dtype(np.uint32) if dtype.kind == "i" else dtype
         try:
-            self.array = create_zarr(self.partial, shape, axes, stored)
+            self.array = create_zarr(self.partial, shape, axes, stored, spacing)
         except BaseException:
             self.close()
             raise
+
+    def save(self) -> Path:
+        """Put the result in place and return its path, see :meth:`LabelOutput.save`."""
+        super().save()
+        if is_inside(self.path):
+            register(self.path)
+        return self.path
 
     def _write(self) -> None:
         """Add smaller versions; every chunk of the labels is on disk already."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +13,11 @@ from PIL import Image
 
 from ..core.arrays import ArrayLike, Planes
 from ..core.errors import StoreError
-from .layout import SAMPLES, Stored, resolve_axes
+from .layout import SAMPLES, Spacing, Stored, resolve_axes
+from .patches import finish_patch
 from .tiff import open_tiff, unreadable
 from .views import Fixed, fixed
-from .zarrs import is_zarr, open_zarr
+from .zarrs import ZarrPixels, is_zarr, open_zarr
 
 TIFF_SUFFIXES = (".tif", ".tiff", ".btf", ".lsm", ".stk")
 FLAT_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp")
@@ -38,11 +39,14 @@ class Picture:
         Where it lies.
     planes : Planes
         Its pixels, read lazily.
+    spacing : mapping
+        Size and unit of a pixel by axis letter, as far as the file says it.
     """
 
     name: str
     path: Path
     planes: Planes
+    spacing: Spacing = field(default_factory=dict)
 
 
 def stem(path: Path) -> str:
@@ -99,7 +103,7 @@ def _check_stems(folder: Path, paths: list[Path]) -> None:
             raise StoreError(f"{folder} holds {names}, which have one stem; move one of them away.")
 
 
-def open_picture(path: str | Path, axes: str | None = None) -> Picture:
+def open_picture(path: str | Path, axes: str | None = None, *, complete: bool = False) -> Picture:
     """Return one picture, opened lazily where the file allows.
 
     A grey picture that is stored as RGB or RGBA with three equal channels is read as grey.
@@ -111,24 +115,29 @@ def open_picture(path: str | Path, axes: str | None = None) -> Picture:
     axes : str, optional
         One letter per axis as stored, which overrides what the file says: t time, z depth, c channel,
         p position, y, x.
+    complete : bool
+        Whether a Zarr store has to have every chunk. Those that it lacks are read as empty, and stores may leave
+        empty ones out on purpose; after a copy that was cut off they are lost.
 
     Raises
     ------
     StoreError
-        When it cannot be read, or its axes cannot be told.
+        When it cannot be read, its axes cannot be told, or chunks are missing.
     DataError
         When it holds no grey values, such as complex numbers.
     """
     path = Path(path)
     array, stored = open_array(path)
     layout = resolve_axes(stored, path, axes)
+    if complete and isinstance(array, ZarrPixels):
+        array.check_chunks()
     array = fixed(array, dict.fromkeys(layout.dropped, 0))
     names = layout.axes
     planes = Planes(array, names, rgb=layout.rgb)
     if layout.rgb and _is_grey(array, names):
         at = names.index("c")
         planes = Planes(Fixed(array, {at: 0}), names[:at] + names[at + 1 :])
-    return Picture(stem(path), path, planes)
+    return Picture(stem(path), path, planes, layout.spacing(stored))
 
 
 def open_array(path: Path, *, indices: bool = False) -> tuple[ArrayLike, Stored]:
@@ -149,6 +158,7 @@ def open_array(path: Path, *, indices: bool = False) -> tuple[ArrayLike, Stored]
     if not path.exists():
         raise StoreError(f"{path} does not exist.")
     if is_zarr(path):
+        finish_patch(path)
         return open_zarr(path)
     if path.is_dir():
         raise StoreError(f"{path} is a folder; give one picture in it.")

@@ -8,6 +8,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 from ..core.arrays import ArrayLike
 from ..core.errors import StoreError
 from .layout import SAMPLES, UNKNOWN, Stored
+from .spacing import of_tiff
 from .views import Stack, block_indices, full_key
 
 CACHE_BYTES = 256 * 2**20
@@ -96,17 +98,19 @@ def _open(path: Path) -> tuple[ArrayLike, Stored]:
     if not series:
         raise StoreError(f"{path} cannot be read: there is no picture in it.")
     largest = max(int(np.prod(s.shape)) for s in series)
+    spacing = of_tiff(tif)
     same = [s for s in series if s.shape == series[0].shape and s.dtype == series[0].dtype]
     if len(same) == len(series) and len(series) > 1:
-        stored = _stored(series[0])
-        return Stack([_series_array(path, s) for s in series]), Stored(
-            (len(series), *stored.shape), "p" + stored.letters, stored.rgb
+        stored = replace(_stored(series[0]), spacing=spacing)
+        many = (len(series), *stored.shape)
+        return Stack([_series_array(path, s) for s in series]), replace(
+            stored, shape=many, letters=f"p{stored.letters}"
         )
     full = [s for s in series if int(np.prod(s.shape)) == largest]
     if len(full) > 1:
         shapes = ", ".join(str(s.shape) for s in series)
         raise StoreError(f"{path} holds several pictures of shapes {shapes}; save the one to use as a file of its own.")
-    return _series_array(path, full[0]), _stored(full[0])
+    return _series_array(path, full[0]), replace(_stored(full[0]), spacing=spacing)
 
 
 def _stored(series: Any) -> Stored:

@@ -12,8 +12,11 @@ import numpy as np
 
 from ..core.arrays import WritableArray
 from ..core.errors import StoreError
-from ..core.large import is_large
-from .output import LabelOutput, check_output, create_labels, remove, replace, temporary, writing
+from ..core.large import HELD, is_large
+from .inside import is_inside, register
+from .layout import Spacing
+from .locks import lock
+from .output import LabelOutput, TiffOutput, check_output, create_labels, remove, replace, temporary, writing
 from .zarrs import add_pyramid, create_array, create_zarr, has_zarr, open_writable
 
 JOB = "job.json"
@@ -23,6 +26,21 @@ DONE = "done.jsonl"
 def unfinished_folder(path: Path) -> Path:
     """Return the folder beside an output that holds what is done of it."""
     return path.with_name(f".{path.name}.unfinished")
+
+
+def state_of(picture: Path) -> dict[str, Any]:
+    """Return what a picture is known again by: where it is, how large, and when it was changed last.
+
+    Of a store it is all its files, as changed chunks leave the folders as they are; labels inside of it, which may be
+    the very result, are left out.
+    """
+    found = [picture.stat()]
+    if picture.is_dir():
+        for folder, inner, names in os.walk(picture):
+            inner[:] = [name for name in inner if name != "labels" and not name.startswith(".")]
+            found += [os.stat(os.path.join(folder, name)) for name in names if not name.startswith(".")]
+    newest = max(state.st_mtime for state in found[1:] or found)
+    return {"path": str(picture.resolve()), "bytes": sum(s.st_size for s in found[1:] or found), "modified": newest}
 
 
 class Folder:
@@ -39,7 +57,7 @@ class Folder:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
-        self._file: IO[bytes] = _locked(folder / DONE)
+        self._file: IO[bytes] = lock(folder / DONE)
         self._notes = dict(self._read())
 
     def _read(self) -> list[tuple[str, Any]]:
@@ -80,27 +98,6 @@ class Folder:
         self._file.close()
 
 
-def _locked(path: Path) -> IO[bytes]:
-    """Return an open file that no other process has open in this way; the lock goes with the process."""
-    file = path.open("a+b")
-    try:
-        if os.name == "nt":
-            import msvcrt
-
-            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined,unused-ignore]
-        else:
-            import fcntl
-
-            fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        file.close()
-        raise StoreError(
-            f"Another run is writing the same result at this moment ({path.parent}); wait for it, or choose another "
-            "output."
-        ) from error
-    return file
-
-
 class UnfinishedLabels:
     """An OME-Zarr label image that a job can go on with after a crash.
 
@@ -121,6 +118,8 @@ class UnfinishedLabels:
         another job is not gone on with.
     overwrite : bool
         Whether a result that is there may be replaced, and an unfinished one of another job thrown away.
+    spacing : mapping, optional
+        Size and unit of a pixel by axis letter, for the result's metadata.
 
     Attributes
     ----------
@@ -130,6 +129,8 @@ class UnfinishedLabels:
         The workspace.
     resumed : bool
         Whether something was there already.
+    partial : Path
+        Where the label image lies until it is saved.
     lasting : bool
         Whether what is done outlives a run that is cut off.
 
@@ -143,20 +144,22 @@ class UnfinishedLabels:
 
     def __init__(
         self, path: Path, shape: tuple[int, ...], axes: str, dtype: Any, job: Mapping[str, Any], *,
-        overwrite: bool = False,
+        overwrite: bool = False, spacing: Spacing | None = None,
     ) -> None:  # fmt: skip
         check_output(path, overwrite)
         self.path, self.axes = path, axes
         self.folder = unfinished_folder(path)
+        self.partial = self.folder / self._inside()
         plain = json.loads(json.dumps({**job, "shape": list(shape), "axes": axes, "type": str(dtype)}))
         with writing(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             self.resumed = self._prepare(plain, overwrite)
             self.work = Folder(self.folder)
         try:
-            labels = self.folder / path.name
             with writing(path):
-                self.array = open_writable(labels, "0") if self.resumed else create_zarr(labels, shape, axes, dtype)
+                if not self.resumed:
+                    create_zarr(self.partial, shape, axes, dtype, spacing)
+                self.array = open_writable(self.partial, "0")
                 self._note(plain)
         except BaseException:
             self.work.close()
@@ -172,7 +175,7 @@ class UnfinishedLabels:
             before = json.loads((self.folder / JOB).read_text())
         except (OSError, ValueError):
             before = None  # it ended before it had begun
-        if before == job and (self.folder / self.path.name).exists():
+        if before == job and self.partial.exists():
             return True
         if before not in (None, job) and not overwrite:
             raise StoreError(
@@ -187,6 +190,10 @@ class UnfinishedLabels:
         new = self.folder / f"{JOB}.new"
         new.write_text(json.dumps(job, indent=2))
         os.replace(new, self.folder / JOB)
+
+    def _inside(self) -> str:
+        """Return the name of the label image in the hidden folder."""
+        return self.path.name
 
     def __enter__(self) -> UnfinishedLabels:
         return self
@@ -203,8 +210,43 @@ class UnfinishedLabels:
             When it cannot be written.
         """
         with writing(self.path):
-            add_pyramid(self.folder / self.path.name)
-            replace(self.folder / self.path.name, self.path)
+            add_pyramid(self.partial)
+            replace(self.partial, self.path)
+            if is_inside(self.path):
+                register(self.path)
+            self.work.close()
+            remove(self.folder)
+        return self.path
+
+
+class UnfinishedFile(UnfinishedLabels):
+    """A TIFF that a job can go on with after a crash: an OME-Zarr label image, until it is saved.
+
+    Parameters are those of :class:`UnfinishedLabels`; the path is a ``.tif``.
+    """
+
+    def __init__(
+        self, path: Path, shape: tuple[int, ...], axes: str, dtype: Any, job: Mapping[str, Any], *,
+        overwrite: bool = False, spacing: Spacing | None = None,
+    ) -> None:  # fmt: skip
+        super().__init__(path, shape, axes, dtype, job, overwrite=overwrite, spacing=spacing)
+        self.spacing = spacing
+
+    def _inside(self) -> str:
+        return "labels.zarr"
+
+    def save(self) -> Path:
+        """Write the file, put it in place and return its path.
+
+        Raises
+        ------
+        StoreError
+            When it cannot be written; what is done is kept.
+        """
+        shape = tuple(self.array.shape)
+        with writing(self.path):
+            with TiffOutput(self.path, shape, self.axes, self.array.dtype, self.spacing, self.array) as file:
+                file.save()
             self.work.close()
             remove(self.folder)
         return self.path
@@ -220,24 +262,28 @@ class Scratch(Folder):
 
 
 def resumable_labels(
-    path: str | Path, shape: tuple[int, ...], axes: str, dtype: Any, job: Mapping[str, Any], *, overwrite: bool = False
-) -> LabelOutput | UnfinishedLabels:
+    path: str | Path, shape: tuple[int, ...], axes: str, dtype: Any, job: Mapping[str, Any], *,
+    overwrite: bool = False, spacing: Spacing | None = None,
+) -> LabelOutput | UnfinishedLabels:  # fmt: skip
     """Return a new label image, or the one that the same job was at work on when it was cut off.
 
-    Only a ``.zarr`` can be gone on with; files of other kinds are written whole at the end.
+    A ``.zarr`` can be gone on with, and a ``.tif`` of more than :data:`~napari_unet.core.large.HELD` pixels; smaller
+    files, and PNG, are a matter of seconds and written whole at the end.
 
     Parameters
     ----------
-    path, shape, axes, dtype, overwrite
+    path, shape, axes, dtype, overwrite, spacing
         See :func:`~napari_unet.stores.create_labels`.
     job : mapping
         See :class:`UnfinishedLabels`.
     """
-    path = Path(path)
-    if path.suffix.lower() == ".zarr":
-        stored = np.uint32 if np.dtype(dtype).kind == "i" else dtype
-        return UnfinishedLabels(path, shape, axes, np.dtype(stored), job, overwrite=overwrite)
-    output = create_labels(path, shape, axes, dtype, overwrite=overwrite)
+    path, ending = Path(path), Path(path).suffix.lower()
+    stored = np.dtype(np.uint32 if np.dtype(dtype).kind == "i" else dtype)
+    if ending == ".zarr":
+        return UnfinishedLabels(path, shape, axes, stored, job, overwrite=overwrite, spacing=spacing)
+    if ending in (".tif", ".tiff") and has_zarr() and int(np.prod(shape)) > HELD:
+        return UnfinishedFile(path, shape, axes, stored, job, overwrite=overwrite, spacing=spacing)
+    output = create_labels(path, shape, axes, dtype, overwrite=overwrite, spacing=spacing)
     if is_large(shape) and has_zarr():
         output.work = Scratch(temporary(path).with_suffix(".scratch"))
     return output
@@ -251,4 +297,6 @@ def _differences(before: Any, now: Any, name: str = "") -> str:
     return f"{name} {before} (now {now})"
 
 
-__all__ = ["Folder", "Scratch", "UnfinishedLabels", "resumable_labels", "unfinished_folder"]
+__all__ = [
+    "Folder", "Scratch", "UnfinishedFile", "UnfinishedLabels", "resumable_labels", "state_of", "unfinished_folder",
+]  # fmt: skip
