@@ -20,8 +20,12 @@ from ..core.package import Model, load_model
 from ..core.settings import PredictionSettings, with_values
 from ..core.uncertainty import coarse, uncertainty
 from ..core.unet import UNet
-from .kept import KeptModels, KeptOutputs, PlaneBuffer
+from . import filing
+from .kept import LARGEST_PLANE, KeptModels, KeptOutputs, PlaneBuffer
+from .reading import array_of
 from .server import Job
+from .stacking import link
+from .storing import segment_to_store
 from .wire import PlaneDoubt, PlaneLost, PlaneResult
 
 _MODELS: KeptModels[Model] = KeptModels(load_model)
@@ -31,26 +35,31 @@ _DTYPES = {"instances": np.int32, "classes": np.uint8, "probabilities": np.float
 
 def train(job: Job) -> Generator[Event, None, None]:
     """Train from the run folder ``payload["folder"]``, and record the events in it."""
-    folder = Path(job.payload["folder"])
+    folder = job.files.run(job.payload["folder"])
     run = runs.load_run(folder)
     # Training changes the weights, so the start is not taken from the kept models.
-    start = None if run.start == runs.SCRATCH else load_model(run.start)
+    start = None if run.start == runs.SCRATCH else load_model(job.files.find(run.start))
     work = plan.resolve(
         run.images, run.settings, start=start, network=run.network, name=run.name, folder=folder,
-        resume=Path(run.resume) if run.resume else None,
+        resume=_resumed(job, run.resume) if run.resume else None,
     )  # fmt: skip
     for event in training.train(
-        work, stop=job.stop, preview=lambda: _preview(job), news=lambda present: _news(job, folder, present)
+        work, stop=job.stop, preview=lambda: _preview(job), news=lambda present: _news(job, present)
     ):
         runs.append_event(folder, event)
         yield event
 
 
-def _news(job: Job, folder: Path, present: plan.TrainingPlan) -> plan.TrainingPlan | None:
+def _resumed(job: Job, folder: str) -> Path:
+    """Return a folder with the state of an earlier training."""
+    return Path(job.files.find(str(Path(folder) / plan.STATE_NAME))).parent
+
+
+def _news(job: Job, present: plan.TrainingPlan) -> plan.TrainingPlan | None:
     """Return the plan with what was painted meanwhile, when the viewer says that it lies in the run folder."""
     if job.latest("repainted") is None:
         return None
-    return plan.renew(present, runs.load_run(folder).images)
+    return plan.renew(present, runs.load_run(job.files.run(job.payload["folder"])).images)
 
 
 def _preview(job: Job) -> PreviewRequest | None:
@@ -64,16 +73,23 @@ def _preview(job: Job) -> PreviewRequest | None:
 
 
 def segment(job: Job) -> Generator[Event, None, None]:
-    """Segment planes of the viewer's arrays, and keep the network's outputs for :func:`relabel`."""
+    """Segment planes of the viewer's arrays, and keep the network's outputs for :func:`relabel`.
+
+    With an ``output`` in the payload the result is written to disk instead, and nothing is kept.
+    """
     settings = with_values(PredictionSettings(), job.payload["settings"])
-    model = _MODELS.get(job.payload["model"])
+    model = _MODELS.get(job.files.find(job.payload["model"]))
     image = _planes(job, model)
+    if "output" in job.payload:
+        yield from segment_to_store(job, model, image, settings)
+        return
     output = PlaneBuffer(image.shape, _DTYPES[settings.what])
     planes = job.payload["planes"]
+    keeps = image.height * image.width <= LARGEST_PLANE
     for event in prediction.predict(
         model, image, output, settings=settings, stop=job.stop,
         planes=None if planes is None else [tuple(plane) for plane in planes],
-        keep=lambda plane, outputs: _OUTPUTS.keep(job.number, plane, outputs),
+        keep=(lambda plane, outputs: _OUTPUTS.keep(job.number, plane, outputs)) if keeps else None,
     ):  # fmt: skip
         if isinstance(event, PlaneDone):
             yield PlaneResult(event.plane, output.take(event.plane))
@@ -83,11 +99,17 @@ def segment(job: Job) -> Generator[Event, None, None]:
 def _planes(job: Job, model: Model) -> Planes:
     """Return the viewer's image; red, green and blue as grey when the model has one channel for them."""
     about: dict[str, Any] = job.payload["image"]
-    arrays = [job.array(index, array) for index, array in enumerate(about["arrays"])]
+    arrays = [array_of(job, index, array) for index, array in enumerate(about["arrays"])]
     planes = Planes(arrays, about["axes"], rgb=about["rgb"], grey=about["grey"])
     if planes.rgb and planes.channels != model.card.channels == planes.as_grey().channels:
         return planes.as_grey()
     return planes
+
+
+def segment_file(job: Job) -> Generator[Event, None, None]:
+    """Segment a file into another one."""
+    settings = with_values(PredictionSettings(), job.payload["settings"])
+    yield from filing.segment_file(job, _MODELS.get(job.files.find(job.payload["model"])), settings)
 
 
 def relabel(job: Job) -> Generator[Event, None, None]:
@@ -104,7 +126,7 @@ def relabel(job: Job) -> Generator[Event, None, None]:
 def suggest(job: Job) -> Generator[Event, None, None]:
     """Tell plane by plane where a model is uncertain."""
     settings = with_values(PredictionSettings(), job.payload["settings"])
-    model = _MODELS.get(job.payload["model"])
+    model = _MODELS.get(job.files.find(job.payload["model"]))
     image = _planes(job, model)
     buffer = PlaneBuffer(image.shape, np.float32)
     doubts: dict[tuple[int, ...], NDArray[np.float32]] = {}
@@ -122,6 +144,11 @@ def suggest(job: Job) -> Generator[Event, None, None]:
         yield event
 
 
+def devices() -> dict[str, str]:
+    """Return what can compute here and its name, by the setting ``device``."""
+    return device.names()
+
+
 def warm_up() -> None:
     """Make one tiny training step, so that what torch loads at the first one is there before Train is clicked.
 
@@ -137,6 +164,8 @@ def warm_up() -> None:
 KINDS: dict[str, Callable[[Job], Generator[Event, None, None]]] = {
     "train": train,
     "segment": segment,
+    "segment_file": segment_file,
+    "link": link,
     "relabel": relabel,
     "suggest": suggest,
     "suggest_now": suggest,

@@ -12,12 +12,18 @@ from numpy.typing import NDArray
 
 from ..core.card import model_path
 
+LARGEST_PLANE = 16_000_000
+"""Pixels up to which the outputs of a plane are kept; sliders that move change the labels of larger ones no more."""
+
 Plane = tuple[int, ...]
 T = TypeVar("T")
 
 
 class KeptOutputs:
-    """The network outputs of the last planes as float16, least recently used out.
+    """The network outputs of the last planes, least recently used out.
+
+    As precise as they came: rounded any further, labels made of them would differ in a few pixels from those that
+    the same values give in a run of their own.
 
     Parameters
     ----------
@@ -25,21 +31,21 @@ class KeptOutputs:
         Bytes kept in total.
     """
 
-    def __init__(self, limit: int = 1 << 30) -> None:
+    def __init__(self, limit: int = 3 << 29) -> None:
         self.limit = limit
         self.size = 0
-        self._planes: OrderedDict[tuple[int, Plane], dict[str, NDArray[np.float16]]] = OrderedDict()
+        self._planes: OrderedDict[tuple[int, Plane], dict[str, NDArray[Any]]] = OrderedDict()
 
     def keep(self, job: int, plane: Plane, outputs: Mapping[str, NDArray[Any]]) -> None:
         """Keep the outputs of one plane of one job; those of an earlier run of it are replaced."""
         self._drop((job, plane))
-        small = {name: np.asarray(values).astype(np.float16) for name, values in outputs.items()}
-        self._planes[job, plane] = small
-        self.size += _bytes(small)
+        own = {name: np.array(values) for name, values in outputs.items()}
+        self._planes[job, plane] = own
+        self.size += _bytes(own)
         while self.size > self.limit:
             self._drop(next(iter(self._planes)))
 
-    def get(self, job: int, plane: Plane) -> dict[str, NDArray[np.float16]] | None:
+    def get(self, job: int, plane: Plane) -> dict[str, NDArray[Any]] | None:
         """Return the outputs, or None when they are no longer kept."""
         found = self._planes.get((job, plane))
         if found is not None:

@@ -4,7 +4,7 @@ A :class:`Link` lives as long as its child. Three threads of the viewer's proces
 
 - the *sender* starts the child, then writes everything that is put into the outbox;
 - the *receiver* (execnet's) takes what the child says, and never waits;
-- the *reader* answers the child's questions for parts of images, from numpy, dask or zarr.
+- the *reader* answers the child's questions for parts of images, from numpy, dask or zarr, and for files.
 
 So the main thread never touches the pipe.
 """
@@ -20,24 +20,46 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from ..core.errors import UNetError
+from .address import Address
 from .outbox import Outbox
-from .wire import PROTOCOL, Assembler, read_block, split
+from .wire import PROTOCOL, Assembler, split
+
+if TYPE_CHECKING:
+    from .ssh import SshIO
 
 _logger = logging.getLogger(__name__)
 
-LOCAL = "local"
+_ALIVE_EVERY = 30.0
+"""Seconds after which the other computer is told that somebody is still there."""
+_QUESTIONS = ("read", "list", "file", "grow", "state")
+"""What the child may ask."""
 
+# Also runs where napari-unet is missing, or is another one.
 _BOOTSTRAP = """
 import sys
 config = channel.receive()
 # The user's working directory is no place to import modules from.
 sys.path[:] = [folder for folder in sys.path if folder] + [p for p in config["path"] if p not in sys.path]
-from napari_unet.engine.server import serve
-serve(channel, config)
+try:
+    import napari_unet
+    version = napari_unet.__version__
+except ImportError:
+    version = ""
+if version != config["version"]:
+    channel.send({"type": "foreign", "of": 0, "version": version})
+else:
+    try:
+        from napari_unet.engine.server import serve
+    except ImportError as error:
+        channel.send({"type": "fatal", "of": 0, "message": str(error)})
+    else:
+        serve(channel, config)
 """
 
 
@@ -46,28 +68,28 @@ class Link:
 
     Parameters
     ----------
-    address : str
-        ``"local"``, or an execnet specification such as ``"ssh=user@machine//python=python3"``.
+    address : Address or None
+        Another computer; None for this one.
     config : dict
         Plain data for :class:`~napari_unet.engine.server.Server`.
     on_message : callable
         Called on the receiver thread with each message (dict) of the child.
-    read : callable
-        ``read(job, array)`` returns the array-like that the child asks for; called on the reader thread.
+    answer : callable
+        ``answer(question)`` returns what the child asks for, as fields of a message; called on the reader thread.
     on_end : callable
         Called once, on some thread, with the reason when the child is gone.
     """
 
     def __init__(
         self,
-        address: str,
+        address: Address | None,
         config: dict[str, Any],
         on_message: Callable[[dict[str, Any]], None],
-        read: Callable[[int, int], Any],
+        answer: Callable[[dict[str, Any]], dict[str, Any]],
         on_end: Callable[[str], None],
     ) -> None:
         self._address, self._config = address, config
-        self._on_message, self._read, self._on_end = on_message, read, on_end
+        self._on_message, self._answer, self._on_end = on_message, answer, on_end
         self.pid: int | None = None
         self.log = ""
         self._outbox = Outbox()
@@ -75,6 +97,7 @@ class Link:
         self._assembler = Assembler()
         self._numbers = itertools.count()
         self._gateway: Any = None
+        self._ssh: SshIO | None = None
         self._reason = ""
         self._foreign = False
         self._ended = threading.Lock()
@@ -100,8 +123,11 @@ class Link:
         """Start the child, then write the outbox to the pipe."""
         try:
             channel = self._start_child()
+        except UNetError as error:
+            self._finish(str(error))
+            return
         except Exception as error:
-            # No interpreter, no machine, no memory: whatever it is, the dock has to say it.
+            # No interpreter, no memory: whatever it is, the dock has to say it.
             _logger.warning("the computing process cannot be started", exc_info=True)
             self._finish(f"The computing process cannot be started: {type(error).__name__}: {error}")
             return
@@ -118,27 +144,44 @@ class Link:
 
     def _pump(self, channel: Any) -> None:
         """Send messages until the outbox is closed."""
+        remote, said = self._address is not None, time.monotonic()
         while not self._outbox.closed:
             message = self._outbox.get(timeout=1.0)
-            for raw in split(message, next(self._numbers)) if message else ():
+            if remote and message is None and time.monotonic() > said + _ALIVE_EVERY:
+                message = {"type": "alive"}
+            for raw in split(message, next(self._numbers), packed=remote) if message else ():
                 channel.send(raw)
+            said = time.monotonic() if message else said
             # A dead child whose pipe another process holds open is noticed here.
             if self._process is not None and self._process.poll() is not None:
                 self._finish()
 
     def _start_child(self) -> Any:
         """Start the child and return the channel to it."""
-        import execnet
-
-        if self._address == LOCAL and not sys.executable:
-            raise OSError("this program names no Python interpreter (sys.executable is empty)")
-        # A group of its own: it ends the child also when the interpreter exits without `close`.
-        group = execnet.Group()
-        self._gateway = group.makegateway("popen" if self._address == LOCAL else self._address)
+        self._gateway = self._open_gateway()
         channel = self._gateway.remote_exec(_BOOTSTRAP)
         channel.send(self._config)
         channel.setcallback(self._receive, endmarker=None)
         return channel
+
+    def _open_gateway(self) -> Any:
+        """Start a Python, here or there."""
+        if self._address is not None:
+            from .ssh import connect
+
+            return connect(self._address, self._note_ssh)
+        import execnet
+
+        if not sys.executable:
+            raise OSError("this program names no Python interpreter (sys.executable is empty)")
+        # A group of its own: it ends the child also when the interpreter exits without `close`.
+        return execnet.Group().makegateway("popen")
+
+    def _note_ssh(self, ssh: SshIO) -> None:
+        """Keep the pipe to the other computer, to be closed also while it connects."""
+        self._ssh = ssh
+        if self._ended.locked():
+            ssh.kill()
 
     def _receive(self, raw: dict[str, Any] | None) -> None:
         """Take one message of the child; None when the pipe is closed."""
@@ -157,27 +200,46 @@ class Link:
         """Handle what concerns the connection, and pass the rest on."""
         if self._ended.locked() or self._foreign:
             return
-        if message["type"] == "read":
+        kind = message["type"]
+        if kind in _QUESTIONS:
             self._reads.put(message)
             return
-        if message["type"] == "hello":
+        if kind == "hello":
             self.pid, self.log = message["pid"], message["log"]
-            if message["protocol"] != PROTOCOL:
-                reason = "The computing process is of another version of napari-unet; install the same on both."
-                self._foreign = True
-                threading.Thread(target=self._finish, args=(reason,), name="unet-end", daemon=True).start()
-                return
-        if message["type"] == "fatal":
-            self._reason = f"The computing process cannot start: {message['message']}"
+        if kind == "foreign" or (kind == "hello" and message["protocol"] != PROTOCOL):
+            self._foreign = True
+            reason = self._describe_other(message.get("version", ""))
+            threading.Thread(target=self._finish, args=(reason,), name="unet-end", daemon=True).start()
+            return
+        if kind == "fatal":
+            self._reason = f"The computing process{self._there} cannot start: {message['message']}"
         self._on_message(message)
 
+    def _describe_other(self, version: str) -> str:
+        """Return what to do about another version of the package, or none."""
+        wanted = self._config["version"]
+        if self._address is None:
+            return "The computing process is of another version of napari-unet; install the same on both."
+        there = self._address
+        has = f"has napari-unet {version}" if version and version != wanted else "has no napari-unet"
+        has = "has another napari-unet of the same number" if version == wanted else has
+        command = there.typed("-m", "pip", "install", f"napari-unet=={wanted}")
+        why = f"The Python {there.python} {there.where} {has}, this computer has {wanted}."
+        return f"{why} Install the same there: {command}"
+
+    @property
+    def _there(self) -> str:
+        """Where the child is, unless it is here; with a blank in front."""
+        return f" {self._address.where}" if self._address is not None else ""
+
     def _run_reader(self) -> None:
-        """Answer the child's questions for parts of images."""
+        """Answer the child's questions for parts of images and for files."""
         while (message := self._reads.get()) is not None:
             answer = {"type": "block", "request": message["request"]}
             try:
-                block = read_block(self._read(message["job"], message["array"]), message["key"])
-                self.post({**answer, "data": block})
+                self.post({**answer, **self._answer(message)})
+            except UNetError as error:
+                self.post({**answer, "error": str(error)})
             except Exception as error:
                 # Whatever a lazy array raises is the job's failure, never this thread's.
                 _logger.warning("a part of the image could not be read", exc_info=True)
@@ -188,7 +250,7 @@ class Link:
     @property
     def _process(self) -> subprocess.Popen[bytes] | None:
         """The local process: the child itself, or the ssh client that leads to it."""
-        return getattr(getattr(self._gateway, "_io", None), "popen", None)
+        return getattr(self._ssh or getattr(self._gateway, "_io", None), "popen", None)
 
     def _finish(self, reason: str = "") -> None:
         """Release everything once, and say why it ended."""
@@ -201,7 +263,15 @@ class Link:
             self._on_end("")
             return
         code = self._release(1.0)
-        self._on_end(reason or self._reason or describe_end(code, self.log))
+        self._on_end(reason or self._reason or self._describe_end(code))
+
+    def _describe_end(self, code: int | None) -> str:
+        """Return how the child ended, of which nothing else is known."""
+        if self._address is None or self._ssh is None:
+            return describe_end(code, self.log)
+        from .ssh import describe_loss
+
+        return describe_loss(self._address, code, self._ssh.said(), self.log)
 
     def _release(self, patience: float) -> int | None:
         """Close the gateway, end the process if it does not end by itself, and return its exit code."""

@@ -31,7 +31,15 @@ class RemoteArray:
         A letter per axis; those of ``"cyx"`` belong to the plane.
     fetch : callable
         ``fetch(key)`` returns a block, see :func:`~napari_unet.engine.wire.pack_key`.
+
+    Attributes
+    ----------
+    largest_kept : int
+        Bytes up to which a whole plane is fetched; 0 for none.
     """
+
+    read_ahead = False
+    """Only the thread that runs the job may talk to the viewer."""
 
     def __init__(self, shape: tuple[int, ...], dtype: str, axes: str, fetch: Callable[[Key], NDArray[Any]]) -> None:
         self.shape = tuple(shape)
@@ -39,6 +47,7 @@ class RemoteArray:
         self._in_plane = [axis in "cyx" for axis in axes]
         self._fetch = fetch
         self._kept: tuple[Key, NDArray[Any]] | None = None
+        self.largest_kept = KEPT_PLANE
 
     @property
     def ndim(self) -> int:
@@ -56,7 +65,7 @@ class RemoteArray:
         """Return a block; ints, slices and Ellipsis are understood."""
         packed = pack_key(key, self.shape)
         leading = [part for part, inside in zip(packed, self._in_plane, strict=True) if not inside]
-        if self._plane_bytes > KEPT_PLANE or any(isinstance(part, list) for part in leading):
+        if self._plane_bytes > self.largest_kept or any(isinstance(part, list) for part in leading):
             return self._fetch(packed)
         inner = [part for part, inside in zip(packed, self._in_plane, strict=True) if inside]
         return self._plane(packed)[unpack_key(inner)]

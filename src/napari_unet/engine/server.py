@@ -1,42 +1,45 @@
 """The child's side: receives jobs, runs one generator at a time, streams its events.
 
-Only this process loads torch, by importing the module of jobs. Three threads live here:
+Only this process loads torch, by importing the module of jobs. These threads live here:
 
-- the main thread runs the jobs and is the only one that sends;
+- the main thread runs the jobs and sends;
 - execnet's receiver thread takes messages, sets flags and fills queues, and never waits;
-- a watchdog ends the process when the viewer is gone, however it went.
+- a watchdog ends the process when the viewer is gone, however it went;
+- when the viewer is on another computer, one that sends files back.
 """
 
 from __future__ import annotations
 
 import contextlib
-import ctypes
-import faulthandler
 import importlib
 import itertools
 import os
 import queue
 import signal
+import socket
 import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Generator
-from datetime import datetime
+from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
 from numpy.typing import NDArray
 
-from .. import runs
 from ..core.errors import DataError, UNetError
-from ..core.events import Event, Stopped
+from ..core.events import CheckpointSaved, Event, Finished, Stopped
+from .copies import Copies, Files, OwnFiles, remove_old
+from .own_process import be_modest, redirect_output
 from .remote_array import RemoteArray
+from .returns import Returns
 from .wire import PROTOCOL, Assembler, JobDone, JobFailed, Key, event_to_dict, split
 
 GRACE = 2.0
 """Seconds that a running job has to stop by itself after the viewer has gone."""
-KEPT_LOGS = 10
+SILENCE = 900.0
+"""Seconds without a sign of a viewer on another computer, after which it is taken to be gone."""
 
 
 class Channel(Protocol):
@@ -64,11 +67,16 @@ class Job:
         A key of the jobs module's ``KINDS``.
     payload : dict
         Plain data and arrays.
+    files : Files
+        The viewer's files: themselves, or copies when it is on another computer.
     """
 
-    def __init__(self, number: int, kind: str, payload: dict[str, Any], ask: Callable[[Job, int, Key], Any]) -> None:
+    def __init__(
+        self, number: int, kind: str, payload: dict[str, Any], ask: Callable[[Job, dict[str, Any]], Any], remote: bool
+    ) -> None:
         self.number, self.kind, self.payload = number, kind, payload
         self._ask = ask
+        self.files: Files = Copies(self._list, self._read) if remote else OwnFiles()
         self._stop = threading.Event()
         self._told: dict[str, Any] = {}
         self._lock = threading.Lock()
@@ -93,7 +101,36 @@ class Job:
 
     def array(self, index: int, about: dict[str, Any]) -> RemoteArray:
         """Return one of the viewer's arrays; ``about`` holds its shape, dtype and axes."""
-        return RemoteArray(about["shape"], about["dtype"], about["axes"], lambda key: self._ask(self, index, key))
+
+        def fetch(key: Key) -> NDArray[Any]:
+            block: NDArray[Any] = self._ask(self, {"type": "read", "array": index, "key": key})
+            return block
+
+        return RemoteArray(about["shape"], about["dtype"], about["axes"], fetch)
+
+    def grow(self, question: dict[str, Any]) -> Any:
+        """Ask something of the result on the viewer's disk, see :class:`~napari_unet.engine.growing.Growing`."""
+        return self._ask(self, {"type": "grow", **question})
+
+    def state_of(self, path: str) -> dict[str, Any] | None:
+        """Return size and time of a picture's file as the viewer sees them; None where it sees none."""
+        state: dict[str, Any] | None = self._ask(self, {"type": "state", "path": path})
+        return state
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether the viewer is on another computer, so that its paths mean nothing here."""
+        return isinstance(self.files, Copies)
+
+    def _list(self, path: str, parts: Sequence[str]) -> list[dict[str, Any]]:
+        """Ask the viewer what lies in a path."""
+        listing: list[dict[str, Any]] = self._ask(self, {"type": "list", "path": path, "parts": list(parts)})
+        return listing
+
+    def _read(self, path: str, name: str, start: int) -> NDArray[np.uint8]:
+        """Ask the viewer for a part of a file."""
+        data: NDArray[np.uint8] = self._ask(self, {"type": "file", "path": path, "name": name, "start": start})
+        return data
 
 
 class Server:
@@ -105,9 +142,10 @@ class Server:
         To the viewer.
     config : dict
         ``jobs``: module with ``KINDS`` (name to generator function of a :class:`Job`), perhaps
-        ``warm_up`` (called while there is nothing to do yet). ``between``:
-        (names of short kinds, answered between two events of the running job). ``parent``: process
-        id of the viewer when it runs on this machine, else None. ``nice``: priority.
+        ``warm_up`` (called while there is nothing to do yet) and ``devices`` (returns where it can
+        compute). ``between``: names of short kinds, answered between two events of the running job.
+        ``parent``: process id of the viewer. ``remote``: whether that is on another computer.
+        ``nice``: priority.
     """
 
     def __init__(self, channel: Channel, config: dict[str, Any]) -> None:
@@ -121,7 +159,11 @@ class Server:
         self._kinds: dict[str, Callable[[Job], Generator[Event, None, None]]] = {}
         self._short: frozenset[str] = frozenset()
         self._warm_up: Callable[[], None] = lambda: None
+        self._devices: Callable[[], dict[str, str]] = dict
         self._log = Path(os.devnull)
+        self._remote: bool = config["remote"]
+        self._returns = Returns(self._send) if self._remote else None
+        self._heard = time.monotonic()
 
     def run(self) -> None:
         """Serve until the viewer goes, then end the process."""
@@ -131,11 +173,15 @@ class Server:
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGINT, signal.SIG_IGN)
         self._channel.setcallback(self._receive, endmarker=None)
-        if self._config["parent"] is not None and hasattr(os, "getppid"):
-            threading.Thread(target=self._watch, args=(self._config["parent"],), daemon=True).start()
-        self._send({"type": "hello", "protocol": PROTOCOL, "pid": os.getpid(), "log": str(self._log)})
+        threading.Thread(target=self._watch, daemon=True).start()
+        version = self._config["version"]
+        self._send(
+            {"type": "hello", "protocol": PROTOCOL, "version": version, "pid": os.getpid(), "log": str(self._log)}
+        )
+        if self._remote:
+            remove_old()
         if self._load_jobs():
-            self._send({"type": "ready"})
+            self._send({"type": "ready", "devices": self._devices()})
             if self._waiting.empty():
                 self._warm_up()
             while (job := self._waiting.get()) is not None:
@@ -149,6 +195,7 @@ class Server:
             jobs = importlib.import_module(self._config["jobs"])
             self._kinds = dict(jobs.KINDS)
             self._warm_up = getattr(jobs, "warm_up", self._warm_up)
+            self._devices = getattr(jobs, "devices", self._devices)
         except Exception as error:
             traceback.print_exc()
             text = "".join(traceback.format_exception_only(error)).strip()
@@ -163,13 +210,14 @@ class Server:
         if raw is None:
             threading.Thread(target=self._leave, daemon=True).start()
             return
+        self._heard = time.monotonic()
         message = self._assembler.accept(raw)
         if message is not None:
             getattr(self, f"_on_{message['type']}")(message)
 
     def _on_submit(self, message: dict[str, Any]) -> None:
         """Queue a job."""
-        job = Job(message["job"], message["kind"], message["payload"], self._fetch)
+        job = Job(message["job"], message["kind"], message["payload"], self._ask, self._remote)
         self._jobs[job.number] = job
         short = job.kind in self._short
         if short:
@@ -190,8 +238,16 @@ class Server:
             job.tell(message["what"], message["value"])
 
     def _on_block(self, message: dict[str, Any]) -> None:
-        """Pass on an answer to :meth:`_fetch`."""
+        """Pass on an answer to :meth:`_ask`."""
         self._blocks.put(message)
+
+    def _on_arrived(self, message: dict[str, Any]) -> None:
+        """Note that files were written."""
+        if self._returns is not None:
+            self._returns.arrived(message["number"])
+
+    def _on_alive(self, message: dict[str, Any]) -> None:
+        """Do nothing: that something came is all it says."""
 
     # ---- jobs: the main thread ------------------------------------------------------------------
 
@@ -210,6 +266,7 @@ class Server:
         except Exception as error:
             self._emit(job, JobFailed(self._internal_error(job, error)))
         del self._jobs[job.number]
+        self._close_files(job)
         self._emit(job, JobDone())
 
     def _run_events(self, job: Job) -> None:
@@ -237,51 +294,81 @@ class Server:
         """Save the traceback, and return one line that says where."""
         text = "".join(traceback.format_exception(error))
         print(text, file=sys.stderr, flush=True)
-        where = self._log
+        where: Path | str = self._log
         if "folder" in job.payload:
-            with contextlib.suppress(OSError):
-                (Path(job.payload["folder"]) / "error.log").write_text(text, encoding="utf-8")
+            with contextlib.suppress(OSError, UNetError, ReadStopped):
+                (job.files.run(job.payload["folder"]) / "error.log").write_text(text, encoding="utf-8")
                 where = Path(job.payload["folder"]) / "error.log"
+        elif job.is_remote:
+            where = f"{self._log} on {socket.gethostname()}"
         last = "".join(traceback.format_exception_only(error)).strip()
         return f"internal error: {last} (details in {where})"
 
-    def _fetch(self, job: Job, array: int, key: Key) -> NDArray[Any]:
-        """Return a block of one of the viewer's arrays."""
+    def _ask(self, job: Job, question: dict[str, Any]) -> Any:
+        """Return the viewer's answer: a block of an array, a listing, or the bytes of a file."""
         request = next(self._numbers)
-        self._send({"type": "read", "job": job.number, "array": array, "key": key, "request": request})
+        self._send({**question, "job": job.number, "request": request})
         while True:
             if job.stop():
                 raise ReadStopped
             with contextlib.suppress(queue.Empty):
                 message = self._blocks.get(timeout=0.1)
-                # Blocks of a read that was given up come late, and are nobody's.
+                # Answers to a question that was given up come late, and are nobody's.
                 if message["request"] == request:
                     break
         if message.get("error"):
             raise DataError(message["error"])
-        block: NDArray[Any] = message["data"]
-        return block
+        return message["data"]
 
     def _emit(self, job: Job, event: Event) -> None:
-        """Send an event of a job."""
+        """Send an event of a job; one that speaks of a file on another computer only after the file."""
+        if isinstance(job.files, Copies) and self._returns is not None:
+            event = job.files.as_viewer_sees(event)
+            if isinstance(event, (CheckpointSaved, Finished)):
+                self._emit_with_files(self._returns, job.number, job.files.made(), event)
+                return
         self._send({"type": "event", "job": job.number, "event": event_to_dict(event)})
+
+    def _emit_with_files(self, returns: Returns, job: int, made: dict[str, Any], event: Event) -> None:
+        """Send files and an event that speaks of them; the last one only when all before has arrived."""
+        if isinstance(event, Finished):
+            returns.wait()
+        returns.put(job, made, event_to_dict(event))
+        if isinstance(event, Finished):
+            returns.wait()
+
+    def _close_files(self, job: Job) -> None:
+        """Have what a job left arrive in the viewer's run folder, then remove it here."""
+        if isinstance(job.files, Copies) and self._returns is not None:
+            made = job.files.made()
+            if made:
+                self._returns.put(job.number, made, None)
+            job.files.close(delivered=self._returns.wait())
 
     def _send(self, message: dict[str, Any]) -> None:
         """Send a message; when the viewer is gone there is nobody to tell, and the watchdog ends the process."""
         with contextlib.suppress(OSError):
-            for raw in split(message, next(self._numbers)):
+            for raw in split(message, next(self._numbers), packed=self._remote):
                 self._channel.send(raw)
 
     # ---- the end: its own threads ---------------------------------------------------------------
 
-    def _watch(self, parent: int) -> None:
-        """Leave when the viewer's process is gone though a fork of it holds the pipe open."""
-        while os.getppid() == parent:
+    def _watch(self) -> None:
+        """Leave when the viewer's process is gone though the pipe stays open."""
+        while not self._alone():
             time.sleep(1)
         self._leave()
 
+    def _alone(self) -> bool:
+        """Return whether there is no viewer any more: a fork of it may hold the pipe, or the network be cut."""
+        if self._remote:
+            return time.monotonic() > self._heard + SILENCE
+        return hasattr(os, "getppid") and os.getppid() != self._config["parent"]
+
     def _leave(self) -> None:
         """Ask the jobs to stop and save; end the process after a while in any case."""
+        if self._returns is not None:
+            self._returns.leave()
         for job in list(self._jobs.values()):
             job.request_stop()
         self._waiting.put(None)
@@ -292,35 +379,3 @@ class Server:
 def serve(channel: Channel, config: dict[str, Any]) -> None:
     """Run a :class:`Server`; what the child is started with."""
     Server(channel, config).run()
-
-
-def redirect_output() -> Path:
-    """Send everything that is printed, and the tracebacks of crashes, to a new log file, and return its path."""
-    try:
-        folder = runs.home() / "logs"
-        folder.mkdir(parents=True, exist_ok=True)
-        for old in sorted(folder.glob("engine-*.log"))[: -KEPT_LOGS + 1]:
-            old.unlink(missing_ok=True)
-        path = folder / f"engine-{datetime.now():%Y%m%d-%H%M%S}-{os.getpid()}.log"
-        target = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-    except OSError:
-        # A folder that cannot be written is reported by the run folder; without a log the work goes on.
-        path = Path(os.devnull)
-        target = os.open(path, os.O_WRONLY)
-    for descriptor in (1, 2):
-        os.dup2(target, descriptor)
-    os.close(target)
-    faulthandler.enable(file=2)
-    return path
-
-
-def be_modest(nice: int) -> None:
-    """Lower the priority, and be the first to go when the machine runs out of memory."""
-    if hasattr(os, "nice"):
-        os.nice(nice)
-    elif sys.platform == "win32":
-        kernel = ctypes.windll.kernel32
-        kernel.GetCurrentProcess.restype = ctypes.c_void_p
-        kernel.SetPriorityClass(ctypes.c_void_p(kernel.GetCurrentProcess()), 0x4000)  # BELOW_NORMAL_PRIORITY_CLASS
-    with contextlib.suppress(OSError):
-        Path("/proc/self/oom_score_adj").write_text("500", encoding="ascii")

@@ -6,7 +6,8 @@ most :data:`PIECE` bytes, so that neither the pipe nor any thread is kept busy f
     {"type": "piece", "of": 7, "array": 0, "start": 0, "dtype": "<i4", "shape": [512, 512], "data": b"..."}
     {"type": "event", "of": 7, ..., "labels": {"__array__": 0, "dtype": "<i4", "shape": [512, 512]}}
 
-Nothing is pickled, so neither side can make the other run code. Needs no torch.
+To another computer pieces go packed (``"packed": True``). Nothing is pickled, so neither side can make the other run
+code. Needs no torch.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from ..core import events
 from ..core.arrays import ArrayLike
 from ..core.events import Event
 
-PROTOCOL = 2
+PROTOCOL = 4
 """Raised with every change of the messages, so that a remote machine with another version is noticed."""
 
 PIECE = 1 << 20
@@ -92,7 +93,7 @@ def event_from_dict(plain: dict[str, Any]) -> Event:
     return kind(**{name: tuple(v) if isinstance(v, list) else v for name, v in values.items()})
 
 
-def split(message: dict[str, Any], number: int) -> Iterator[dict[str, Any]]:
+def split(message: dict[str, Any], number: int, packed: bool = False) -> Iterator[dict[str, Any]]:
     """Yield the pieces of a message's arrays, then the message itself.
 
     Parameters
@@ -101,6 +102,8 @@ def split(message: dict[str, Any], number: int) -> Iterator[dict[str, Any]]:
         Plain data and numpy arrays; numpy scalars become Python's, paths become text.
     number : int
         Tells the pieces of this message from those of others that are under way.
+    packed : bool
+        Whether pieces are packed where that makes them smaller.
 
     Raises
     ------
@@ -110,7 +113,8 @@ def split(message: dict[str, Any], number: int) -> Iterator[dict[str, Any]]:
     arrays: list[NDArray[Any]] = []
     head = _pack(message, arrays)
     for index, array in enumerate(arrays):
-        yield from _pieces(array, index, number)
+        pieces = _pieces(array, index, number)
+        yield from map(_packed, pieces) if packed else pieces
     yield {**head, "of": number}
 
 
@@ -120,6 +124,23 @@ def _pieces(array: NDArray[Any], index: int, number: int) -> Iterator[dict[str, 
     about = {"type": "piece", "of": number, "array": index, "dtype": array.dtype.str, "shape": list(array.shape)}
     for start in range(0, len(view), PIECE):
         yield {**about, "start": start, "data": bytes(view[start : start + PIECE])}
+
+
+def _packed(piece: dict[str, Any]) -> dict[str, Any]:
+    """Return the piece, packed if that makes it smaller."""
+    from .packing import pack
+
+    data = pack(piece["data"], np.dtype(piece["dtype"]).itemsize)
+    return piece if data is None else {**piece, "data": data, "packed": True}
+
+
+def _data_of(piece: dict[str, Any]) -> bytes:
+    """Return the bytes of a piece."""
+    if not piece.get("packed"):
+        return bytes(piece["data"])
+    from .packing import unpack
+
+    return unpack(piece["data"], np.dtype(piece["dtype"]).itemsize)
 
 
 def _pack(value: Any, arrays: list[NDArray[Any]]) -> Any:
@@ -160,8 +181,8 @@ class Assembler:
         arrays = self._arrays.setdefault(number, {})
         if raw["array"] not in arrays:
             arrays[raw["array"]] = np.empty(raw["shape"], np.dtype(raw["dtype"]))
-        target = arrays[raw["array"]].reshape(-1).view(np.uint8).data
-        target[raw["start"] : raw["start"] + len(raw["data"])] = raw["data"]
+        target, data = arrays[raw["array"]].reshape(-1).view(np.uint8).data, _data_of(raw)
+        target[raw["start"] : raw["start"] + len(data)] = data
         return None
 
 

@@ -1,0 +1,366 @@
+"""Hands out the tasks of a job and says how far it is: the events of :func:`napari_unet.core.prediction.predict`."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable, Generator, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..core.arrays import Normalisation, Planes
+from ..core.errors import ClusterError
+from ..core.events import Adapted, Finished, PlaneDone, PredictionEvent, Started, Stopped, TileDone
+from ..core.large import LargePlane, Plane, PlaneOf, is_large, plane_key
+from ..core.package import Model, fingerprint, load_model, save_model
+from ..core.prediction import check_fit, never
+from ..core.settings import PredictionSettings, validate
+from ..stores import UnfinishedLabels
+from .joining import Blocks, write_labels, write_values
+from .order import ALIKE, Choice, Order, public_version
+from .pool import Pool, Task, answered
+from .worker import Facts, Part, large_plane, look, looks_of, scratches, workspace_mark
+from .worker import call as call_in_worker
+
+MODEL_NAME = "model-{}.zip"
+"""What a copy of a model is called in the workspace, for workers that do not see the original."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """A picture to segment by the workers of a pool.
+
+    Attributes
+    ----------
+    pool : Pool
+        Who does it.
+    model : Model
+        With its siblings.
+    name : str
+        ``"bundled"`` or the path of the model.
+    picture : Path
+        Where the picture lies.
+    axes : str or None
+        Letters of its axes, where the file does not say them.
+    planes : Planes
+        The picture, opened.
+    out : UnfinishedLabels
+        Where the result goes.
+    settings : PredictionSettings
+        What is wanted.
+    """
+
+    pool: Pool
+    model: Model
+    name: str
+    picture: Path
+    axes: str | None
+    planes: Planes
+    out: UnfinishedLabels
+    settings: PredictionSettings
+
+    def order(self) -> Order:
+        """Return what every worker has to know, as far as it is known before they are asked."""
+        threads = self.out.work.recall("threads") or torch.get_num_threads()
+        self.out.work.remember("threads", threads)
+        picture = self.picture.absolute()
+        return Order(
+            str(picture), self.axes, self.planes.grey, looks_of(picture, self.planes), str(self.out.partial.absolute()),
+            (self.name,), fingerprint(self.model), validate(self.settings), threads,
+            tuple((package, public_version(package)) for package in ALIKE),
+        )  # fmt: skip
+
+    def copied(self, order: Order) -> Order:
+        """Return the order with copies of the models in the workspace, which every worker sees."""
+        paths = []
+        for number, model in enumerate((self.model, *self.model.siblings)):
+            path = order.folder / MODEL_NAME.format(number)
+            if not path.exists():
+                save_model(dataclasses.replace(model, siblings=()), path)
+            paths.append(str(path))
+        first, *others = (load_model(path) for path in paths)
+        mark = fingerprint(dataclasses.replace(first, siblings=tuple(others)))
+        return dataclasses.replace(order, models=tuple(paths), fingerprint=mark)
+
+
+def predict(
+    job: Job, *, planes: Sequence[Plane] | None = None, stop: Callable[[], bool] = never
+) -> Iterator[PredictionEvent]:
+    """Segment a picture from store to store by the workers of a pool.
+
+    The result is that of :func:`~napari_unet.core.prediction.predict` in one process with the same workspace, bit by
+    bit, if the processors, or cards, are of one kind. A job that was cut off goes on where it was.
+
+    Parameters
+    ----------
+    job : Job
+        What to do.
+    planes : sequence of tuple of int, optional
+        Which planes; all by default.
+    stop : callable
+        Asked several times per second; when it returns True, tasks are taken back and what is done is kept.
+
+    Yields
+    ------
+    Started, TileDone, PlaneDone, Adapted, Stopped, Finished
+
+    Raises
+    ------
+    ClusterError
+        When workers have other versions, do not see the files, or fail.
+    UNetError
+        For data, models and devices that cannot be used.
+    """
+    check_fit(job.model.card, job.planes)
+    begin = time.perf_counter()
+    todo = list(job.planes.indices() if planes is None else planes)
+    found = yield from _agreed(job, stop)
+    if found is None:
+        yield Stopped("Stopped on request; nothing was begun.")
+        yield Finished(time.perf_counter() - begin)
+        return
+    order, notes = found
+    yield Started("predict", _crew(job.pool, order), _chosen(order).precision, len(todo), notes=notes)
+    run = _Run(job, order, stop, begin, len(todo))
+    if not (yield from run.segment(todo)):
+        yield Stopped("Stopped on request; what is done is kept.", run.done)
+    yield Finished(time.perf_counter() - begin, run.done, metrics={"objects": float(run.objects)})
+
+
+def _crew(pool: Pool, order: Order) -> str:
+    """Return who computes, in words."""
+    return f"{_chosen(order).device}, {pool.count()} worker(s)"
+
+
+def _chosen(order: Order) -> Choice:
+    """Return what was settled; only a complete order has it."""
+    if order.choice is None:
+        raise ClusterError("The order is not complete: what to compute with has not been settled.")
+    return order.choice
+
+
+def _agreed(job: Job, stop: Callable[[], bool]) -> Generator[Adapted, None, tuple[Order, tuple[str, ...]] | None]:
+    """Ask all workers whether they can do the job; return the complete order and what to tell, or None when stopped."""
+    order = job.order()
+    if not (yield from job.pool.wait(stop)):
+        return None
+    job.pool.check_versions(order)
+    facts = _facts(job, order, stop)
+    if facts and not all(f.model for f in facts.values()):
+        order = job.copied(order)
+        facts = _facts(job, order, stop)
+    if not facts:
+        return None
+    blind = [worker for worker, f in facts.items() if not f.model]
+    if blind:
+        raise ClusterError(f"The worker {blind[0]} cannot read the model from {order.models[0]}.")
+    notes = _compared(facts)
+    choice = yield from _prepared(job, order, stop)
+    if choice is None:
+        return None
+    tile = job.out.work.recall("tile") or choice.tile
+    job.out.work.remember("tile", tile)
+    order = dataclasses.replace(order, choice=dataclasses.replace(choice, tile=tile))
+    return order, (*((choice.note,) if choice.note else ()), *notes)
+
+
+def _facts(job: Job, order: Order, stop: Callable[[], bool]) -> dict[str, Facts]:
+    """Return what each worker is and sees, nothing when stopped; raise for the first that cannot do its part."""
+    mark, found = workspace_mark(order.folder), {}
+    answers = job.pool.patiently(stop, call_in_worker, look.__name__, order)
+    for worker, said in (answers or {}).items():
+        if isinstance(said, Exception):
+            raise ClusterError(f"The worker {worker} cannot do its part: {type(said).__name__}: {said}") from said
+        refused = answered(said, worker)
+        if refused is not None:
+            raise refused
+        if said.workspace != mark:
+            raise ClusterError(
+                f"The worker {worker} sees another folder at {order.folder}. The folder of the output has to be one "
+                "that all workers share, under the same path."
+            )
+        found[worker] = said
+    return found
+
+
+def _compared(facts: dict[str, Facts]) -> tuple[str, ...]:
+    """Return what to tell of differences between workers; raise when they compute in different ways."""
+    (first, one), *others = facts.items()
+    for worker, other in others:
+        if (one.device, one.precision) != (other.device, other.precision):
+            raise ClusterError(
+                f"The workers do not compute alike: {first} in {one.precision} on {one.device}, {worker} in "
+                f"{other.precision} on {other.device}. Give --device and --set precision=..., such as --device cpu "
+                "--set precision=float32, or take workers of one kind."
+            )
+    kinds = sorted({f.processor for f in facts.values()}) if one.device == "cpu" else []
+    if len(kinds) < 2:
+        return ()
+    return (
+        f"Workers have different processors ({', '.join(kinds)}), which round in different ways: the result is as "
+        "good, but another run may differ from it in a few pixels.",
+    )
+
+
+def _prepared(job: Job, order: Order, stop: Callable[[], bool]) -> Generator[Adapted, None, Choice | None]:
+    """Return what the work is done with, as it was settled before or by a worker; None when stopped."""
+    known = job.out.work.recall("choice")
+    if known is not None:
+        return Choice(**known)
+    found = yield from _single(job.pool, order, (None, "prepare", ()), stop)
+    if found is not None:
+        job.out.work.remember("choice", dataclasses.asdict(found))
+    return found
+
+
+def _single(pool: Pool, order: Order, task: Task, stop: Callable[[], bool]) -> Generator[Adapted, None, Any]:
+    """Return the result of one task; None when stopped."""
+    result = None
+    for step in pool.work(order, [task], stop):
+        if isinstance(step, Adapted):
+            yield step
+        else:
+            result = step[1]
+    return result
+
+
+@dataclass
+class _Run:
+    """A job under way.
+
+    Attributes
+    ----------
+    done, objects : int
+        Planes that are done, and cells in them.
+    """
+
+    job: Job
+    order: Order
+    stop: Callable[[], bool]
+    begin: float
+    total: int
+    done: int = 0
+    objects: int = 0
+
+    def segment(self, todo: list[Plane]) -> Generator[PredictionEvent, None, bool]:
+        """Segment planes; return whether all are done, False when stopped."""
+        waiting = []
+        for plane in todo:
+            count = self.job.out.work.recall(plane_key(plane))
+            if count is None:
+                waiting.append(plane)
+            else:
+                yield self._counted(plane, count)
+        return (yield from (self._one_by_one(waiting) if self._large() else self._side_by_side(waiting)))
+
+    def _large(self) -> bool:
+        """Return whether planes are too large to be held."""
+        planes, scale = self.job.planes, _chosen(self.order).scale
+        return is_large(planes.shape) or is_large((round(planes.height * scale), round(planes.width * scale)))
+
+    def _counted(self, plane: Plane, count: int) -> PlaneDone:
+        """Count a plane that is done."""
+        self.done += 1
+        self.objects += count
+        elapsed = time.perf_counter() - self.begin
+        left = elapsed / self.done * (self.total - self.done)
+        return PlaneDone(self.done, self.total, plane, count, elapsed, left)
+
+    def _finish(self, plane: Plane, count: int) -> PlaneDone:
+        """Record a plane as done."""
+        self.job.out.work.remember(plane_key(plane), count)
+        return self._counted(plane, count)
+
+    def _side_by_side(self, planes: list[Plane]) -> Generator[PredictionEvent, None, bool]:
+        """Segment planes, each as one task."""
+        tasks: Iterator[Task] = ((plane, "whole_plane", (plane, self.total == 1)) for plane in planes)
+        steps = self.job.pool.work(self.order, tasks, self.stop)
+        while True:
+            try:
+                step = next(steps)
+            except StopIteration as end:
+                return bool(end.value)
+            if isinstance(step, Adapted):
+                yield step
+                continue
+            plane, part = step
+            yield from _told(part)
+            yield self._finish(plane, part.objects)
+
+    def _one_by_one(self, planes: list[Plane]) -> Generator[PredictionEvent, None, bool]:
+        """Segment large planes, each by many tasks."""
+        for plane in planes:
+            task: Task = (plane, "measure", (plane, self.total == 1))
+            normalisation = yield from _single(self.job.pool, self.order, task, self.stop)
+            if normalisation is None:
+                return False
+            if normalisation.constant:
+                yield Adapted(f"Plane {plane} is constant and has no cells.")
+                yield self._finish(plane, 0)
+                continue
+            count = yield from self._large_plane(plane, normalisation)
+            if count is None:
+                return False
+            yield self._counted(plane, count)
+        return True
+
+    def _large_plane(self, plane: Plane, normalisation: Normalisation) -> Generator[PredictionEvent, None, int | None]:
+        """Segment a plane chunk by chunk, then tell its cells apart; return how many, or None when stopped."""
+        job = self.job
+        model = (job.model, *job.model.siblings)[_chosen(self.order).model]
+        size = (job.planes.height, job.planes.width)
+        large = large_plane(job.out.work, model, self.order, plane, size)
+        if not (yield from self._compute(large, normalisation)):
+            return None
+        count = yield from self._write(large)
+        if count is not None:
+            large.finish(count)
+        return count
+
+    def _compute(self, large: LargePlane, normalisation: Normalisation) -> Generator[PredictionEvent, None, bool]:
+        """Compute the chunks that are not done yet; return whether all are, False when stopped."""
+        chunks = large.chunks()
+        missing = [chunk for chunk in chunks if not large.is_done(chunk)]
+        tasks: Iterator[Task] = ((chunk, "compute_chunk", (large.plane, chunk.box, normalisation)) for chunk in missing)
+        done = len(chunks) - len(missing)
+        for step in self.job.pool.work(self.order, tasks, self.stop):
+            if isinstance(step, Adapted):
+                yield step
+                continue
+            chunk, part = step
+            large.note(chunk)
+            yield from _told(part)
+            done += 1
+            elapsed = time.perf_counter() - self.begin
+            yield TileDone(done, len(chunks), large.plane, large.in_image(chunk), elapsed)
+        return done == len(chunks)
+
+    def _write(self, large: LargePlane) -> Generator[PredictionEvent, None, int | None]:
+        """Write what is wanted of a plane; return how many cells, or None when stopped."""
+        blocks = Blocks(self.job.pool, self.order, large, self.stop)
+        settings = self.order.settings
+        if settings.what != "instances":
+            return (yield from write_values(blocks))
+        if large.maps().method(settings) != "shape":
+            scratches(large)
+            return (yield from write_labels(blocks))
+        # Depth in the whole mask is measured in several rounds: it is done here, as in one process.
+        steps = large.write(PlaneOf(self.job.out.array, large.plane))
+        while True:
+            try:
+                next(steps)
+            except StopIteration as end:
+                return int(end.value)
+            if self.stop():
+                return None
+
+
+def _told(part: Part) -> Iterator[Adapted]:
+    """Yield what a worker has to say."""
+    return (Adapted(note) for note in part.notes)
+
+
+__all__ = ["Job", "predict"]

@@ -1,0 +1,119 @@
+"""Telling the cells of one large plane apart: every step of a block is a task, what joins blocks is done here.
+
+The three passes of :mod:`~napari_unet.core.instances`. Pieces are numbered within each block here, and every pass
+writes into an array of its own, so that a block can be done again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..core.basins import Graph, Pieces
+from ..core.blocks import Block
+from ..core.events import Adapted
+from ..core.large import SIDE, LargePlane
+from ..core.tidy import Notes, Tidy
+from .order import Order
+from .pool import Pool, Task
+
+Pass = Generator[Adapted, None, dict[int, Any] | None]
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """The blocks of a plane in raster order, and who does them.
+
+    Attributes
+    ----------
+    pool : Pool
+        Workers.
+    order : Order
+        The job.
+    large : LargePlane
+        The plane.
+    stop : callable
+        Asked now and then; ends the work when it returns True.
+    """
+
+    pool: Pool
+    order: Order
+    large: LargePlane
+    stop: Callable[[], bool]
+
+    def every(self, name: str, given: Callable[[int], tuple[Any, ...]] = lambda _: ()) -> Pass:
+        """Do one task for every block; return the results by number, or None when it was stopped."""
+        blocks = self.large.parts()
+        tasks: Iterator[Task] = ((n, name, (self.large.plane, block, *given(n))) for n, block in enumerate(blocks))
+        found: dict[int, Any] = {}
+        steps = self.pool.work(self.order, tasks, self.stop)
+        while True:
+            try:
+                step = next(steps)
+            except StopIteration as end:
+                return found if end.value else None
+            if isinstance(step, Adapted):
+                yield step
+            else:
+                found[step[0]] = step[1]
+
+    def near(self, number: int, reach: int) -> list[int]:
+        """Return the numbers of the blocks within some pixels of a block, itself among them."""
+        block = self.large.parts()[number]
+        columns = -(-block.width // SIDE)
+        rows = range(max(0, block.y0 - reach) // SIDE, (min(block.height, block.y1 + reach) - 1) // SIDE + 1)
+        across = range(max(0, block.x0 - reach) // SIDE, (min(block.width, block.x1 + reach) - 1) // SIDE + 1)
+        return [y * columns + x for y in rows for x in across]
+
+
+def write_labels(blocks: Blocks) -> Generator[Adapted, None, int | None]:
+    """Write the final labels of a plane whose outputs are complete; return how many cells, or None when stopped."""
+    pieces = yield from blocks.every("split")
+    if pieces is None:
+        return None
+    regions = regions_of(pieces, blocks.order.settings.seed_height)
+    parts, halo = blocks.large.parts(), 2 * blocks.order.settings.gap + 1
+    notes = yield from blocks.every(
+        "grow", lambda n: ([(parts[other], regions[other]) for other in blocks.near(n, halo)],)
+    )
+    if notes is None:
+        return None
+    tidy, count = decided(notes, parts, blocks.order)
+    done = yield from blocks.every(
+        "number", lambda n: (notes[n].regions, tidy.numbers(notes[n].regions), tidy.filled(parts[n]))
+    )
+    return None if done is None else count
+
+
+def regions_of(pieces: dict[int, Pieces], seed_height: float) -> list[NDArray[np.int32]]:
+    """Return for each block the region of each of its pieces, after a 0."""
+    graph = Graph(seed_height)
+    offsets = [graph.add(pieces[n]) for n in range(len(pieces))]
+    regions = graph.solve().astype(np.int32)
+    ends = [*offsets[1:], len(regions) - 1]
+    return [
+        np.concatenate([[0], regions[1 + start : 1 + end]]).astype(np.int32)
+        for start, end in zip(offsets, ends, strict=True)
+    ]
+
+
+def decided(notes: dict[int, Notes], parts: list[Block], order: Order) -> tuple[Tidy, int]:
+    """Return what is decided about all cells of a plane, and how many stay."""
+    highest = max((int(n.regions.max(initial=0)) for n in notes.values()), default=0)
+    tidy = Tidy(highest, order.settings.holes, order.settings.smallest)
+    for number, block in enumerate(parts):
+        tidy.take(notes[number], block)
+    return tidy, tidy.decide()
+
+
+def write_values(blocks: Blocks) -> Generator[Adapted, None, int | None]:
+    """Write the classes or probabilities of a plane; return 0, or None when it was stopped."""
+    done = yield from blocks.every("write_values")
+    return None if done is None else 0
+
+
+__all__ = ["Blocks", "decided", "regions_of", "write_labels", "write_values"]

@@ -1,0 +1,113 @@
+"""What every worker has to know of a job: plain data that travels with each task. Needs no torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from ..core.errors import StoreError
+from ..core.settings import PredictionSettings
+
+ALIKE = ("napari-unet", "torch")
+"""Packages that have to be of one version everywhere: other versions may compute something else."""
+SCHEDULER_FILE = ".json"
+"""Ending of a file in which a scheduler left its address."""
+
+
+@dataclass(frozen=True)
+class Order:
+    """A job as its workers see it.
+
+    Attributes
+    ----------
+    picture : str
+        What is segmented; an absolute path, as all of them are.
+    axes : str or None
+        Letters of its axes, where the file does not say them.
+    grey : bool
+        Whether its colours are read as one channel.
+    looks : tuple
+        Its shape, channels and number type, by which another file of this name is told.
+    labels : str
+        Where the result is written; beside it lies the workspace.
+    models : tuple of str
+        The model, and the others that may fit better.
+    fingerprint : str
+        Which model this is.
+    settings : PredictionSettings
+        What is wanted.
+    threads : int
+        As if the processor had so many cores, see :func:`~napari_unet.core.device.fixed_threads`.
+    versions : tuple
+        Name and version of each of :data:`ALIKE`.
+    choice : Choice, optional
+        What was settled before the work began.
+    """
+
+    picture: str
+    axes: str | None
+    grey: bool
+    looks: tuple[Any, ...]
+    labels: str
+    models: tuple[str, ...]
+    fingerprint: str
+    settings: PredictionSettings
+    threads: int
+    versions: tuple[tuple[str, str], ...]
+    choice: Choice | None = None
+
+    @property
+    def folder(self) -> Path:
+        """The workspace, which holds the result as long as it is not finished."""
+        return Path(self.labels).parent
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What is settled once, so that every worker computes alike.
+
+    Attributes
+    ----------
+    model : int
+        Which of the models.
+    scale : float
+        Size at which the network sees the picture over its own size.
+    tile : int
+        Largest side of a tile, in pixels.
+    device, precision : str
+        Where and in which number format networks run.
+    note : str
+        What the user should know of the choice.
+    """
+
+    model: int
+    scale: float
+    tile: int
+    device: str
+    precision: str
+    note: str = ""
+
+
+def public_version(package: str) -> str:
+    """Return a package's version without what tells builds of one version apart: 2.13.0 of 2.13.0+cpu."""
+    return version(package).partition("+")[0]
+
+
+def check_output(path: Path) -> None:
+    """Raise unless several processes can write a result.
+
+    Raises
+    ------
+    StoreError
+        For files that are written in one piece.
+    """
+    if path.suffix.lower() != ".zarr":
+        raise StoreError(
+            f"{path} cannot be written by several processes at once; give the result a name that ends in .zarr. For "
+            "one file of another kind, leave out --scheduler and --workers."
+        )
+
+
+__all__ = ["ALIKE", "SCHEDULER_FILE", "Choice", "Order", "check_output", "public_version"]

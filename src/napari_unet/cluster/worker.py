@@ -1,0 +1,394 @@
+"""What runs in the workers: functions of an order and a place, which may be called again after a crash.
+
+Each reads from one array and writes into another, so that doing a part twice, or by two workers at once, leaves
+the same as doing it once.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import hashlib
+import threading
+import uuid
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from .. import stores
+from ..core.arrays import Normalisation, Planes, ScaledPlanes, WritableArray, plane_normalisation, resample
+from ..core.basins import Pieces
+from ..core.blocks import Block
+from ..core.choosing import choose_model
+from ..core.device import choose, fixed_threads
+from ..core.errors import ClusterError, DataError, OutOfMemoryError, UNetError
+from ..core.instances import Outputs, labels_from_outputs, splitter
+from ..core.large import Box, LargePlane, Plane, PlaneOf, Workspace
+from ..core.package import Model, fingerprint, load_model
+from ..core.predictor import SMALLEST_TILE, Predictor, choose_tile, predict_region
+from ..core.tidy import Notes, finish, notes_of, restore_gap
+from ..core.unet import CLASSES, DISTANCE
+from .order import Choice, Order, public_version
+
+JOB = "job.json"
+_loading = threading.Lock()
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """An error that the user can mend, on its way back; tasks that end so are not tried again."""
+
+    kind: str
+    message: str
+    worker: str
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a worker is and sees.
+
+    Attributes
+    ----------
+    device, precision : str
+        Where and in which number format its networks run.
+    processor : str
+        The instructions that its processor has, as torch names them.
+    model : bool
+        Whether it has found the very same model at its path.
+    workspace : str
+        What it sees of the workspace, see :func:`workspace_mark`.
+    """
+
+    device: str
+    precision: str
+    processor: str
+    model: bool
+    workspace: str
+
+
+@dataclass(frozen=True)
+class Part:
+    """The outcome of a task that runs the network: cells that it found by itself, and what to tell the user."""
+
+    objects: int = 0
+    notes: tuple[str, ...] = ()
+
+
+def call(name: str, order: Order, *arguments: Any) -> Any:
+    """Run one of :data:`TASKS`; a :class:`Refusal` is returned for errors of the package."""
+    try:
+        check_versions(order)
+        with fixed_threads(order.threads):
+            return TASKS[name](order, *arguments)
+    except UNetError as error:
+        return Refusal(type(error).__name__, str(error), address())
+
+
+def address() -> str:
+    """Return the name of the worker whose task runs here; empty outside of tasks."""
+    from distributed import get_worker
+
+    try:
+        return str(get_worker().address)
+    except ValueError:
+        return ""
+
+
+def check_versions(order: Order) -> None:
+    """Raise when this worker has other versions than the process that gave the order.
+
+    Workers that come later have not been asked before.
+    """
+    for name, wanted in order.versions:
+        if public_version(name) != wanted:
+            raise ClusterError(f"it has {name} {public_version(name)}, but the job was begun with {wanted}.")
+
+
+def look(order: Order) -> Facts:
+    """Return what this worker is, once it is known that it sees the picture and can write the result."""
+    _picture(order)
+    mark = _checked_folder(order)
+    compute = choose(order.settings.device, order.settings.precision)
+    capability = torch.backends.cpu.get_cpu_capability()
+    try:
+        found = bool(_candidates(order.models, order.fingerprint))
+    except UNetError:
+        found = False
+    return Facts(compute.device.type, compute.precision, capability, found, mark)
+
+
+def workspace_mark(folder: Path) -> str:
+    """Return what tells a workspace from another one of the same path on another computer."""
+    return hashlib.sha256((folder / JOB).read_bytes()).hexdigest()
+
+
+def _checked_folder(order: Order) -> str:
+    """Return the workspace's mark; raise unless the workspace is there and can be written."""
+    probe = order.folder / f".{uuid.uuid4().hex}.probe"
+    try:
+        mark = workspace_mark(order.folder)
+        probe.touch()
+        probe.unlink()
+        return mark
+    except OSError as error:
+        raise ClusterError(
+            f"it cannot write the result: {order.folder}: {error.strerror or error}. The folder of the output has to "
+            "be one that all workers share, under the same path."
+        ) from error
+
+
+def looks_of(path: Path, planes: Planes) -> tuple[Any, ...]:
+    """Return what a picture can be told from another one by, without reading it."""
+    state = path.stat()
+    when = (state.st_size, int(state.st_mtime)) if path.is_file() else ()
+    return (*planes.shape, planes.channels, str(planes.dtype), *when)
+
+
+def _picture(order: Order) -> Planes:
+    """Return the picture, opened once."""
+    with _loading:
+        return _opened(order.picture, order.axes, order.grey, order.looks)
+
+
+@functools.lru_cache(maxsize=4)
+def _opened(picture: str, axes: str | None, grey: bool, looks: tuple[Any, ...]) -> Planes:
+    path = Path(picture)
+    if not path.exists():
+        raise ClusterError(
+            f"it does not see {path}. The picture has to lie where all workers can read it, under the same path."
+        )
+    planes = stores.open_picture(path, axes).planes
+    planes = planes.as_grey() if grey and not planes.grey else planes
+    if looks_of(path, planes) != looks:
+        raise ClusterError(
+            f"it sees another picture at {path}, of shape {planes.shape} with {planes.channels} channel(s). All "
+            "workers have to see the same file under this path."
+        )
+    return planes
+
+
+@functools.lru_cache(maxsize=2)
+def _candidates(models: tuple[str, ...], mark: str) -> tuple[Model, ...]:
+    """Return the models that may fit; raise when they are not those of the order."""
+    first, *others = (load_model(path) for path in models)
+    whole = dataclasses.replace(first, siblings=(*first.siblings, *others))
+    if fingerprint(whole) != mark:
+        raise ClusterError(f"it has another model at {models[0]}.")
+    return whole, *whole.siblings
+
+
+@dataclass(frozen=True)
+class _Ready:
+    """A model, ready to run on a picture."""
+
+    model: Model
+    predictor: Predictor
+    image: Planes
+    source: Planes
+    tile: int
+
+
+def _ready(order: Order) -> _Ready:
+    """Return what the order needs, made once."""
+    source = _picture(order)
+    with _loading:
+        return _prepared(order, source)
+
+
+@functools.lru_cache(maxsize=2)
+def _prepared(order: Order, source: Planes) -> _Ready:
+    choice = order.choice
+    if choice is None:
+        raise ClusterError("the order is not complete: what to compute with has not been settled.")
+    compute = choose(order.settings.device, order.settings.precision)
+    if (compute.device.type, compute.precision) != (choice.device, choice.precision):
+        raise ClusterError(
+            f"it computes in {compute.precision} on {compute.device.type}, but the job was begun in "
+            f"{choice.precision} on {choice.device}. Give --device {choice.device} and "
+            f"--set precision={choice.precision}, or --overwrite to begin anew."
+        )
+    model = _candidates(order.models, order.fingerprint)[choice.model]
+    predictor = Predictor.create(model.network, compute, order.settings.mirror)
+    seen = source if choice.scale == 1 else ScaledPlanes(source, choice.scale)
+    return _Ready(model, predictor, seen, source, choice.tile)
+
+
+def prepare(order: Order) -> Choice:
+    """Settle which model fits, at what size it sees the picture, and by which tiles it is computed."""
+    source = _picture(order)
+    with _loading:
+        candidates = _candidates(order.models, order.fingerprint)
+    found = choose_model(candidates[0], source, order.settings)
+    index = next(n for n, model in enumerate(candidates) if model is found.model)
+    seen = source if found.scale == 1 else ScaledPlanes(source, found.scale)
+    compute = found.predictor.compute
+    tile = order.settings.tile or choose_tile(found.predictor.network, compute, seen.height, seen.width)
+    return Choice(index, found.scale, tile, compute.device.type, compute.precision, found.note)
+
+
+def measure(order: Order, plane: Plane, only: bool) -> Normalisation:
+    """Return the normalisation of a plane; raise when it is the only one and has nothing in it."""
+    normalisation = plane_normalisation(_picture(order), plane)
+    if normalisation.constant and only:
+        raise DataError(
+            f"The image is constant: every grey value is {normalisation.low[0]:g}. There is nothing to segment."
+        )
+    return normalisation
+
+
+def _network(order: Order, plane: Plane, box: Box, normalisation: Normalisation) -> tuple[Outputs, tuple[str, ...]]:
+    """Return the outputs for a box of a plane, by smaller tiles where there is too little memory, and what to tell."""
+    ready = _ready(order)
+    notes: list[str] = []
+    tile, smallest = ready.tile, max(SMALLEST_TILE, ready.predictor.network.geometry.stride)
+    while True:
+        try:
+            return predict_region(ready.predictor, ready.image, plane, box, normalisation, tile), tuple(notes)
+        except OutOfMemoryError:
+            if tile <= smallest:
+                raise
+            tile = max(smallest, tile // 2)
+            notes.append(f"Too little memory on the worker {address()}; smaller tiles of {tile} px there.")
+
+
+def whole_plane(order: Order, plane: Plane, only: bool) -> Part:
+    """Segment a plane that is small enough to be held."""
+    normalisation = measure(order, plane, only)
+    if normalisation.constant:
+        return Part(0, (f"Plane {plane} is constant and has no cells.",))
+    ready = _ready(order)
+    image, source = ready.image, ready.source
+    outputs, notes = _network(order, plane, (0, image.height, 0, image.width), normalisation)
+    if image is not source:
+        outputs = {name: resample(values, (source.height, source.width)) for name, values in outputs.items()}
+    labels = labels_from_outputs(outputs, order.settings)
+    _output(order)[(*plane, slice(None), slice(None))] = labels
+    return Part(int(labels.max(initial=0)) if order.settings.what == "instances" else 0, notes)
+
+
+def _output(order: Order) -> WritableArray:
+    """Return the result's array."""
+    return stores.open_writable(Path(order.labels), "0")
+
+
+class Shared:
+    """The workspace of the process that hands out the tasks, as its workers see it: arrays that are there.
+
+    See :class:`~napari_unet.core.large.Workspace`.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def recall(self, key: str) -> Any:
+        """Return None: notes are with the process that hands out the tasks."""
+        return None
+
+    def remember(self, key: str, value: Any) -> None:
+        """Raise, as a note that two processes write is worth nothing."""
+        raise ClusterError(f"a worker cannot note {key!r}; the process that hands out the tasks does.")
+
+    def array(self, name: str, shape: tuple[int, ...], chunks: tuple[int, ...], dtype: Any) -> WritableArray:
+        """Return the array of a name."""
+        return stores.open_writable(self.folder / name)
+
+    def drop(self, name: str) -> None:
+        """Throw an array away, if it is there."""
+        stores.remove(self.folder / name)
+
+
+def large_plane(work: Workspace, model: Model, order: Order, plane: Plane, size: tuple[int, int]) -> LargePlane:
+    """Return a plane that is never held as a whole, of this size in the picture."""
+    scale = order.choice.scale if order.choice else 1.0
+    seen = size if scale == 1 else (max(1, round(size[0] * scale)), max(1, round(size[1] * scale)))
+    outputs = model.network.outputs
+    classes = outputs[CLASSES].stop - outputs[CLASSES].start
+    return LargePlane(work, plane, seen, size, order.settings, classes, DISTANCE in outputs)
+
+
+def _large(order: Order, plane: Plane) -> LargePlane:
+    """Return a plane that this worker does a part of."""
+    ready = _ready(order)
+    return large_plane(Shared(order.folder), ready.model, order, plane, (ready.source.height, ready.source.width))
+
+
+def compute_chunk(order: Order, plane: Plane, box: Box, normalisation: Normalisation) -> Part:
+    """Compute the outputs of a chunk from its region with context, and keep them in the workspace."""
+    outputs, notes = _network(order, plane, box, normalisation)
+    _large(order, plane).keep((box, outputs))
+    return Part(0, notes)
+
+
+def write_values(order: Order, plane: Plane, block: Block) -> None:
+    """Write the classes or probabilities of a block."""
+    PlaneOf(_output(order), plane)[block.slices] = _large(order, plane).values(block)
+
+
+def scratches(large: LargePlane) -> tuple[WritableArray, WritableArray]:
+    """Return the arrays for pieces, numbered within each block, and for regions of the whole plane."""
+    return large.scratch(large.size, np.uint32), large.scratch(large.size, np.uint32)
+
+
+def split(order: Order, plane: Plane, block: Block) -> Pieces:
+    """Cut a block into pieces, keep their labels, and return the rest of what is known of them."""
+    large = _large(order, plane)
+    found = splitter(large.maps(), order.settings, [block])(block)
+    scratches(large)[0][block.slices] = found.labels
+    return dataclasses.replace(found, labels=np.zeros((0, 0), np.int32))
+
+
+Around = Sequence[tuple[Block, NDArray[np.int32]]]
+"""Blocks, and the region of each of their pieces; a 0 comes first."""
+
+
+def grow(order: Order, plane: Plane, block: Block, around: Around) -> Notes:
+    """Give the gaps of a block's regions back, keep the regions, and return what has to be known of them."""
+    pieces, kept = scratches(_large(order, plane))
+    halo = 2 * order.settings.gap + 1
+    frame = block.framed(restore_gap(regions_around(pieces, block, halo, around), order.settings.gap), halo, -1)
+    kept[block.slices] = frame[1:-1, 1:-1]
+    return notes_of(frame, block, holes=order.settings.holes != 0)
+
+
+def regions_around(pieces: WritableArray, block: Block, halo: int, around: Around) -> NDArray[np.int32]:
+    """Return the regions of a block and ``halo`` pixels around it, of pieces that each block numbers for itself."""
+    top, left = max(0, block.y0 - halo), max(0, block.x0 - halo)
+    bottom, right = min(block.height, block.y1 + halo), min(block.width, block.x1 + halo)
+    found = np.zeros((bottom - top, right - left), np.int32)
+    for other, regions in around:
+        ys = slice(max(top, other.y0), min(bottom, other.y1))
+        xs = slice(max(left, other.x0), min(right, other.x1))
+        inside = slice(ys.start - top, ys.stop - top), slice(xs.start - left, xs.stop - left)
+        found[inside] = regions[np.asarray(pieces[ys, xs])]
+    return found
+
+
+def number(
+    order: Order, plane: Plane, block: Block, regions: NDArray[np.int64], numbers: NDArray[np.int32],
+    filled: NDArray[np.int32] | None,
+) -> None:  # fmt: skip
+    """Write the final labels of a block.
+
+    Parameters
+    ----------
+    regions, numbers : NDArray of int
+        The regions in the block, ascending, and the final number of each.
+    filled : NDArray of int32 or None
+        See :func:`~napari_unet.core.tidy.finish`.
+    """
+    labels = np.asarray(scratches(_large(order, plane))[1][block.slices])
+    local = np.searchsorted(np.concatenate([[0], regions]), labels).astype(np.int32)
+    table = np.concatenate([[0], numbers]).astype(np.int32)
+    PlaneOf(_output(order), plane)[block.slices] = finish(local, table, filled)
+
+
+TASKS: dict[str, Callable[..., Any]] = {
+    task.__name__: task
+    for task in (look, prepare, measure, whole_plane, compute_chunk, write_values, split, grow, number)
+}
+"""What a worker can be asked for, by name."""
