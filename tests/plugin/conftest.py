@@ -1,5 +1,6 @@
 """Docks in a real viewer, with the real engine."""
 
+import gc
 import os
 import subprocess
 import sys
@@ -7,10 +8,86 @@ from pathlib import Path
 
 import pytest
 from discs import alive
+from hand import Hand, labelled_stack
+from napari.settings import get_settings
+from npe2 import PluginManifest
 from qtpy.QtCore import Qt
+from qtpy.QtGui import QKeyEvent
+from qtpy.QtWidgets import QApplication, QFileDialog, QInputDialog
 
+from napari_unet.plugin import preferences
+from napari_unet.plugin.choices import Lasting
 from napari_unet.plugin.models import Shelf
+from napari_unet.plugin.preference_store import FileStore
 from napari_unet.plugin.runner import Engine
+
+
+@pytest.fixture(autouse=True)
+def little_to_look_through():
+    """Leave what was there before a test out of the searches for garbage, of which each viewer makes several.
+
+    That is some half a million objects, most of them of imported modules. Garbage is thrown away first, for it would
+    be left out, too; and as the end of a `Hold` puts everything back, it is done before each test.
+    """
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def manifests_read_once():
+    """Read the manifests of the installed plugins once, and not with each viewer anew."""
+    read, kept = PluginManifest.discover, []
+
+    def discover(paths=()):
+        if paths:
+            return read(paths)
+        kept.extend([] if kept else read())
+        return iter(kept)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(PluginManifest, "discover", discover)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def napari_without_a_file():
+    """Keep napari's settings out of the user's file; each change would write it, and several processes at once."""
+    get_settings(path=None)
+
+
+@pytest.fixture(autouse=True)
+def own_preferences(tmp_path, monkeypatch):
+    """Keep the preferences of a test out of the user's, whether this napari keeps them or not."""
+    from napari import settings
+
+    if hasattr(settings, "get_plugin_settings"):
+        monkeypatch.setattr(settings, "_CFG_PATH", str(tmp_path / "napari" / "settings.yaml"))
+        monkeypatch.setattr(settings, "_PLUGIN_SETTINGS", {})
+    monkeypatch.setattr(preferences.Keeper, "_one", None)
+    monkeypatch.setattr(Lasting, "_one", None)
+    yield
+    if preferences.Keeper._one is not None:
+        preferences.Keeper._one.close()
+
+
+@pytest.fixture(params=["napari", "file"])
+def keepers(request, monkeypatch, qapp):
+    """Return a function that reads the preferences anew, as the next session would, kept by napari or in a file."""
+    from napari import settings
+
+    if request.param == "file":
+        monkeypatch.setattr(preferences, "open_store", lambda sections: FileStore())
+    elif not hasattr(settings, "get_plugin_settings"):
+        pytest.skip("this napari keeps no preferences of plugins")
+
+    def make():
+        if preferences.Keeper._one is not None:
+            preferences.Keeper._one.close()
+        settings.__dict__.get("_PLUGIN_SETTINGS", {}).clear()
+        preferences.Keeper._one = None
+        return preferences.Keeper.shared()
+
+    return make
 
 
 @pytest.fixture(scope="session")
@@ -46,3 +123,49 @@ def docks(make_napari_viewer, qtbot, monkeypatch):
 def click(qtbot):
     """Return a function that clicks a button with the mouse."""
     return lambda button: qtbot.mouseClick(button, Qt.MouseButton.LeftButton)
+
+
+@pytest.fixture
+def answer(monkeypatch):
+    """Return a function that lets the next dialogs for a file, a folder or a name be answered like this."""
+
+    def make(words):
+        for name in ("getSaveFileName", "getOpenFileName"):
+            monkeypatch.setattr(QFileDialog, name, lambda *a, **k: (str(words), ""))
+        monkeypatch.setattr(QFileDialog, "getExistingDirectory", lambda *a, **k: str(words))
+        monkeypatch.setattr(QInputDialog, "getText", lambda *a, **k: (str(words), True))
+
+    return make
+
+
+@pytest.fixture
+def press(qtbot):
+    """Return a function that presses a key over the picture."""
+
+    def press(viewer, letter):
+        native = viewer.window._qt_viewer.canvas.native
+        for kind in (QKeyEvent.Type.KeyPress, QKeyEvent.Type.KeyRelease):
+            code = getattr(Qt.Key, f"Key_{letter}")
+            QApplication.sendEvent(native, QKeyEvent(kind, code, Qt.KeyboardModifier.NoModifier, letter.lower()))
+
+    return press
+
+
+@pytest.fixture
+def proofreading(docks, qtbot):
+    """Return a function that opens a Proofread dock on a labelled stack."""
+
+    def make(image=None, labels=None):
+        viewer, dock = docks("Proofread", show=True)
+        if image is None:
+            image, labels = labelled_stack()
+        viewer.add_image(image, name="picture", axis_labels=("z", "y", "x"))
+        about = {"napari_unet": {"result": "instances"}}
+        layer = viewer.add_labels(labels.copy(), name="picture cells", metadata=about)
+        viewer.dims.set_current_step(0, 0)
+        # The dock is filled some turns after it is opened, and follows the mouse from then on.
+        qtbot.waitUntil(dock.view.isVisible, timeout=20_000)
+        qtbot.wait(50)
+        return viewer, dock, layer, Hand(viewer, qtbot)
+
+    return make

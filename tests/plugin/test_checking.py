@@ -77,8 +77,16 @@ def test_a_click_on_a_line_goes_to_plane_and_place(annotated, click, qtbot):
     assert viewer.layers.selection.active is layer
     click_line(train, qtbot, speck)
     assert viewer.dims.current_step[0] == 1
+    frame = viewer.layers["look here"]
+    assert [known.name for known in viewer.layers].count("look here") == 1
+    assert frame.data[0][:, 1:].min() < 2 and 3 < frame.data[0][:, 1:].max() < 12
+    assert (frame.data[0][:, 0] == 1).all()
+    # Two pixels have to be seen.
+    assert camera_of(viewer).zoom >= 3
     np.testing.assert_allclose(camera_of(viewer).center[-2:], (2.5, 2.5), atol=1)
     assert layer.selected_label == 40
+    check(train, click, qtbot)
+    assert "look here" not in viewer.layers
     viewer.layers.remove(layer)
     click_line(train, qtbot, pieces)
     assert viewer.dims.current_step[0] == 1

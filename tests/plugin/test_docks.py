@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 from discs import alive, discs, errors, make_small, stack
 from napari.layers import Labels
+from qtpy.compat import isalive
 
 from napari_unet.core.synthetic import generate_stack
 from napari_unet.plugin.layers import view_box
-from napari_unet.plugin.preview import shows_answer
+from napari_unet.plugin.preview import camera_of, shows_answer
 from napari_unet.plugin.runner import Engine
 
 LONG = 60_000
@@ -114,14 +115,14 @@ def test_preview_follows_the_view_and_can_be_switched_off(docks, click, qtbot, d
     preview, image = preview_of(viewer), viewer.layers["discs"]
     whole = preview.data.shape
     assert whole[0] == 128
-    viewer.scene.camera.zoom *= 4
+    camera_of(viewer).zoom *= 4
     qtbot.waitUntil(lambda: preview.data.shape[0] < 64, timeout=LONG)
     y0, y1, x0, x1 = view_box(viewer, image, "yx", 1000)
     assert preview.data.shape == (y1 - y0, x1 - x0) < whole
     np.testing.assert_allclose(preview.data_to_world((0, 0)), (y0, x0))
     click(train.view.preview_box)
     shape = preview.data.shape
-    viewer.scene.camera.zoom /= 4
+    camera_of(viewer).zoom /= 4
     qtbot.wait(1500)
     assert preview.data.shape == shape
     assert viewer.layers.selection.active is annotation
@@ -427,7 +428,7 @@ def test_a_killed_engine_keeps_the_planes_that_were_done(segmenting, click, qtbo
 def test_a_model_that_is_gone_or_foreign_is_explained(segmenting, click, tmp_path):
     viewer, segment, _ = segmenting(discs()[0])
     (tmp_path / "model.json").write_text("{}")
-    segment.controller._browse(str(tmp_path / "model.json"))
+    segment.controller.models.look_up(str(tmp_path / "model.json"))
     assert "no model card" in errors(segment.view)[0]
     segment.controller.shelf.set_just_trained(str(tmp_path / "gone"))
     segment.view.model.choose(str(tmp_path / "gone"))
@@ -469,3 +470,11 @@ def test_a_result_is_not_taken_for_an_annotation(docks, click):
     assert train.view.annotation.layer() is result
     click(train.view.new_button)
     assert train.view.annotation.layer() is viewer.layers["discs annotation"]
+
+
+def test_a_dock_taken_out_of_its_window_is_deleted_by_qt_though_python_still_knows_it(docks, qtbot):
+    # What Python alone deletes goes in whatever thread collects garbage, where PySide hangs or crashes.
+    viewer, dock = docks("Models")
+    view = dock.view
+    viewer.window.remove_dock_widget(dock)
+    qtbot.waitUntil(lambda: not isalive(dock) and not isalive(view))

@@ -31,13 +31,13 @@ def test_every_field_has_label_tooltip_bounds_and_unit(form, kind):
     made = form(kind())
     for name, opt in options(kind).items():
         editor = made.editors[name]
-        assert opt.help in editor.toolTip()
+        assert opt.choices or opt.help in editor.toolTip()
         if opt.minimum is not None and not opt.choices:
             assert editor.minimum() == pytest.approx(opt.minimum)
             assert editor.maximum() == pytest.approx(opt.maximum)
             assert editor.singleStep() == pytest.approx(opt.step)
             assert editor.suffix().strip() == opt.unit
-            assert f"{opt.maximum:g}" in editor.toolTip()
+            assert f" and {opt.maximum:,.10g}" in editor.toolTip()
 
 
 @pytest.mark.parametrize(
@@ -107,4 +107,13 @@ def test_a_new_field_appears_without_further_code(form):
 
     made = form(More())
     assert made.editors["shine"].text() == "0.25 lx"
+    assert "Between 0 and 1,000,000 s." in tooltip_of(options(TrainingSettings)["seconds"])
     assert tooltip_of(options(More)["shine"]) == "<span>How much it shines. Between 0 and 2 lx.</span>"
+
+
+@pytest.mark.parametrize("name", ["mode", "unpainted"])
+def test_choices_have_the_same_words_in_the_list_and_in_the_help(qtbot, name):
+    editor = make_editor(name, options(TrainingSettings)[name], getattr(TrainingSettings, name))
+    qtbot.addWidget(editor)
+    for index in range(editor.count()):
+        assert f"{editor.itemText(index)}: " in editor.toolTip()

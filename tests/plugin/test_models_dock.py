@@ -1,6 +1,7 @@
 """The shelf by clicks: rename, copy, delete and back, in and out."""
 
 import json
+import shutil
 import zipfile
 from pathlib import Path
 
@@ -10,10 +11,10 @@ from discs import alive, discs, errors
 
 from napari_unet import runs
 from napari_unet.core.annotation import AnnotatedImage
-from napari_unet.core.card import read_card
+from napari_unet.core.card import bundled_models, read_card
 from napari_unet.core.settings import NetworkSettings, TrainingSettings
 from napari_unet.plugin import library
-from napari_unet.plugin.command import Command
+from napari_unet.plugin.command import _ENDING, Command
 from napari_unet.plugin.models import Shelf, models_folder, saved_models
 
 LONG = 120_000
@@ -64,9 +65,13 @@ def test_a_model_shows_what_it_is_and_was_trained_on(models, saved, qtbot):
     assert not dock.view.delete_button.isEnabled()
 
 
-def test_rename_duplicate_delete_and_restore_reach_disk_and_the_other_docks(models, click, qtbot, saved):
+def test_rename_duplicate_delete_and_restore_reach_disk_and_the_other_docks(models, click, qtbot, saved, answer):
     dock, segment = models
-    dock.view.rename.emit("round cells")
+    answer("round: cells")
+    click(dock.view.rename_button)
+    assert done(dock) == ["It is called round_ cells now."]
+    answer("round cells")
+    click(dock.view.rename_button)
     assert not errors(dock.view)
     assert not Path(saved).exists()
     assert read_card(models_folder() / "round cells").name == "round cells"
@@ -77,12 +82,13 @@ def test_rename_duplicate_delete_and_restore_reach_disk_and_the_other_docks(mode
     click(dock.view.duplicate_button)
     wait(dock, qtbot)
     assert dock.view.name() == "round cells copy"
+    assert done(dock) == ["Copied as round cells copy."]
     weights = [
         (models_folder() / name / "weights.safetensors").read_bytes() for name in ("round cells", "round cells copy")
     ]
     assert weights[0] == weights[1]
 
-    dock.view.rename.emit("round cells")
+    click(dock.view.rename_button)
     assert "already" in errors(dock.view)[0]
     click(dock.view.delete_button)
     assert "in the trash" in done(dock)[0]
@@ -90,6 +96,7 @@ def test_rename_duplicate_delete_and_restore_reach_disk_and_the_other_docks(mode
     assert "round cells copy" not in names_in(segment.view.model)
 
     dock.view.trash_menu.actions()[0].trigger()
+    assert done(dock) == ["round cells copy is back."]
     assert [entry.label for entry in saved_models()] == ["round cells", "round cells copy"]
     assert (models_folder() / "round cells copy" / "weights.safetensors").read_bytes() == weights[0]
     assert not dock.view.restore_button.isEnabled()
@@ -106,21 +113,76 @@ def test_what_was_deleted_twice_under_one_name_comes_back_twice(models, saved, d
     assert [entry.label for entry in saved_models()] == ["discs", "discs 2"]
 
 
-def test_a_zip_goes_out_and_comes_back_in(models, tmp_path, qtbot, click):
+def test_a_zip_goes_out_and_comes_back_in(models, tmp_path, qtbot, click, answer):
     dock, segment = models
     out = tmp_path / "discs.zip"
-    dock.view.export.emit("zip", str(out))
+    answer(tmp_path / "discs")
+    click(dock.view.export_button)
+    assert dock.view.progress.text() == "exporting and checking"
     assert dock.view.export_button.text() == "Cancel"
     wait(dock, qtbot)
     assert "its test output reproduced" in done(dock)[0]
     assert zipfile.is_zipfile(out)
 
-    dock.view.import_model.emit(str(out))
+    answer(out)
+    click(dock.view.import_zip_button)
     wait(dock, qtbot)
     assert not errors(dock.view)
     assert dock.view.name() == "discs 2"
+    assert "<b>discs 2</b>" in dock.view.facts.text()
     assert "discs 2" in names_in(segment.view.model)
     assert read_card(dock.view.path()) == read_card(out)
+
+
+def test_a_bioimageio_package_goes_out_comes_back_is_deleted_and_restored(
+    models, tmp_path, qtbot, click, answer, saved
+):
+    pytest.importorskip("bioimageio.core")
+    from bioimageio.spec import load_model_description
+
+    dock, segment = models
+    dock.view.format.setCurrentIndex(dock.view.format.findText("bioimage.io package"))
+    dock.view.author.setText("Jane Doe")
+    answer(tmp_path / "published")
+    click(dock.view.export_button)
+    wait(dock, qtbot)
+    assert not errors(dock.view)
+    assert "tested by bioimageio.core with TorchScript" in done(dock)[0]
+    assert "its test output reproduced" in done(dock)[0]
+    found = load_model_description(tmp_path / "published.zip", perform_io_checks=True)
+    assert [author.name for author in found.authors] == ["Jane Doe"]
+
+    answer(tmp_path / "published.zip")
+    click(dock.view.import_zip_button)
+    wait(dock, qtbot)
+    assert done(dock) == ["Imported discs 2: read back, its test output reproduced."]
+    assert dock.view.name() == "discs 2"
+    back = Path(dock.view.path())
+    assert (back / "weights.safetensors").read_bytes() == (Path(saved) / "weights.safetensors").read_bytes()
+
+    click(dock.view.delete_button)
+    assert not back.exists()
+    assert "discs 2" not in names_in(segment.view.model)
+    dock.view.trash_menu.actions()[0].trigger()
+    assert "discs 2" in names_in(segment.view.model)
+    assert read_card(back) == read_card(saved)
+
+
+def test_onnx_goes_out_and_is_said_to_equal_torch(models, tmp_path, qtbot, click, answer):
+    for name in ("onnx", "onnxruntime", "onnxscript"):
+        pytest.importorskip(name)
+    import onnxruntime
+
+    dock, _ = models
+    dock.view.format.setCurrentIndex(dock.view.format.findText("ONNX"))
+    answer(tmp_path / "discs")
+    click(dock.view.export_button)
+    wait(dock, qtbot)
+    assert not errors(dock.view)
+    assert done(dock)[0].endswith("run by onnxruntime at two sizes, equal to torch.")
+    session = onnxruntime.InferenceSession(str(tmp_path / "discs.onnx"), providers=["CPUExecutionProvider"])
+    (probabilities, *_) = session.run(None, {"image": np.zeros((1, 1, 64, 64), np.float32)})
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1, atol=1e-5)
 
 
 def test_a_foreign_or_damaged_file_is_refused_and_nothing_is_left(models, tmp_path, qtbot, saved):
@@ -154,7 +216,7 @@ def test_an_export_can_be_cancelled_and_closing_leaves_no_process(models, tmp_pa
     qtbot.waitUntil(lambda: bool(dock.controller.command.pid), timeout=LONG)
     pid = dock.controller.command.pid
     dock.controller.close()
-    assert not alive(pid)
+    qtbot.waitUntil(lambda: not alive(pid) and not _ENDING, timeout=LONG)
     dock.controller.shelf.changed.connect(dock.controller.show)
 
 
@@ -164,8 +226,6 @@ def test_pictures_show_the_cells_that_were_taught(models, disc_model, qtbot, tmp
     folder = runs.create_run(
         [AnnotatedImage(image, np.where(labels > 0, labels + 1, 0))], TrainingSettings(), NetworkSettings(), name="x"
     )
-    import shutil
-
     shutil.copytree(disc_model, folder / "model")
     taught = library.from_run(folder / "model")
     assert taught.shape == (library.THUMBNAIL_SIDE, library.THUMBNAIL_SIDE, 3)
@@ -173,6 +233,12 @@ def test_pictures_show_the_cells_that_were_taught(models, disc_model, qtbot, tmp
     assert 0.01 < orange.mean() < 0.5
     path = Shelf.shared().save(str(folder / "model"), "taught")
     np.testing.assert_array_equal(library.thumbnail(path), taught)
+    copy = library.duplicate_model(str(folder / "model"))
+    np.testing.assert_array_equal(library.thumbnail(copy), taught)
+    packed = shutil.make_archive(str(tmp_path / "packed"), "zip", copy)
+    np.testing.assert_array_equal(library.thumbnail(packed), taught)
+    bundled = bundled_models()[0]
+    np.testing.assert_array_equal(library.thumbnail(library.duplicate_model(bundled)), library.thumbnail(bundled))
     plain = library.thumbnail(disc_model)
     assert plain.shape == taught.shape
     assert len(np.unique(plain)) > 10

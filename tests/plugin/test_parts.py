@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from napari.components import ViewerModel
-from napari.layers import Image
+from napari.layers import Image, Labels
 from napari.utils.shortcuts import default_shortcuts
 
 import napari_unet
@@ -17,8 +17,6 @@ from napari_unet.core.card import CARD_NAME, Card
 from napari_unet.core.errors import DataError, ModelError, StoreError
 from napari_unet.plugin import sample_data
 from napari_unet.plugin.annotate import (
-    BACKGROUND_KEY,
-    NEXT_CELL_KEY,
     annotation_colours,
     background_label,
     cell_colours,
@@ -28,9 +26,12 @@ from napari_unet.plugin.annotate import (
     select_next_cell,
 )
 from napari_unet.plugin.background import Background
+from napari_unet.plugin.choosers import LayerCombo
 from napari_unet.plugin.loss_plot import Curve, LossPlot
 from napari_unet.plugin.models import Shelf, check_channels, describe, models_folder
-from napari_unet.plugin.parts import Messages, time_left
+from napari_unet.plugin.parts import Messages, Progress, time_left
+from napari_unet.plugin.preferences import Preferences
+from napari_unet.plugin.score_plot import ScorePlot
 
 BUNDLED_LABELS = ["Bundled model", "Bundled model: nuclei", "Bundled model: transmitted"]
 
@@ -101,11 +102,12 @@ def test_a_layer_without_background_label_is_left_alone():
 def test_the_keys_are_bound_and_clash_with_none_of_naparis(annotated):
     *_, layer = annotated
     taken = {str(key) for keys in default_shortcuts.values() for key in keys}
-    for key in (NEXT_CELL_KEY, BACKGROUND_KEY):
+    keys = Preferences()
+    for key in (keys.key_next_cell, keys.key_background):
         assert key not in taken
         assert any(str(bound) == key for bound in layer.keymap)
     layer.data[0, 0, 0] = 4
-    next(function for bound, function in layer.keymap.items() if str(bound) == NEXT_CELL_KEY)(layer)
+    next(function for bound, function in layer.keymap.items() if str(bound) == keys.key_next_cell)(layer)
     assert layer.selected_label == 5
 
 
@@ -197,6 +199,48 @@ def test_messages_are_plain_text_and_the_last_four(qtbot):
     assert "&lt;b&gt;5" in messages.text()
     messages.say("<b>5</b> & more")
     assert len(messages.lines()) == 4
+
+
+@pytest.mark.parametrize("scores", [(0.9, 0.85, 0.8), (0.5, 0.3, 0.02), (0.95, 0.6, 0.1), (0.0, 0.0, 0.0)])
+def test_the_legend_of_scores_lies_on_no_curve(qtbot, scores):
+    plot = ScorePlot()
+    qtbot.addWidget(plot)
+    plot.resize(300, 110)
+    plot.show()
+    overlaps = np.linspace(0.5, 0.9, 9)
+    points = list(zip(overlaps.tolist(), np.interp(overlaps, (0.5, 0.7, 0.9), scores).tolist(), strict=True))
+    plot.show_curves(points, points)
+    box, x = plot.plot.getViewBox(), np.linspace(0.5, 0.9, 100)
+    curve = list(zip(x.tolist(), np.interp(x, *zip(*points, strict=True)).tolist(), strict=True))
+
+    def touched():
+        legend = box.mapSceneToView(plot._legend.sceneBoundingRect()).boundingRect()
+        return [point for point in curve if legend.contains(*point)]
+
+    # What is not laid out yet lies anywhere.
+    qtbot.waitUntil(lambda: not touched())
+
+
+def test_a_bar_of_unknown_length_says_what_is_waited_for(qtbot):
+    bar = Progress()
+    qtbot.addWidget(bar)
+    bar.wait("reading")
+    assert bar.text() == "reading"
+    bar.advance(0.5, "plane 1 of 2")
+    assert bar.text() == "plane 1 of 2"
+    bar.rest()
+    assert bar.text() == ""
+
+
+def test_long_names_of_layers_are_shortened_in_the_middle(qtbot):
+    combo = LayerCombo("Which.", "none")
+    qtbot.addWidget(combo)
+    combo.resize(160, 28)
+    layers = [Labels(np.zeros((4, 4), int), name=f"{'a long name of a picture ' * 3}{end}") for end in ("red", "blue")]
+    combo.show_layers(layers)
+    shown = [combo.choose(layer) or combo.grab().toImage() for layer in layers]
+    assert shown[0] != shown[1]
+    assert combo.currentText() == layers[1].name
 
 
 def test_time_left_reads_well():

@@ -1,110 +1,18 @@
 """Proofreading as a user does it: keys and mouse in the picture, buttons in the dock."""
 
 import numpy as np
-import pytest
-from discs import discs, errors, make_small, stack
+from discs import discs, errors, make_small
+from hand import Hand, cells_in, kinds, labelled_stack, middle
 from napari.layers import Points
-from qtpy.QtCore import QPoint, Qt
+from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QApplication
 
 from napari_unet.plugin.mark_overlay import OVERLAY_NAME
 from napari_unet.plugin.preview import camera_of
-from napari_unet.plugin.proof_session import cells_in, middles_of
 from napari_unet.plugin.proofs import proof_of, restore, teaching
 from napari_unet.runs import list_runs, load_run
 
 LONG = 60_000
-KEYS = {"Escape": Qt.Key.Key_Escape, "Enter": Qt.Key.Key_Return, ".": Qt.Key.Key_Period, ",": Qt.Key.Key_Comma}
-BUTTON = Qt.MouseButton.LeftButton
-
-
-class Hand:
-    """The mouse and the keyboard on the picture."""
-
-    def __init__(self, viewer, qtbot):
-        self.viewer, self.qtbot = viewer, qtbot
-        self.canvas = viewer.window._qt_viewer.canvas.native
-
-    def at(self, y, x):
-        """Return where a pixel of the plane is on the canvas."""
-        camera = camera_of(self.viewer)
-        size = np.array([self.canvas.height(), self.canvas.width()])
-        row, column = (np.array([y, x]) - np.array(camera.center)[-2:]) * camera.zoom + size / 2
-        return QPoint(round(column), round(row))
-
-    def move(self, y, x):
-        self.qtbot.mouseMove(self.canvas, self.at(y, x))
-        QApplication.processEvents()
-
-    def click(self, y, x):
-        self.move(y, x)
-        self.qtbot.mouseClick(self.canvas, BUTTON, pos=self.at(y, x))
-        QApplication.processEvents()
-
-    def drag(self, *corners):
-        self.move(*corners[0])
-        self.qtbot.mousePress(self.canvas, BUTTON, pos=self.at(*corners[0]))
-        for (y, x), (to_y, to_x) in zip(corners, corners[1:], strict=False):
-            for share in np.linspace(0, 1, 6)[1:]:
-                # With the button held; qtbot's own move knows no buttons.
-                self._drag_to(y + share * (to_y - y), x + share * (to_x - x))
-        self.qtbot.mouseRelease(self.canvas, BUTTON, pos=self.at(*corners[-1]))
-        QApplication.processEvents()
-
-    def _drag_to(self, y, x):
-        from qtpy.QtCore import QEvent, QPointF
-        from qtpy.QtGui import QMouseEvent
-
-        place = QPointF(self.at(y, x))
-        event = QMouseEvent(
-            QEvent.Type.MouseMove, place, QPointF(self.canvas.mapToGlobal(place.toPoint())),
-            Qt.MouseButton.NoButton, BUTTON, Qt.KeyboardModifier.NoModifier,
-        )  # fmt: skip
-        QApplication.sendEvent(self.canvas, event)
-        # napari passes over moves that come faster than it draws.
-        self.qtbot.wait(30)
-
-    def key(self, key, modifier=Qt.KeyboardModifier.NoModifier):
-        code = KEYS.get(key) or getattr(Qt.Key, f"Key_{key}")
-        self.qtbot.keyClick(self.canvas, code, modifier)
-        QApplication.processEvents()
-
-    def undo(self):
-        self.key("Z", Qt.KeyboardModifier.ControlModifier)
-
-    def redo(self):
-        self.key("Z", Qt.KeyboardModifier.ControlModifier | Qt.KeyboardModifier.ShiftModifier)
-
-
-def labelled_stack(planes=3):
-    """Return a stack and the labels of its planes."""
-    return stack(planes), np.stack([discs(seed=seed)[1] for seed in range(planes)])
-
-
-@pytest.fixture
-def proofreading(docks, qtbot):
-    """Return a function that opens a Proofread dock on a labelled stack."""
-
-    def make(image=None, labels=None):
-        viewer, dock = docks("Proofread", show=True)
-        if image is None:
-            image, labels = labelled_stack()
-        viewer.add_image(image, name="picture")
-        about = {"napari_unet": {"result": "instances"}}
-        layer = viewer.add_labels(labels.copy(), name="picture cells", metadata=about)
-        viewer.dims.set_current_step(0, 0)
-        qtbot.wait(50)
-        return viewer, dock, layer, Hand(viewer, qtbot)
-
-    return make
-
-
-def middle(labels, cell):
-    return middles_of(labels)[cell]
-
-
-def kinds(layer, plane=(0,)):
-    return {cell: kept.kind for cell, kept in proof_of(layer).proof.marked(plane).items()}
 
 
 # --- the mouse ---------------------------------------------------------------------------------------------------
@@ -393,7 +301,7 @@ def test_cells_of_another_picture_of_that_size_are_not_put_back(docks):
     layer = viewer.add_labels(discs(seed=1)[1])
     viewer.layers.move(2, 1)
     _.view.result.choose(layer)
-    proof_of(layer).proof.accept((), 1)
+    proof_of(layer).proof.accept([()], 1)
     assert proof_of(layer).picture() is one
     fresh = viewer.add_labels(np.zeros((128, 128), np.int32))
     empty = np.zeros((128, 128), np.int32)
@@ -423,7 +331,7 @@ def trained_on(train, qtbot):
 def test_checked_cells_alone_are_enough_to_train_on(docks, click, qtbot):
     viewer, train = docks("Annotate and train")
     image, labels = labelled_stack()
-    viewer.add_image(image, name="picture")
+    viewer.add_image(image, name="picture", axis_labels=("z", "y", "x"))
     layer = viewer.add_labels(labels, name="cells", metadata={"napari_unet": {"result": "instances"}})
     assert train.view.annotation.layer() is None
     dock = viewer.window.add_plugin_dock_widget("napari-unet", "Proofread")[1]
@@ -452,7 +360,7 @@ def test_checked_cells_alone_are_enough_to_train_on(docks, click, qtbot):
 def test_checked_cells_are_learnt_beside_the_paint_and_only_once(docks, click, qtbot):
     viewer, train = docks("Annotate and train")
     image, labels = labelled_stack(2)
-    viewer.add_image(image, name="picture")
+    viewer.add_image(image, name="picture", axis_labels=("z", "y", "x"))
     layer = viewer.add_labels(labels, name="cells", metadata={"napari_unet": {"result": "instances"}})
     dock = viewer.window.add_plugin_dock_widget("napari-unet", "Proofread")[1]
     for _ in range(2):

@@ -24,7 +24,7 @@ def segment(docks, click, qtbot, disc_model):
 
     def make():
         viewer, dock = docks("Segment", show=True)
-        dock.controller._browse(f"{disc_model}/model.json")
+        dock.controller.models.look_up(f"{disc_model}/model.json")
         return viewer, dock
 
     def run(dock):
@@ -80,6 +80,22 @@ def test_a_picture_in_no_file_is_kept_and_gives_the_same_labels_after_the_slider
     assert len(list(pictures_folder().glob("*.tif"))) == 1
 
 
+def test_a_model_that_measures_the_size_does_so_again_whatever_the_sliders_say(segment, copied, qtbot, tmp_path):
+    make, run = segment
+    viewer, dock = make()
+    image = np.kron(discs(seed=4)[0], np.ones((3, 3), np.float32))
+    viewer.add_image(image, name="large discs")
+    dock.view.model.choose("bundled")
+    run(dock)
+    assert "of its size" in str(dock.view.messages.lines())
+    result = viewer.layers["large discs cells"]
+    first = result.data.copy()
+    dock.view.threshold.setValue(0.97)
+    qtbot.waitUntil(lambda: not np.array_equal(result.data, first), timeout=LONG)
+    qtbot.waitUntil(lambda: dock.controller.relabelling is None, timeout=LONG)
+    np.testing.assert_array_equal(run_again(copied(dock), tmp_path), result.data)
+
+
 def test_a_stack_that_lies_in_a_file_is_read_from_there(segment, copied, tmp_path, qtbot):
     make, run = segment
     viewer, dock = make()
@@ -104,7 +120,7 @@ def test_a_stack_that_lies_in_a_file_is_read_from_there(segment, copied, tmp_pat
 def test_planes_that_were_done_one_by_one_are_repeated_together(segment, copied, tmp_path):
     make, run = segment
     viewer, dock = make()
-    viewer.add_image(stack(4), name="stack")
+    viewer.add_image(stack(4), name="stack", axis_labels=("z", "y", "x"))
     for plane in (3, 1):
         viewer.dims.set_current_step(0, plane)
         run(dock)

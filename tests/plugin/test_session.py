@@ -1,33 +1,18 @@
 """A session at the train dock as a user has it: first steps, keys, live paint, Continue, Discard, where next."""
 
 import numpy as np
-import pytest
 from discs import discs, errors, make_small, stack
 from napari.layers import Shapes
 from qtpy.QtCore import Qt
-from qtpy.QtGui import QKeyEvent
-from qtpy.QtWidgets import QApplication
+from qtpy.QtWidgets import QScrollArea
 
 from napari_unet import runs
 from napari_unet.core.settings import NetworkSettings, TrainingSettings
-from napari_unet.plugin.preview import is_preview
+from napari_unet.plugin.preview import camera_of, is_preview
 from napari_unet.plugin.sources import count, painting_of
 
 LONG = 60_000
 DOCK = "Annotate and train"
-
-
-@pytest.fixture
-def press(qtbot):
-    """Return a function that presses a key over the picture."""
-
-    def press(viewer, letter):
-        native = viewer.window._qt_viewer.canvas.native
-        for kind in (QKeyEvent.Type.KeyPress, QKeyEvent.Type.KeyRelease):
-            code = getattr(Qt.Key, f"Key_{letter}")
-            QApplication.sendEvent(native, QKeyEvent(kind, code, Qt.KeyboardModifier.NoModifier, letter.lower()))
-
-    return press
 
 
 def paint(layer, labels, plane=(), stop=110):
@@ -67,7 +52,7 @@ def test_an_empty_viewer_offers_samples_and_says_what_to_do(docks, click, qtbot)
     qtbot.waitUntil(view.first_steps.isVisible)
     assert len(view.first_steps.findChildren(type(view.hint))) == 3
     click(view.first_steps.buttons["phase"])
-    assert [layer.name for layer in viewer.layers] == ["phase contrast"]
+    qtbot.waitUntil(lambda: [layer.name for layer in viewer.layers] == ["phase contrast"], timeout=LONG)
     assert not view.first_steps.isVisible()
     assert view.tabs.isVisible()
     viewer.layers.clear()
@@ -159,6 +144,7 @@ def test_paint_joins_by_itself_then_continue_goes_on_and_discard_goes_back(docks
     press(viewer, "H")
     assert not any(is_preview(known) and known.visible for known in viewer.layers)
     qtbot.waitUntil(lambda: len(view.plot.f1.x) > 1, timeout=LONG)
+    qtbot.waitUntil(lambda: view.score.text().startswith("★ F1"), timeout=LONG)
     click(view.train_button)
     ended(qtbot, dock)
     first, steps, end = shelf.just_trained, len(view.plot.training.x), view.plot.training.x[-1]
@@ -172,15 +158,60 @@ def test_paint_joins_by_itself_then_continue_goes_on_and_discard_goes_back(docks
     ended(qtbot, dock)
     second = shelf.just_trained
     assert second != first
-    assert runs.load_run(dock.controller._run).resume == str(before.folder)
+    assert runs.load_run(dock.controller.rounds.run).resume == str(before.folder)
 
     click(view.discard_button)
     assert shelf.just_trained == first
-    assert dock.controller._run == before.folder
+    assert dock.controller.rounds.run == before.folder
     click(view.discard_button)
     assert shelf.just_trained == ""
     assert not view.continue_button.isVisible() and not view.discard_button.isVisible()
     assert runs.finished_model(before.folder)
+
+
+def test_continue_and_discard_outlive_the_dock(docks, click, qtbot):
+    viewer, dock = docks(DOCK)
+    annotated(viewer, dock, click)
+    make_small(dock.view, seconds=2.0)
+    click(dock.view.train_button)
+    ended(qtbot, dock)
+    shelf, first = dock.controller.shelf, dock.controller.rounds.run
+    assert shelf.just_trained == str(first / "model")
+
+    def reopened(old):
+        viewer.window.remove_dock_widget(old)
+        qtbot.wait(50)
+        return viewer.window.add_plugin_dock_widget("napari-unet", DOCK)[1]
+
+    # Once more with a training in its middle, of which the best so far is kept.
+    again = reopened(dock)
+    assert not again.view.continue_button.isHidden() and not again.view.discard_button.isHidden()
+    make_small(again.view, seconds=600.0)
+    click(again.view.continue_button)
+    qtbot.waitUntil(lambda: bool(again.controller._path), timeout=LONG)
+    second = again.controller.job.folder
+    assert runs.load_run(second).resume == str(first)
+    last = reopened(again)
+    qtbot.waitUntil(lambda: shelf.just_trained == str(second / "model"))
+    click(last.view.discard_button)
+    assert shelf.just_trained == str(first / "model")
+    assert last.controller.rounds.run == first
+    click(last.view.discard_button)
+    assert shelf.just_trained == ""
+    assert last.view.continue_button.isHidden()
+
+
+def test_a_discarded_training_is_not_taken_when_the_dock_is_closed_at_once(docks, click, qtbot):
+    viewer, dock = docks(DOCK)
+    annotated(viewer, dock, click)
+    make_small(dock.view, seconds=600.0)
+    click(dock.view.train_button)
+    qtbot.waitUntil(lambda: bool(dock.controller._path), timeout=LONG)
+    click(dock.view.discard_button)
+    viewer.window.remove_dock_widget(dock)
+    qtbot.wait(50)
+    assert dock.controller.shelf.just_trained == ""
+    assert not dock.controller.rounds.can_go_on()
 
 
 def test_strokes_at_the_very_end_start_another_round_and_discard_stops_it(docks, click, qtbot):
@@ -214,7 +245,7 @@ def test_switched_off_paint_waits_for_the_next_training(docks, click, qtbot):
     layer.paint((120, 120), 60)
     ended(qtbot, dock)
     assert not view.plot._marks
-    assert not (runs.load_run(dock.controller._run).images[0].labels == 60).any()
+    assert not (runs.load_run(dock.controller.rounds.run).images[0].labels == 60).any()
 
 
 # --- where next --------------------------------------------------------------------------------
@@ -240,7 +271,7 @@ def test_the_list_leads_to_where_the_network_is_least_certain(docks, click, pres
     frame = next(known for known in viewer.layers if known.name == "annotate here next")
     y0, y1, x0, x1 = suggesting.suggestions[0].box
     assert frame.data[0][:, 1:].min(axis=0).tolist() == [y0, x0]
-    np.testing.assert_allclose(viewer.scene.camera.center[-2:], ((y0 + y1 - 1) / 2, (x0 + x1 - 1) / 2), atol=1)
+    np.testing.assert_allclose(camera_of(viewer).center[-2:], ((y0 + y1 - 1) / 2, (x0 + x1 - 1) / 2), atol=1)
     assert viewer.layers.selection.active is layer
     press(viewer, "W")
     assert shown.currentRow() == 1
@@ -264,22 +295,29 @@ def test_without_a_model_it_says_so(docks, click):
 
 
 def test_the_main_controls_fit_in_every_state(docks, click, qtbot):
-    viewer, dock = docks(DOCK, show=True)
+    # With a second dock, whose tab bar takes room too.
+    viewer, _, dock = docks("Segment", DOCK, show=True)
     viewer.window._qt_window.resize(1280, 800)
-    room, view = 800 - 45 - 30, dock.view
-    heights = [view.sizeHint().height()]
+    view = dock.view
+    qtbot.waitUntil(lambda: view.isVisible() and dock.use.engine.state == "ready", timeout=LONG)
+
+    def fits():
+        bar = dock.findChild(QScrollArea).verticalScrollBar()
+        qtbot.waitUntil(lambda: bar.maximum() == 0, timeout=3000)
+
+    fits()
     viewer.add_image(stack(), name="discs")
     click(view.new_button)
-    heights.append(view.sizeHint().height())
+    fits()
     view.set_model_ready(True)
     view.set_continuable(True)
-    heights.append(view.sizeHint().height())
+    fits()
     view.set_busy(True)
     view.progress.advance(0.5, "step 100, 30 s left")
-    heights.append(view.sizeHint().height())
+    fits()
     viewer.add_labels(np.zeros(stack().shape, int), name="mask")
     view.annotation.choose(viewer.layers["mask"])
     view.set_busy(False)
-    heights.append(view.sizeHint().height())
-    assert max(heights) <= room
-    qtbot.waitUntil(lambda: view.minimumSizeHint().width() <= 330)
+    assert view.save_row.isVisible() and view.complete_box.isVisible() and view.discard_button.isVisible()
+    fits()
+    assert view.minimumSizeHint().width() <= 330

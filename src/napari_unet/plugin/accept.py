@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Labels, Layer
 
-ACCEPT_KEY = "K"
 _TAKEN = 0.5
 """Share of a predicted cell that may be annotated already without its being the same cell."""
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import weakref
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .keys import KeyBindings
 from .layers import OURS, data_shape, empty_array, label_shape, note, placement
 
 if TYPE_CHECKING:
@@ -15,8 +17,6 @@ if TYPE_CHECKING:
 BACKGROUND = 1
 """The label that is painted on background."""
 FIRST_CELL = 2
-NEXT_CELL_KEY = "N"
-BACKGROUND_KEY = "G"
 BACKGROUND_COLOUR = (0.16, 0.38, 1.0, 1.0)
 """Blue, which no cell has: grey would be lost on a grey picture. Any kind of colour vision tells it from the rest."""
 _FIRST_HUE, _HUES = 0.87, 0.60
@@ -26,6 +26,8 @@ _COLOURS = 60
 # Labels above share one colour: enough for painting by hand, and the table stays quick to build.
 _COLOURED_LABELS = 3000
 _SEARCHED_BYTES = 64_000_000
+_KEYS: weakref.WeakKeyDictionary[Labels, KeyBindings] = weakref.WeakKeyDictionary()
+"""Annotations keep their keys, also when the dock is closed."""
 
 
 def new_annotation(viewer: ViewerModel, image: Image, axes: str) -> Labels:
@@ -44,10 +46,10 @@ def new_annotation(viewer: ViewerModel, image: Image, axes: str) -> Labels:
         empty_array(label_shape(image, axes), np.uint16),
         name=f"{image.name} annotation",
         opacity=0.55,
+        colormap=annotation_colours(),
         metadata={OURS: {"background_label": BACKGROUND}},
         **placement(image, axes),
     )
-    layer.colormap = annotation_colours()
     bind_keys(layer)
     layer.brush_size = brush_size(image, axes)
     layer.selected_label = FIRST_CELL
@@ -57,8 +59,8 @@ def new_annotation(viewer: ViewerModel, image: Image, axes: str) -> Labels:
 
 def bind_keys(layer: Labels) -> None:
     """Let the keys for the next cell and for background work while the layer is selected."""
-    layer.bind_key(NEXT_CELL_KEY, select_next_cell, overwrite=True)
-    layer.bind_key(BACKGROUND_KEY, select_background, overwrite=True)
+    if layer not in _KEYS:
+        _KEYS[layer] = KeyBindings(layer, {"key_next_cell": select_next_cell, "key_background": select_background})
 
 
 def annotation_colours() -> Any:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,20 +10,23 @@ from typing import TYPE_CHECKING, Any
 from qtpy.QtCore import QObject, QTimer, Signal
 
 from ..core.errors import DataError, UNetError
-from .accept import ACCEPT_KEY, accept_cell
+from .accept import accept_cell
 from .annotate import background_label, bind_keys, new_annotation
 from .background import Background
+from .checked_source import checked_source
 from .choosers import ImageChoice, is_painting, labels_of
-from .layers import OURS, current_plane, data_shape, label_shape, note
+from .docking import painted_later
+from .keys import KeyBindings
+from .layers import OURS, current_plane, data_shape, guess_axes, label_shape, note
+from .preferences import current
 from .preview import prepare_preview
 from .proofs import teaching
-from .regions import REGION_KEY, draw_regions, is_regions, read_regions, regions_of
+from .regions import draw_regions, is_regions, read_regions, regions_of
 from .sources import (
     EarlierRun,
     Painting,
     Source,
     Tally,
-    checked_source,
     earlier_images,
     looks_complete,
     painting_of,
@@ -34,6 +36,7 @@ from .sources import (
     source_of,
     tally,
 )  # fmt: skip
+from .stored import has_large_planes
 from .takes_part import Line
 
 if TYPE_CHECKING:
@@ -76,14 +79,12 @@ class Annotating(QObject):
         self._stale: dict[Any, set[tuple[int, ...]]] = {}
         self._under_way: dict[Any, set[tuple[int, ...]]] = {}
         self._watched: list[tuple[Any, Any]] = []
+        self._closed = False
         self._timer = QTimer(self, singleShot=True, interval=_AFTER_STROKE_MS)
         self._timer.timeout.connect(self._count)
-        self._keys: dict[str, Callable[[Any], None]] = {
-            REGION_KEY: lambda _: self.draw_region(),
-            ACCEPT_KEY: lambda _: self.accept(),
-        }
-        for key, function in self._keys.items():
-            viewer.bind_key(key, function, overwrite=True)
+        self._keys = KeyBindings(
+            viewer, {"key_box": lambda _: self.draw_region(), "key_accept_cell": lambda _: self.accept()}
+        )
         view.annotation.layer_changed.connect(self._on_choice)
         view.new_annotation.connect(self.new_annotation)
         view.draw_region.connect(self.draw_region)
@@ -94,10 +95,10 @@ class Annotating(QObject):
 
     def close(self) -> None:
         """Let go of keys and layers."""
+        self._closed = True
         self._timer.stop()
         self._counting.forget()
-        for key in self._keys:
-            self.viewer.bind_key(key, None)
+        self._keys.close()
         self._unwatch()
 
     # --- the annotation that is painted on ------------------------------------------------------
@@ -133,14 +134,18 @@ class Annotating(QObject):
         if image is None:
             return
         try:
-            if self.view.preview_box.isChecked():
-                # Now, because adding a layer holds up the viewer longer than anything while training may.
-                prepare_preview(self.viewer, image, self.choice.axes())
-            layer = new_annotation(self.viewer, image, self.choice.axes())
+            with painted_later(self.view, self._prepare_preview):
+                layer = new_annotation(self.viewer, image, self.choice.axes())
+                self.view.annotation.choose(layer)
         except UNetError as error:
             self.view.messages.say(str(error), "error")
-            return
-        self.view.annotation.choose(layer)
+
+    def _prepare_preview(self) -> None:
+        """Add the preview, which no training then has to add while the user paints."""
+        image = self.choice.image() if not self._closed else None
+        if image is not None and self.view.preview_box.isChecked():
+            with painted_later(self.view):
+                prepare_preview(self.viewer, image, self.choice.axes())
 
     def _on_choice(self) -> None:
         """Show the chosen annotation; from now on it belongs to the chosen picture, if it fits."""
@@ -185,18 +190,22 @@ class Annotating(QObject):
         """Have a box drawn inside which unpainted means background."""
         try:
             labels = self.layer()
+            with painted_later(self.view):
+                draw_regions(self.viewer, labels, self._axes(labels))
         except UNetError as error:
             self.view.messages.say(str(error), "error")
             return
-        draw_regions(self.viewer, labels, self._axes(labels))
         self._watch()
         self.view.messages.say(
-            "Drag a box around cells that are all painted; inside it, unpainted is background. N and G paint on."
+            "Drag a box around cells that are all painted; inside it, unpainted is background. "
+            f"{current().key_next_cell} and {current().key_background} paint on."
         )
 
     def _axes(self, labels: Labels) -> str:
         painting = painting_of(labels)
-        return painting.axes if painting is not None else self.choice.axes()
+        axes = painting.axes if painting is not None else self.choice.axes()
+        # Labels may be there before their picture, or beside one of another kind.
+        return axes if len(axes) == labels.ndim else guess_axes(labels)
 
     def accept(self) -> None:
         """Take over the predicted cell under the cursor."""
@@ -218,7 +227,8 @@ class Annotating(QObject):
         paintings = [painting for painting in self.paintings() if painting.on]
         found = [source_of(self.viewer, painting, grey) for painting in paintings]
         image = self.choice.image()
-        if image is not None and not any(image in painting.pictures() for painting in paintings):
+        painted = any(image in painting.pictures() for painting in paintings)
+        if image is not None and (not painted or has_large_planes(image, self.choice.axes())):
             planes = self.choice.planes()
             alone = checked_source(image, planes.as_grey() if grey and planes.rgb else planes, self.choice.axes())
             found += [alone] if alone is not None else []
@@ -236,10 +246,10 @@ class Annotating(QObject):
             if p.on
         )
 
-    def add_earlier(self, folder: str) -> None:
+    def add_earlier(self, folder: str, on: bool = True) -> None:
         """Add what an earlier training learnt from."""
         if Path(folder) not in [run.folder for run in self.earlier]:
-            self.earlier.append(EarlierRun(Path(folder)))
+            self.earlier.append(EarlierRun(Path(folder), on))
         self.touch()
 
     def _tick(self, row: int, on: bool) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,8 +20,9 @@ from ..core.sizes import choose_scale
 from .annotating import Annotating
 from .background import Background
 from .choosers import SCRATCH, ImageChoice
-from .goto import go_to
-from .layers import OURS, current_plane, note, placement, write_plane
+from .docking import painted_later
+from .goto import go_to, hide_frame, show_frame
+from .layers import OURS, current_plane, fill_again, note, placement, write_plane
 from .sources import Gathered
 
 if TYPE_CHECKING:
@@ -30,8 +31,28 @@ if TYPE_CHECKING:
     from .train_view import TrainView
 
 WEIGHTS_NAME = "weight map"
-_SEEN_AT = 20.0
-"""Pixels around a place that should be seen well."""
+FRAME_NAME = "look here"
+_LEAST = 8.0
+"""Pixels that a place is taken to have at least, or a speck would fill the view and nobody knew where it is."""
+_MARGIN = 5.0
+"""Pixels between a place and its frame."""
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where a finding is: in which layer, held weakly, and where in that."""
+
+    layer: weakref.ref[Any]
+    axes: str
+    position: tuple[float, ...]
+    finding: Finding
+
+    def corners(self) -> tuple[list[float], list[float]]:
+        """Return two opposite corners of a box around it."""
+        half = self.finding.extent / 2 + _MARGIN
+        away = [half if a in "yx" else 0.0 for a in self.axes]
+        around = list(zip(self.position, away, strict=True))
+        return [at - off for at, off in around], [at + off for at, off in around]
 
 
 class Checking:
@@ -63,7 +84,7 @@ class Checking:
         self._reader = reader
         self._steps, self._step_seconds = 0, 0.0
         self._reading = Background()
-        self._places: list[tuple[Any, list[float]] | None] = []
+        self._places: list[_Place | None] = []
         view.check.check_asked.connect(self._check)
         view.check.weights_asked.connect(self._show_weights)
         view.check.chosen.connect(self._go)
@@ -111,6 +132,7 @@ class Checking:
             gathered, findings = outcome
             owners = [i for i, tally in enumerate(gathered.tallies) for _ in range(tally.planes)]
             self._places = [self._place(finding, gathered.images, owners, layers, axes) for finding in findings]
+            hide_frame(self.viewer)
             several = len(gathered.images) > 1
             where = [gathered.images[f.image].name if several and f.image >= 0 else "" for f in findings]
             self.view.check.show_findings(findings, where)
@@ -120,14 +142,14 @@ class Checking:
 
     def _place(
         self, finding: Finding, images: tuple[AnnotatedImage, ...], owners: list[int], layers: Any, axes: list[str]
-    ) -> tuple[Any, list[float]] | None:
-        """Return the layer of a finding and where it is in that; None when there is no place."""
+    ) -> _Place | None:
+        """Return where in which layer a finding is; None when there is no place."""
         if not finding.position or owners[finding.image] >= len(layers):
             return None
         letters, where = axes[owners[finding.image]], iter(images[finding.image].plane)
         y, x = finding.position
         position = [{"y": y, "x": x, "c": 0}[a] if a in "yxc" else next(where) for a in letters]
-        return layers[owners[finding.image]], [float(at) for at in position]
+        return _Place(layers[owners[finding.image]], letters, tuple(map(float, position)), finding)
 
     def _fail(self, message: str) -> None:
         self._places = []
@@ -137,15 +159,17 @@ class Checking:
         self.view.messages.say(message, "error")
 
     def _go(self, row: int) -> None:
-        """Go to the place of a line."""
+        """Go to the place of a line, with a frame around it and the cell's label in the brush."""
         place = self._places[row] if row < len(self._places) else None
-        layer = place[0]() if place is not None else None
+        layer = place.layer() if place is not None else None
         if place is None or layer is None or layer not in self.viewer.layers:
             return
-        layer.visible = True
-        self.viewer.layers.selection.active = layer
-        go_to(self.viewer, layer, place[1], size=_SEEN_AT)
-        layer.selected_label = int(np.asarray(layer.data[tuple(map(int, place[1]))])) or layer.selected_label
+        with painted_later(self.view):
+            layer.visible = True
+            self.viewer.layers.selection.active = layer
+            go_to(self.viewer, layer, place.position, size=max(place.finding.extent, _LEAST))
+            show_frame(self.viewer, layer, place.axes, *place.corners(), FRAME_NAME)
+            layer.selected_label = place.finding.label
 
     def _take_diameter(self, diameter: float) -> None:
         """Take the measured diameter as the setting, and say that it was."""
@@ -181,7 +205,11 @@ class Checking:
             diameter = chosen.diameter or float(np.median([d for d in map(median_diameter, known) if d] or [0.0]))
             return weight_map(here[0], chosen, choose_scale(diameter, expected))
 
-        self._reading.run(work, lambda values: show_weights(self.viewer, image, axes, plane, values), self._fail)
+        def show(values: NDArray[np.float32]) -> None:
+            with painted_later(self.view):
+                show_weights(self.viewer, image, axes, plane, values)
+
+        self._reading.run(work, show, self._fail)
 
 
 def show_weights(
@@ -206,16 +234,21 @@ def show_weights(
 
     if image not in viewer.layers:
         return
-    for layer in [layer for layer in viewer.layers if note(layer).get("weights")]:
-        viewer.layers.remove(layer)
     where = iter(plane)
     corner = [0.0 if a in "cyx" else float(next(where)) for a in axes]
     height, width = values.shape
     data = np.zeros([{"y": height, "x": width}.get(a, 1) for a in axes], np.float32)
     write_plane(data, axes, (0,) * len(plane), values)
+    limits, place = (0.0, max(float(values.max()), 1e-3)), placement(image, axes, corner)
+    for old in [layer for layer in viewer.layers if note(layer).get("weights")]:
+        if old.ndim == data.ndim:
+            fill_again(viewer, old, data, place)
+            old.contrast_limits_range = old.contrast_limits = limits
+            return
+        viewer.layers.remove(old)
     layer = Image(
-        data, name=WEIGHTS_NAME, colormap="inferno", blending="additive", contrast_limits=(0, max(values.max(), 1e-3)),
-        metadata={OURS: {"weights": True}}, **placement(image, axes, corner),
+        data, name=WEIGHTS_NAME, colormap="inferno", blending="additive", contrast_limits=limits,
+        metadata={OURS: {"weights": True}}, **place,
     )  # fmt: skip
     active, selected = viewer.layers.selection.active, set(viewer.layers.selection)
     # On top, as paint would hide it; it adds light and hides nothing.

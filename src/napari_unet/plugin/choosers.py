@@ -4,23 +4,28 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import QSize, Qt, Signal
+from qtpy.QtGui import QPaintEvent
 from qtpy.QtWidgets import (
     QComboBox,
-    QHBoxLayout,
-    QLabel,
     QListWidget,
     QListWidgetItem,
     QSizePolicy,
+    QStyle,
+    QStyleOptionComboBox,
+    QStylePainter,
     QWidget,
 )  # fmt: skip
 
 from ..core.arrays import Planes
 from ..core.errors import DataError
+from ..replay import axes_in_file
+from .axes_row import AxesRow
 from .forms import caption, guard_wheel, plain_form
-from .layers import LEADING, OURS, data_shape, guess_axes, note, planes_of
+from .layers import OURS, data_shape, guess_axes, note, planes_of, unsaid_axes
 from .models import ModelEntry, describe
 from .preview import is_preview
 
@@ -48,6 +53,20 @@ class LayerCombo(QComboBox):
         guard_wheel(self)
         self.currentIndexChanged.connect(self.layer_changed)
         self.show_layers([])
+
+    def paintEvent(self, event: QPaintEvent) -> None:
+        """Shorten a long name in its middle, as napari's list of layers does: names often differ in their ends."""
+        if self.currentIndex() < 0:
+            super().paintEvent(event)
+            return
+        painter, shown = QStylePainter(self), QStyleOptionComboBox()
+        self.initStyleOption(shown)
+        part = QStyle.SubControl.SC_ComboBoxEditField
+        room = self.style().subControlRect(QStyle.ComplexControl.CC_ComboBox, shown, part, self).width() - 8
+        shown.currentText = self.fontMetrics().elidedText(shown.currentText, Qt.TextElideMode.ElideMiddle, room)
+        painter.drawComplexControl(QStyle.ComplexControl.CC_ComboBox, shown)
+        painter.drawControl(QStyle.ControlElement.CE_ComboBoxLabel, shown)
+        painter.end()
 
     def layer(self) -> Any:
         """Return the chosen layer, or None."""
@@ -112,54 +131,21 @@ class ChannelList(QListWidget):
         layers = [i.data(Qt.ItemDataRole.UserRole)() for i in items if i.checkState() == Qt.CheckState.Checked]
         return [layer for layer in layers if layer is not None]
 
+    def tick(self, layers: Sequence[Layer]) -> None:
+        """Tick these layers, as far as they are on offer, and no others."""
+        wanted = {id(layer) for layer in layers}
+        for item in map(self.item, range(self.count())):
+            on = id(item.data(Qt.ItemDataRole.UserRole)()) in wanted
+            item.setCheckState(Qt.CheckState.Checked if on else Qt.CheckState.Unchecked)
+
     def sizeHint(self) -> QSize:
         """Return room for up to three rows."""
         rows = min(3, max(1, self.count()))
         return QSize(100, rows * max(20, self.sizeHintForRow(0)) + 2 * self.frameWidth() + 4)
 
-
-class AxesRow(QWidget):
-    """Shows what each leading axis is, to be corrected by the user: ``30 x depth, height x width``."""
-
-    axes_changed = Signal()
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._row = QHBoxLayout(self)
-        self._row.setContentsMargins(0, 0, 0, 0)
-        self._row.setSpacing(4)
-        self._axes = ""
-        self._boxes: dict[int, QComboBox] = {}
-
-    def show_axes(self, axes: str, shape: Sequence[int]) -> None:
-        """Show the axis letters of an image of this shape."""
-        self._axes = axes
-        self._boxes = {}
-        while (item := self._row.takeAt(0)) is not None:
-            item.widget().deleteLater()
-        for axis, (letter, size) in enumerate(zip(axes, shape, strict=True)):
-            if letter not in "yx":
-                self._row.addWidget(QLabel(f"{size} ×"))
-                self._boxes[axis] = self._make_box(letter)
-                self._row.addWidget(self._boxes[axis], 1)
-        self.setVisible(bool(self._boxes))
-
-    def _make_box(self, letter: str) -> QComboBox:
-        box = QComboBox()
-        for known, word in LEADING.items():
-            box.addItem(word, known)
-        box.setCurrentIndex(box.findData(letter))
-        box.setToolTip(
-            "<span>What this axis is. Planes along time, depth and position are segmented one by one; channels are "
-            "looked at together.</span>"
-        )
-        guard_wheel(box)
-        box.currentIndexChanged.connect(self.axes_changed)
-        return box
-
-    def axes(self) -> str:
-        """Return the axis letters as shown."""
-        return "".join(self._boxes[i].currentData() if i in self._boxes else a for i, a in enumerate(self._axes))
+    def minimumSizeHint(self) -> QSize:
+        """Return the same, because Qt asks for three rows even where there is one."""
+        return self.sizeHint()
 
 
 class ImageSection(QWidget):
@@ -273,6 +259,7 @@ class ImageChoice:
     def __init__(self, viewer: ViewerModel, view: ImageSection, on_layers: Callable[[], None]) -> None:
         self._viewer, self._view, self._on_layers = viewer, view, on_layers
         self._shown: Image | None = None
+        self._axes_of: weakref.ref[Image] | None = None
         view.changed.connect(self._on_choice)
         self._watch: LayerWatch | None = None
 
@@ -303,7 +290,7 @@ class ImageChoice:
         """
         image = self.image()
         if image is None:
-            raise DataError("There is no image; open one, or one of File > Open Sample > napari-unet.")
+            raise DataError("There is no image; open one, or one of File > Open Sample > U-Net segmentation.")
         return image
 
     def layers(self) -> list[Image]:
@@ -322,8 +309,16 @@ class ImageChoice:
         Raises
         ------
         DataError
-            When there is no image, or the layers do not fit together.
+            When there is no image, the layers do not fit together, or the user has to say what an axis is.
         """
+        image = self.chosen()
+        unknown = [data_shape(image)[axis] for axis in self._view.axes.open_axes()]
+        if unknown:
+            sizes = " and ".join(map(str, unknown))
+            raise DataError(
+                f"{image.name} does not say what its axis of {sizes} is; choose it under Axes: channels are looked at "
+                "together, planes of depth or time one by one."
+            )
         return planes_of(self.layers(), self.axes())
 
     def _on_list(self) -> None:
@@ -334,11 +329,20 @@ class ImageChoice:
     def _on_choice(self) -> None:
         image = self.image()
         same = image is self._shown
-        if image is not None and same:
+        if image is not None and same and self._view.axes.touched and not self._view.axes.open_axes():
             # Noted on the layer, so that both docks and a later session of them agree.
             image.metadata.setdefault(OURS, {})["axes"] = self.axes()
         self._show_details()
         self._on_layers()
+
+    def _show_axes(self, image: Image) -> None:
+        """Show the axes of an image, unless the user is about to name them one after the other."""
+        row = self._view.axes
+        if self._axes_of is None or self._axes_of() is not image or not (row.touched and row.open_axes()):
+            ask_file(image)
+            unsaid = () if note(image).get("axes") else unsaid_axes(image)
+            row.show_axes(noted_axes(image), data_shape(image), unsaid)
+        self._axes_of = weakref.ref(image)
 
     def _show_details(self) -> None:
         """Show axes and possible channels of the chosen image."""
@@ -348,7 +352,7 @@ class ImageChoice:
             self._view.axes.show_axes("", ())
             self._view.channels.show_layers([])
         else:
-            self._view.axes.show_axes(noted_axes(image), data_shape(image))
+            self._show_axes(image)
             self._view.channels.show_layers([other for other in images_of(self._viewer) if _fits(other, image)])
         self._view.hide_unused()
 
@@ -362,15 +366,23 @@ def images_of(viewer: ViewerModel) -> list[Image]:
 
 
 def labels_of(viewer: ViewerModel) -> list[Any]:
-    """Return the Labels layers that a user may have painted, previews left out."""
+    """Return the Labels layers that hold cells: previews and marked mistakes left out."""
     from napari.layers import Labels
 
-    return [layer for layer in viewer.layers if isinstance(layer, Labels) and not is_preview(layer)]
+    labels = [layer for layer in viewer.layers if isinstance(layer, Labels) and not is_preview(layer)]
+    return [layer for layer in labels if not note(layer).get("mistakes")]
 
 
 def is_painting(layer: Layer) -> bool:
     """Return whether a Labels layer is meant to be painted on, other than what a network has made."""
     return "result" not in note(layer)
+
+
+def ask_file(image: Image) -> None:
+    """Note on an image what the file that it was opened from says of its axes, where nothing else does."""
+    path = str(getattr(image.source, "path", None) or "")
+    if path and "file_axes" not in note(image) and unsaid_axes(image):
+        image.metadata.setdefault(OURS, {})["file_axes"] = axes_in_file(Path(path), data_shape(image))
 
 
 def noted_axes(image: Image) -> str:

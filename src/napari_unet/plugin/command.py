@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Sequence
 
-from qtpy.QtCore import QObject, QProcess
+from qtpy.QtCore import QObject, QProcess, QTimer
 
 _ERROR = "napari-unet: error: "
 
@@ -53,14 +53,13 @@ class Command(QObject):
             self._process.kill()
 
     def close(self) -> None:
-        """End the command and wait until it is gone; nobody is told."""
+        """End the command, which is gone a moment later; nobody is told."""
         process, self._process = self._process, None
         self._done = self._failed = None
         if process is not None:
             process.finished.disconnect(self._on_finished)
             process.errorOccurred.disconnect(self._on_error)
-            process.kill()
-            process.waitForFinished(3000)
+            _end(process)
 
     def _on_finished(self, code: int, status: object = None) -> None:
         process, self._process = self._process, None
@@ -83,6 +82,20 @@ class Command(QObject):
     def _tell(self, listener: Callable[[str], None] | None, words: str) -> None:
         if listener is not None:
             listener(words)
+
+
+_ENDING: set[QProcess] = set()
+
+
+def _end(process: QProcess) -> None:
+    """Kill a process, and keep its object until it is gone: Qt would wait for that, and the viewer with it."""
+    process.setParent(None)
+    if process.state() == QProcess.ProcessState.NotRunning:
+        return
+    _ENDING.add(process)
+    # Later: not while the object itself tells of its end.
+    process.finished.connect(lambda *_: QTimer.singleShot(0, lambda: _ENDING.discard(process)))
+    process.kill()
 
 
 def _reason(error: str, code: int) -> str:

@@ -12,12 +12,16 @@ from qtpy.compat import isalive
 from qtpy.QtCore import QEvent, QObject, QTimer
 from qtpy.QtWidgets import QDockWidget, QMainWindow, QWidget
 
+from .collector import Hold
+
 if TYPE_CHECKING:
     from napari.components import ViewerModel
 
-    from .runner import Job
+    from .runner import Engine, Job
 
 _PAINT_AFTER_MS = 15
+_HALF_BRIGHT = 3 * 128
+"""Sum of red, green and blue."""
 
 
 def own_viewer(napari_viewer: Any) -> Any:
@@ -47,17 +51,33 @@ def abandon_job(job: Job | None) -> None:
 
 
 @contextlib.contextmanager
-def painted_later(widget: QWidget) -> Iterator[None]:
+def painted_later(widget: QWidget, then: Callable[[], None] | None = None) -> Iterator[None]:
     """Have the widget's window painted in a later turn of the event loop than what is done in this context.
 
-    Adding a layer and painting it each take a while; apart, the viewer answers in between.
+    Adding a layer and painting it each take a while; apart, the viewer answers in between. Nor is Python looking
+    for garbage meanwhile, which takes as long.
+
+    Parameters
+    ----------
+    widget : QWidget
+        In the window.
+    then : callable, optional
+        Called in a further turn, after the painting, if the window is still there.
     """
     window = widget.window()
     window.setUpdatesEnabled(False)
+
+    def paint() -> None:
+        if isalive(window):
+            window.setUpdatesEnabled(True)
+            if then is not None:
+                QTimer.singleShot(_PAINT_AFTER_MS, then)
+
     try:
-        yield
+        with Hold():
+            yield
     finally:
-        QTimer.singleShot(_PAINT_AFTER_MS, lambda: window.setUpdatesEnabled(True) if isalive(window) else None)
+        QTimer.singleShot(_PAINT_AFTER_MS, paint)
 
 
 def disconnect_from(sender: QObject, signal: str, slot: Callable[..., Any]) -> None:
@@ -81,9 +101,6 @@ class EngineUse:
     _open: ClassVar[list[EngineUse]] = []
 
     def __init__(self, dock: QWidget) -> None:
-        from .runner import Engine
-
-        self.engine = Engine.shared()
         # Held weakly, or what Qt holds of this would keep the dock alive.
         self._dock = weakref.ref(dock)
         self._on_close: list[Callable[[], None]] = []
@@ -91,8 +108,21 @@ class EngineUse:
         # Its parent, the dock, keeps it.
         _DockEvents(dock, self.close)
         dock.destroyed.connect(lambda: self.close())
-        # Started when the dock has been painted, so that it costs the click nothing.
-        QTimer.singleShot(0, self._start)
+        # Started when the dock has been painted, so that it costs the click nothing. Not after 0 ms, which Qt takes for
+        # the end of this very turn.
+        QTimer.singleShot(_PAINT_AFTER_MS, self._start)
+
+    @property
+    def engine(self) -> Engine:
+        """The engine of this process."""
+        from .runner import Engine
+
+        return Engine.shared()
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the dock was not closed yet."""
+        return self in self._open
 
     @classmethod
     def docks(cls) -> list[QWidget]:
@@ -102,15 +132,18 @@ class EngineUse:
 
     def on_close(self, function: Callable[[], None]) -> None:
         """Have a function called once, when the dock is gone; its widgets may be deleted by then."""
-        self._on_close.append(function)
+        if self.is_open:
+            self._on_close.append(function)
+        else:
+            function()
 
     def _start(self) -> None:
-        if self in self._open:
+        if self.is_open:
             self.engine.start()
 
     def close(self) -> None:
         """Tell the dock to stop its work; close the engine after the last dock."""
-        if self not in self._open:
+        if not self.is_open:
             return
         self._open.remove(self)
         for function in self._on_close:
@@ -140,6 +173,8 @@ def gather(dock: QWidget) -> None:
             window.tabifyDockWidget(other, frame)
             # Later: the tab bar is not there yet.
             QTimer.singleShot(0, lambda: frame.raise_() if isalive(frame) else None)
+            # The others are behind that bar too; each further move would take as long as the first.
+            return
 
 
 def _frame(dock: QWidget) -> QDockWidget | None:
@@ -168,6 +203,8 @@ class _DockEvents(QObject):
     def eventFilter(self, watched: QObject, event: QEvent) -> bool:
         """Notice new parents of the dock, and the closing of its window."""
         if watched is self._dock and event.type() == QEvent.Type.ParentChange:
+            # At once, as a dock may be opened and closed in one turn of the event loop.
+            self._docked = self._docked or self._dock.parent() is not None
             # Later: napari parents the dock first, and puts its frame into the window after that.
             QTimer.singleShot(0, self._on_parent)
         elif watched is self._own_window() and event.type() == QEvent.Type.Close:
@@ -181,8 +218,10 @@ class _DockEvents(QObject):
             return
         if dock.parent() is None and self._docked:
             self._gone()
+            # Nobody else deletes it here, in Qt's thread. Left to Python's garbage collection, which runs in
+            # whatever thread is busy, a widget takes PySide down with it.
+            dock.deleteLater()
         elif dock.parent() is not None:
-            self._docked = True
             gather(dock)
             window = self._own_window()
             if window is not None:
@@ -200,6 +239,15 @@ class _DockEvents(QObject):
             self._gone()
 
 
+def theme_of(viewer: ViewerModel) -> tuple[str, str]:
+    """Return whether the viewer's theme is ``"dark"`` or ``"light"``, and its background colour."""
+    from napari.utils.theme import get_theme
+
+    # Judged by its colour: a napari before 0.7 does not say what kind a theme is.
+    background = get_theme(viewer.theme).background
+    return "dark" if sum(background.as_rgb_tuple()[:3]) < _HALF_BRIGHT else "light", background.as_hex()
+
+
 class ThemeWatch:
     """Tells a view whether napari's theme is dark or light, and its background, now and at each change."""
 
@@ -209,10 +257,7 @@ class ThemeWatch:
         self._on_theme()
 
     def _on_theme(self, event: Any = None) -> None:
-        from napari.utils.theme import get_theme
-
-        theme = get_theme(self._viewer.theme)
-        self._tell(theme.type, theme.background.as_hex())
+        self._tell(*theme_of(self._viewer))
 
     def close(self) -> None:
         """Stop following."""

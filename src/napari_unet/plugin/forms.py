@@ -15,6 +15,7 @@ from qtpy.QtWidgets import (
     QDoubleSpinBox,
     QFormLayout,
     QLabel,
+    QLineEdit,
     QSizePolicy,
     QSpinBox,
     QWidget,
@@ -42,12 +43,24 @@ def label_of(name: str, option: Option) -> str:
     return option.label or name.replace("_", " ").capitalize()
 
 
-def tooltip_of(option: Option) -> str:
-    """Return help, range and unit as one tooltip; Qt wraps it because it is rich text."""
+def shown(name: str, value: Any) -> str:
+    """Return a value as its editor shows it."""
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    return f"{value:g}" if isinstance(value, float) else _WORDS.get((name, str(value)), str(value))
+
+
+def tooltip_of(option: Option, name: str = "") -> str:
+    """Return help, range and unit as one tooltip; Qt wraps it because it is rich text.
+
+    With the field's name, choices are called as the editor calls them.
+    """
     text = option.help
+    for choice in option.choices:
+        text = text.replace(f"{choice}: ", f"{_WORDS.get((name, choice), choice)}: ")
     if option.minimum is not None and option.maximum is not None:
         unit = f" {option.unit}" if option.unit else ""
-        text += f" Between {option.minimum:g} and {option.maximum:g}{unit}."
+        text += f" Between {option.minimum:,.10g} and {option.maximum:,.10g}{unit}."
     return f"<span>{text}</span>"
 
 
@@ -90,6 +103,8 @@ def make_editor(name: str, option: Option, default: Any) -> QWidget:
         # The longest choice may not set the dock's width.
         editor.setMinimumContentsLength(8)
         editor.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
+    elif isinstance(default, str):
+        editor = QLineEdit()
     elif isinstance(default, int):
         editor = QSpinBox()
         largest = min(_bound(option.maximum, _LARGEST_INT), _LARGEST_INT)
@@ -103,7 +118,7 @@ def make_editor(name: str, option: Option, default: Any) -> QWidget:
         editor.setAlignment(Qt.AlignmentFlag.AlignRight)
     guard_wheel(editor)
     editor.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
-    editor.setToolTip(tooltip_of(option))
+    editor.setToolTip(tooltip_of(option, name))
     editor.setObjectName(name)
     set_value(editor, default)
     return editor
@@ -132,7 +147,7 @@ def get_value(editor: QWidget) -> Any:
         return editor.isChecked()
     if isinstance(editor, QComboBox):
         return editor.currentData()
-    return editor.value()
+    return editor.text() if isinstance(editor, QLineEdit) else editor.value()
 
 
 def set_value(editor: QWidget, value: Any) -> None:
@@ -141,13 +156,18 @@ def set_value(editor: QWidget, value: Any) -> None:
         editor.setChecked(bool(value))
     elif isinstance(editor, QComboBox):
         editor.setCurrentIndex(editor.findData(value))
+    elif isinstance(editor, QLineEdit):
+        editor.setText(value)
     else:
         editor.setValue(value)
 
 
-def _change_signal(editor: QWidget) -> Any:
+def change_signal(editor: QWidget) -> Any:
+    """Return the signal of an editor of :func:`make_editor` that its value has changed."""
     if isinstance(editor, QCheckBox):
         return editor.toggled
+    if isinstance(editor, QLineEdit):
+        return editor.textChanged
     return editor.currentIndexChanged if isinstance(editor, QComboBox) else editor.valueChanged
 
 
@@ -190,7 +210,7 @@ class SettingsForm(QWidget, Generic[S]):
         self.editors: dict[str, QWidget] = {}
         for name in names:
             editor = make_editor(name, known[name], getattr(settings, name))
-            _change_signal(editor).connect(partial(self._on_change, name))
+            change_signal(editor).connect(partial(self._on_change, name))
             layout.addRow(caption(label_of(name, known[name]), editor.toolTip()), editor)
             self.editors[name] = editor
 

@@ -1,12 +1,13 @@
-"""Brings a place of a layer into view: sliders and camera."""
+"""Brings a place of a layer into view: sliders, camera, and a frame around it."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .layers import OURS, note, place_again, placement
 from .preview import camera_of
 
 if TYPE_CHECKING:
@@ -18,6 +19,10 @@ _WELL_INSIDE = 0.8
 
 _SMALLEST_ON_SCREEN = 24.0
 """Screen pixels below which something is too small to be seen well."""
+
+_ORANGE = "#e69f00"
+_LINE = 2.0
+"""Screen pixels of a frame's line."""
 
 
 def go_to(
@@ -64,3 +69,52 @@ def canvas_size(viewer: ViewerModel) -> Sequence[float]:
     """Return height and width of the canvas in screen pixels; it has moved in napari 0.9."""
     canvas = getattr(viewer, "canvas", None)
     return canvas.size if canvas is not None and hasattr(canvas, "size") else viewer._canvas_size
+
+
+def show_frame(
+    viewer: ViewerModel, layer: Layer, axes: str, corner: Sequence[float], opposite: Sequence[float], name: str
+) -> None:
+    """Draw a frame around a box, instead of an earlier one; layers stay selected as they were.
+
+    Parameters
+    ----------
+    viewer : ViewerModel
+        Where; the camera is on the box already.
+    layer : Layer
+        In whose pixels the box is given.
+    axes : str
+        Its axis letters.
+    corner, opposite : sequence of float
+        Of the box, one number per axis of the layer.
+    name : str
+        What the frame says.
+    """
+    points = np.array([corner, corner, opposite, opposite], float)
+    points[1, axes.index("x")], points[3, axes.index("x")] = opposite[axes.index("x")], corner[axes.index("x")]
+    width = _LINE / max(camera_of(viewer).zoom * abs(float(layer.scale[-1])), 1e-9)
+    frame = frame_of(viewer)
+    if frame is not None and frame.ndim == layer.ndim:
+        frame.name, frame.data = name, []
+        place_again(frame, placement(layer, axes.replace("c", "p")))
+        frame.add_rectangles([points], edge_width=width, edge_color=_ORANGE, face_color="transparent")
+        return
+    hide_frame(viewer)
+    active, selected = viewer.layers.selection.active, set(viewer.layers.selection)
+    viewer.add_shapes(
+        [points], shape_type="rectangle", name=name, edge_color=_ORANGE, face_color="transparent",
+        edge_width=width, metadata={OURS: {"frame": True}}, **placement(layer, axes.replace("c", "p")),
+    )  # fmt: skip
+    viewer.layers.selection = selected
+    viewer.layers.selection.active = active
+
+
+def frame_of(viewer: ViewerModel) -> Any:
+    """Return the layer of the frame, or None."""
+    return next((known for known in viewer.layers if note(known).get("frame")), None)
+
+
+def hide_frame(viewer: ViewerModel) -> None:
+    """Take the frame away, as there is nothing to point at any more."""
+    frame = frame_of(viewer)
+    if frame is not None:
+        viewer.layers.remove(frame)

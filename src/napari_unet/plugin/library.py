@@ -127,6 +127,7 @@ def duplicate_model(model: str) -> str:
             shutil.rmtree(partial, ignore_errors=True)
             shutil.copytree(source, partial)
             _write_name(partial, name)
+            write_thumbnail(model, partial)
         else:
             shutil.copyfile(source, partial)
         partial.rename(target)
@@ -198,8 +199,9 @@ def facts(model: str) -> str:
     objects = f"; cells about {card.diameter:.0f} px across" if card.diameter else ""
     channels = "1 channel" if card.channels == 1 else f"{card.channels} channels"
     scores = ", ".join(f"{_score_name(name)} {value:.2f}" for name, value in card.metrics.items())
+    name = name_of(Path(model)) if is_saved(model) else card.name
     parts = [
-        f"<b>{html.escape(card.name)}</b>, {size / 1e6:.1f} MB. {html.escape(card.description)}",
+        f"<b>{html.escape(name)}</b>, {size / 1e6:.1f} MB. {html.escape(card.description)}",
         f"{kinds.capitalize()}; {channels}{objects}.",
         f"Scores on cells kept apart: {html.escape(scores)}." if scores else "No scores were measured.",
         "Trained on: " + ("<br>".join(_training(entry) for entry in card.ledger) or "not recorded") + ".",
@@ -251,8 +253,9 @@ def thumbnail(model: str) -> NDArray[np.uint8] | None:
         if is_bundled(model):
             return _from_kind(model.partition(":")[2])
         path = model_path(model)
-        if (path / THUMBNAIL_NAME).is_file():
-            return _read_png(path / THUMBNAIL_NAME)
+        kept = _kept_picture(path)
+        if kept is not None:
+            return kept
         own = from_run(path)
         return own if own is not None else _from_test(path, read_card(model))
     except Exception:
@@ -268,11 +271,15 @@ def _from_kind(kind: str) -> NDArray[np.uint8]:
     return compose(image, labels, (64, 64))
 
 
-def _read_png(path: Path) -> NDArray[np.uint8]:
-    """Return a picture file as RGB."""
+def _kept_picture(path: Path) -> NDArray[np.uint8] | None:
+    """Return the picture that a model folder or zip holds as RGB, or None."""
     from PIL import Image
 
-    with Image.open(path) as image:
+    try:
+        file = io.BytesIO(read_file(path, THUMBNAIL_NAME))
+    except ModelError:
+        return None
+    with Image.open(file) as image:
         return np.asarray(image.convert("RGB"))
 
 
@@ -296,11 +303,11 @@ def _run_of(model: Path) -> Path | None:
     return next((parent for parent in (model.parent, model.parent.parent) if (parent / JOB_NAME).is_file()), None)
 
 
-def write_thumbnail(model: Path, folder: Path) -> None:
-    """Keep the picture of a just trained model with its copy, which no longer lies beside its training."""
+def write_thumbnail(model: str, folder: Path) -> None:
+    """Keep the picture of a just trained or bundled model with its copy, which by itself could not make it again."""
     from PIL import Image
 
-    picture = thumbnail(str(model)) if _run_of(model) is not None else None
+    picture = thumbnail(model) if is_bundled(model) or _run_of(Path(model)) is not None else None
     if picture is not None:
         Image.fromarray(picture).save(folder / THUMBNAIL_NAME)
 

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from ..core.proof import ACCEPTED, DELETED, EDITED
+from ..core.checked import ACCEPTED, DELETED, EDITED
 from .layers import OURS
 
 if TYPE_CHECKING:
@@ -21,15 +22,18 @@ CURRENT, DRAWN = "current", "drawn"
 
 # Told apart by shape first; colours from Okabe and Ito, which colour-blind people tell apart too.
 _SYMBOLS = {ACCEPTED: "disc", EDITED: "diamond", DELETED: "x", CURRENT: "disc", DRAWN: "disc"}
-_COLOURS = {
+_WHITE, _BLACK = (1.0, 1.0, 1.0, 1.0), (0.0, 0.0, 0.0, 1.0)
+_FACES = {
+    ACCEPTED: _WHITE, EDITED: _WHITE, DELETED: _BLACK, CURRENT: (1.0, 0.5, 0.1, 0.0), DRAWN: (0.94, 0.89, 0.26, 1.0),
+}  # fmt: skip
+# The colour is in the border, as the least size makes borders thick: of a small sign little else is to be seen.
+_BORDERS = {
     ACCEPTED: (0.0, 0.45, 0.70, 1.0),
     EDITED: (0.90, 0.62, 0.0, 1.0),
-    DELETED: (1.0, 1.0, 1.0, 1.0),
-    CURRENT: (1.0, 0.5, 0.1, 0.0),
-    DRAWN: (0.94, 0.89, 0.26, 1.0),
+    DELETED: _WHITE,
+    CURRENT: (1.0, 0.5, 0.1, 1.0),
+    DRAWN: _BLACK,
 }
-_BORDER = (1.0, 1.0, 1.0, 1.0)
-_BORDERS = {DELETED: (0.0, 0.0, 0.0, 1.0), CURRENT: (1.0, 0.5, 0.1, 1.0)}
 _SCREEN_SIZES = (9, 400)
 """Pixels on screen that a sign has at least and at most."""
 
@@ -55,6 +59,7 @@ class MarkOverlay:
     def __init__(self, viewer: ViewerModel) -> None:
         self._viewer = viewer
         self._layer: weakref.ref[Any] | None = None
+        self._shown: list[Sign] = []
 
     def layer(self) -> Any:
         """Return the Points layer, or None."""
@@ -64,24 +69,24 @@ class MarkOverlay:
     def show(self, below: Labels, signs: Sequence[Sign]) -> None:
         """Show these signs right above a layer, and no others."""
         layer = self.layer()
+        if layer is not None and list(signs) == self._shown:
+            return
         if layer is not None and layer.ndim != below.ndim:
             self.close()
             layer = None
         if layer is None:
-            if not signs:
-                return
-            layer = self._insert(below)
-        layer.data = np.zeros((0, below.ndim))
+            if signs:
+                self._insert(below, signs)
+            return
+        self._shown = list(signs)
+        # Selected points take on what is set, and cost a drawing more.
+        layer.selected_data = set()
+        layer.data = _positions(signs, below.ndim)
         if signs:
-            layer.add(np.asarray([sign.position for sign in signs], float))
-            layer.symbol = [_SYMBOLS[sign.kind] for sign in signs]
-            layer.size = [sign.size for sign in signs]
-            layer.face_color = np.asarray([_COLOURS[sign.kind] for sign in signs])
-            layer.border_color = np.asarray([_BORDERS.get(sign.kind, _BORDER) for sign in signs])
-            layer.border_width = [0.035 if sign.kind == CURRENT else 0.15 for sign in signs]
-            layer.selected_data = set()
+            for name, values in _look(signs).items():
+                setattr(layer, name, values)
 
-    def _insert(self, below: Labels) -> Any:
+    def _insert(self, below: Labels, signs: Sequence[Sign]) -> None:
         """Add the Points layer; selection and active layer stay as they are."""
         from napari.layers import Points
 
@@ -94,15 +99,14 @@ class MarkOverlay:
         }
         placement |= {name: getattr(below, name) for name in ("units", "axis_labels") if hasattr(below, name)}
         layer = Points(
-            np.zeros((0, below.ndim)), ndim=below.ndim, name=OVERLAY_NAME, metadata={OURS: {"overlay": True}},
-            canvas_size_limits=_SCREEN_SIZES, **placement,
+            _positions(signs, below.ndim), ndim=below.ndim, name=OVERLAY_NAME, metadata={OURS: {"overlay": True}},
+            canvas_size_limits=_SCREEN_SIZES, **placement, **_look(signs),
         )  # fmt: skip
         active, selected = self._viewer.layers.selection.active, set(self._viewer.layers.selection)
         self._viewer.layers.insert(self._viewer.layers.index(below) + 1, layer)
         self._viewer.layers.selection = selected
         self._viewer.layers.selection.active = active
-        self._layer = weakref.ref(layer)
-        return layer
+        self._layer, self._shown = weakref.ref(layer), list(signs)
 
     def close(self) -> None:
         """Take the Points layer away."""
@@ -110,3 +114,19 @@ class MarkOverlay:
         if layer is not None:
             self._viewer.layers.remove(layer)
         self._layer = None
+
+
+def _positions(signs: Sequence[Sign], ndim: int) -> NDArray[np.float64]:
+    """Return where signs are, (n, ndim)."""
+    return np.asarray([sign.position for sign in signs], float).reshape(-1, ndim)
+
+
+def _look(signs: Sequence[Sign]) -> dict[str, Any]:
+    """Return symbols, sizes and colours of signs, by the attribute of the Points layer."""
+    return {
+        "symbol": [_SYMBOLS[sign.kind] for sign in signs],
+        "size": [sign.size for sign in signs],
+        "face_color": np.asarray([_FACES[sign.kind] for sign in signs]),
+        "border_color": np.asarray([_BORDERS[sign.kind] for sign in signs]),
+        "border_width": [0.035 if sign.kind == CURRENT else 0.15 for sign in signs],
+    }

@@ -9,18 +9,22 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from qtpy.QtCore import Qt, QTimer
+from qtpy.QtWidgets import QTableView
 
 from ..core.arrays import Planes
-from ..core.comparison import CellScore
+from ..core.comparison import POOR, CellScore
 from ..core.errors import DataError, UNetError
 from ..core.measure import Scale, write_csv
-from ..report import WORDS, write_report
+from ..report import called, write_report
 from .annotate import background_label
 from .background import Background
 from .choosers import ImageChoice, is_painting, labels_of
-from .dock import Dock
+from .collector import Hold
+from .dock import Dock, Made
+from .dock_choices import of_measuring
+from .docking import painted_later
 from .goto import go_to
-from .layers import OURS, data_shape, empty_array, full_data, guess_axes, label_shape, note, planes_of
+from .layers import data_shape, empty_array, full_data, guess_axes, label_shape, planes_of
 from .measure_view import COMPLETE, SPARSE, MeasureView
 from .measuring import (
     UNNAMED_UNIT,
@@ -30,21 +34,22 @@ from .measuring import (
     Work,
     answer,
     channel_names,
+    depth_of,
     learnt_from,
     measure_layer,
     report_of,
     save_in_thread,
     scale_of,
 )  # fmt: skip
+from .mistakes import MistakesLayer
 
 if TYPE_CHECKING:
-    import napari
     from napari.components import ViewerModel
 
 _POLL_MS = 150
-# Vermilion, yellow and blue of Okabe and Ito: told apart with any kind of colour vision.
-_MISTAKES = {1: (0.84, 0.37, 0.0, 1.0), 2: (0.94, 0.89, 0.26, 1.0), 3: (0.0, 0.45, 0.70, 1.0)}
 _TABLE = "Features table widget"
+_ROWS_FOR_WIDTH = 50
+"""Rows of the table that decide how wide its columns are."""
 
 
 class MeasureController:
@@ -66,7 +71,8 @@ class MeasureController:
         self._running = Background()
         self._saving = Background()
         self._compared: tuple[weakref.ref[Any], weakref.ref[Any], weakref.ref[Any] | None, str] | None = None
-        self._mistakes: weakref.ref[Any] | None = None
+        self._mistakes = MistakesLayer(viewer)
+        self._hold: Hold | None = None
         self._poll = QTimer(interval=_POLL_MS)
         self._poll.timeout.connect(self._show_progress)
         self._choice = ImageChoice(viewer, view.images, self._on_layers)
@@ -86,13 +92,14 @@ class MeasureController:
         self._work.stopped = True
         self._running.forget()
         self._saving.forget()
+        self._release()
         self._poll.stop()
         self._choice.close()
 
     # --- what there is --------------------------------------------------------------------------
 
     def _on_layers(self) -> None:
-        found = [layer for layer in labels_of(self.viewer) if "mistakes" not in note(layer)]
+        found = labels_of(self.viewer)
         results = [layer for layer in found if not is_painting(layer)]
         # Without a result of this plugin, whatever is no annotation with background painted.
         meant = results or [layer for layer in found if not background_label(layer)]
@@ -140,14 +147,14 @@ class MeasureController:
         try:
             cells, axes = self._cells()
             image, names = self._image(cells, axes)
-            scale = scale_of(cells, axes)
+            scale, depth = scale_of(cells, axes), depth_of(cells, axes)
         except UNetError as error:
             self.view.messages.say(str(error), "error")
             return
         work = self._begin("measure", axes, data_shape(cells))
         labels = full_data(cells)
         self._running.run(
-            partial(measure_layer, labels, axes, image, names, scale, work),
+            partial(measure_layer, labels, axes, image, names, scale, work, depth),
             partial(self._on_measured, weakref.ref(cells), scale, work), self._fail,
         )  # fmt: skip
 
@@ -159,9 +166,11 @@ class MeasureController:
             return
         self.measured = found
         cells.features = found.features
-        area = np.median(found.table[f"area_{scale.unit}²"])
-        count = len(found.features["index"])
-        self.view.set_measured(f"{count} cells, median area {area:.4g} {scale.unit}²")
+        what, unit = (
+            ("volume", f"{scale.unit}³") if f"volume_{scale.unit}³" in found.features else ("area", f"{scale.unit}²")
+        )
+        middle = np.median(found.features[f"{what}_{unit}"])
+        self.view.set_measured(f"{len(found.features['index'])} cells, median {what} {middle:.4g} {unit}")
         self._explain(found, scale, cells)
 
     def _explain(self, found: Measured, scale: Scale, cells: Any) -> None:
@@ -177,20 +186,29 @@ class MeasureController:
             self.view.messages.say(
                 f"The scale of {cells.name} has no unit; lengths are in whatever its scale is in.", "warning"
             )
+        if not scale.square:
+            self.view.messages.say(
+                f"Pixels are {scale.height:.4g} x {scale.width:.4g} {scale.unit} and not square, so perimeter and "
+                "circularity are left out.", "warning"
+            )  # fmt: skip
 
     def _show_table(self) -> None:
         """Open napari's table for the measured layer."""
         cells = self.view.cells.layer()
-        if cells is not None:
-            self.viewer.layers.selection.active = cells
         try:
+            # Nothing is selected while it opens, or it would look at every cell to find the width of its columns.
+            self.viewer.layers.selection.clear()
             frame, _ = self.viewer.window.add_plugin_dock_widget("napari", _TABLE, tabify=False)
+            for table in frame.findChildren(QTableView):
+                table.horizontalHeader().setResizeContentsPrecision(_ROWS_FOR_WIDTH)
             # Below the picture, where a table has room for its columns.
             frame.window().addDockWidget(Qt.DockWidgetArea.BottomDockWidgetArea, frame)
         except (KeyError, ValueError):
             self.view.messages.say(
                 "This napari has no table of features; save the table instead, or update napari.", "warning"
             )
+        if cells is not None:
+            self.viewer.layers.selection.active = cells
 
     def _save_table(self, path: str) -> None:
         if self.measured is not None:
@@ -249,31 +267,27 @@ class MeasureController:
             self.view.messages.say(warning, "warning")
         source = cells() if cells is not None else None
         if source is not None:
-            self._show_mistakes(source, found)
+            with painted_later(self.view):
+                self._show_mistakes(source, found)
+
+    def _hide_compared(self) -> None:
+        """Hide the cells and the truth, among whose colours those of the mistakes would be lost."""
+        for known in self._compared[:2] if self._compared is not None else ():
+            layer = known() if known is not None else None
+            if layer is not None:
+                layer.visible = False
 
     def _show_mistakes(self, cells: Any, found: Answer) -> None:
-        """Show what went wrong as a layer on top; one per dock, filled anew each time."""
-        from napari.utils.colormaps import DirectLabelColormap
-
-        old = self._mistakes() if self._mistakes is not None else None
-        if old is not None and old in self.viewer.layers:
-            self.viewer.layers.remove(old)
+        """Show what went wrong as a layer on top."""
         if not found.comparison.worst():
+            self._mistakes.remove()
             self.view.messages.say("Every cell was found, and nothing else.", "done")
             return
-        inherited = {name: getattr(cells, name) for name in ("scale", "translate", "rotate", "shear", "affine")}
-        inherited |= {name: getattr(cells, name) for name in ("units", "axis_labels") if hasattr(cells, name)}
-        layer = self.viewer.add_labels(
-            found.mistakes, name=f"{cells.name} mistakes", opacity=0.8, metadata={OURS: {"mistakes": True}},
-            features={"index": [1, 2, 3], "mistake": ["missed", "poor", "false"]}, **inherited,
-        )  # fmt: skip
-        colours: dict[int | None, Any] = {0: "transparent", None: "transparent"}
-        colours.update(_MISTAKES.items())
-        layer.colormap = DirectLabelColormap(color_dict=colours)
-        layer.editable = False
-        self._mistakes = weakref.ref(layer)
+        self._hide_compared()
+        self._mistakes.show(cells, found.mistakes)
         self.view.messages.say(
-            "In the layer of mistakes orange is missed, yellow is found by less than half, blue is false."
+            "Mistakes: orange missed, yellow poor (found by less than half), blue false (no cell there). Cells and "
+            "truth are hidden; click their eyes to see them."
         )
 
     def _go_to(self, index: int) -> None:
@@ -289,7 +303,8 @@ class MeasureController:
         plane = iter(cell.plane)
         middle = {"y": (y0 + y1 - 1) / 2, "x": (x0 + x1 - 1) / 2, "c": 0}
         position = [middle[a] if a in middle else next(plane) for a in axes]
-        go_to(self.viewer, cells, position, size=max(y1 - y0, x1 - x0))
+        with painted_later(self.view):
+            go_to(self.viewer, cells, position, size=max(y1 - y0, x1 - x0))
 
     def _save_report(self, path: str) -> None:
         if self.answered is None or self._compared is None:
@@ -310,6 +325,7 @@ class MeasureController:
         self.view.set_busy(what)
         self.view.progress.wait("reading")
         self._poll.start()
+        self._hold = Hold()
         return self._work
 
     def _show_progress(self) -> None:
@@ -317,7 +333,14 @@ class MeasureController:
         if work.total > 1 and work.done:
             self.view.progress.advance(work.done / work.total, f"plane {min(work.done, work.total)} of {work.total}")
 
+    def _release(self) -> None:
+        """Let Python look for garbage in the whole viewer again, which holds it up, from any thread."""
+        if self._hold is not None:
+            self._hold.release()
+            self._hold = None
+
     def _end(self) -> None:
+        self._release()
         self._poll.stop()
         self.view.set_busy("")
 
@@ -346,14 +369,15 @@ def _scores(scores: dict[str, float]) -> str:
     ]  # fmt: skip
     names = "".join(f"<td align='center' width='70'>{name}</td>" for name, _ in cells)
     values = "".join(f"<td align='center'><b>{scores[key]:.3f}</b></td>" for _, key in cells)
-    counts = f"{scores['cells_truth']:.0f} true cells, {scores['cells_predicted']:.0f} predicted. 1 is best; F1 and AP"
-    return f"<table><tr>{names}</tr><tr>{values}</tr></table>{counts} at IoU 0.5."
+    counts = f"{scores['cells_truth']:.0f} true cells, {scores['cells_predicted']:.0f} predicted; at IoU 0.5"
+    return f"<table><tr>{names}</tr><tr>{values}</tr></table>{counts}"
 
 
 def _line(cell: CellScore, letters: list[str]) -> str:
     """Return the line of the list on one cell."""
     where = [f"{a} {i}" for a, i in zip(letters, cell.plane, strict=True)]
-    return "   ".join([f"cell {cell.label}", *where, WORDS[cell.kind], f"IoU {cell.iou:.2f}"])
+    overlap = f", IoU {cell.iou:.2f}" if cell.kind == POOR else ""
+    return "   ".join([called(cell), *where, f"{cell.kind}{overlap}"])
 
 
 class MeasureDock(Dock):
@@ -365,8 +389,8 @@ class MeasureDock(Dock):
         Where the layers are.
     """
 
-    def __init__(self, napari_viewer: napari.Viewer) -> None:
-        super().__init__(napari_viewer)
-        self.view = MeasureView()
-        self.controller = MeasureController(self.viewer, self.view)
-        self.run(self.view, self.controller)
+    def make(self) -> Made:
+        """Return view, controller and choices."""
+        view = MeasureView()
+        controller = MeasureController(self.viewer, view)
+        return view, controller, of_measuring(controller)

@@ -9,11 +9,11 @@ from qtpy.QtWidgets import QComboBox, QFileDialog, QLabel, QListWidget, QSizePol
 
 from .choosers import ImageSection, LayerCombo
 from .forms import caption, guard_wheel, plain_form
-from .parts import Messages, Progress, button, dress_main_button, heading, row
+from .parts import GearButton, Messages, Progress, button, dress_main_button, heading, row
 from .score_plot import ScorePlot
 
 COMPLETE, SPARSE = "complete", "sparse"
-_PLOT_HEIGHT = 120
+_PLOT_HEIGHT = 104
 
 
 class WorstList(QListWidget):
@@ -23,11 +23,11 @@ class WorstList(QListWidget):
         super().__init__()
         self.setToolTip("<span>Click one to go there.</span>")
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Expanding)
-        self.setMinimumHeight(84)
+        self.setMinimumHeight(64)
 
     def sizeHint(self) -> QSize:
         """Return room for a few rows; the list takes more where there is."""
-        return QSize(100, 110)
+        return QSize(100, 80)
 
 
 class MeasureView(QWidget):
@@ -53,6 +53,10 @@ class MeasureView(QWidget):
         self.summary, self.scores = QLabel(), QLabel()
         for label in (self.summary, self.scores):
             label.setWordWrap(True)
+        self.scores.setToolTip(
+            "<span>1 is best. F1 and AP count a cell as found when it has an IoU of 0.5 with the true one: that is the "
+            "area that both share, over the area that both cover.</span>"
+        )
         self.plot = ScorePlot()
         self.plot.setFixedHeight(_PLOT_HEIGHT)
         self.worst = WorstList()
@@ -100,7 +104,8 @@ class MeasureView(QWidget):
         layout = QVBoxLayout(self)
         layout.setContentsMargins(8, 2, 8, 8)
         layout.setSpacing(4)
-        layout.addWidget(heading("1  Measure"))
+        self.gear = GearButton()
+        layout.addWidget(row(heading("1  Measure"), self.gear, stretch=(1,)))
         layout.addLayout(cells)
         for widget in (
             self.images, self.measure_button, row(self.table_button, self.csv_button, stretch=(1, 1)), self.summary,
@@ -108,10 +113,10 @@ class MeasureView(QWidget):
         ):  # fmt: skip
             layout.addWidget(widget)
         layout.addLayout(truth)
-        for widget in (self.compare_button, self.progress, self.scores, self.plot):
+        compare = row(self.compare_button, self.report_button, stretch=(1, 0))
+        for widget in (compare, self.progress, self.scores, self.plot):
             layout.addWidget(widget)
         layout.addWidget(self.worst, 1)
-        layout.addWidget(self.report_button)
         layout.addWidget(self.messages)
 
     def _connect(self) -> None:

@@ -14,6 +14,7 @@ from ..core.arrays import ArrayLike, Planes
 from ..core.card import read_card
 from ..core.comparison import Comparison, Pair, compare, known_pair, paint_kinds
 from ..core.errors import DataError, UNetError
+from ..core.labels import ids_of
 from ..core.measure import Scale, Table, measure
 from ..report import Report, draw_cells
 from .layers import _upright, label_index, note
@@ -63,6 +64,23 @@ def scale_of(layer: Layer, axes: str) -> Scale:
     return Scale(sides[0], sides[1], unit)
 
 
+def depth_of(layer: Layer, axes: str) -> float | None:
+    """Return how far planes of a stack in depth are apart, in the unit of :func:`scale_of`.
+
+    Nothing where planes are time points or several things, or where it is not known.
+    """
+    if [a for a in axes if a not in "yxc"] != ["z"]:
+        return None
+    depth = float(abs(layer.scale[axes.index("z")]))
+    units = getattr(layer, "units", None) or ()
+    if len(units) == layer.ndim:
+        try:
+            depth = _in_one_unit([1.0, depth], [units[axes.index(a)] for a in "yz"])[0][1]
+        except DataError:
+            return None
+    return depth or None
+
+
 def _short(unit: Any) -> str:
     """Return a pint unit as written: µm, nm, px."""
     text = f"{unit:~}" if hasattr(unit, "dimensionality") else str(unit)
@@ -70,7 +88,7 @@ def _short(unit: Any) -> str:
 
 
 def _in_one_unit(sides: Sequence[float], units: Sequence[Any]) -> tuple[list[float], set[str]]:
-    """Return height and width of a pixel in the unit of the height."""
+    """Return two lengths, such as height and width of a pixel, in the unit of the first."""
     try:
         width = float((sides[1] * units[1]).to(units[0]).magnitude)
     except Exception as error:
@@ -116,15 +134,16 @@ class Measured:
 
 
 def measure_layer(
-    labels: ArrayLike, axes: str, image: Planes | None, names: Sequence[str], scale: Scale, work: Work
-) -> Measured:
+    labels: ArrayLike, axes: str, image: Planes | None, names: Sequence[str], scale: Scale, work: Work,
+    depth: float | None = None,
+) -> Measured:  # fmt: skip
     """Return the table of every cell, and the features for its layer; in a thread."""
     table = measure(labels, axes, image, names, scale, stop=work.ask)
     if not table or not len(table["label"]):
         raise DataError("There is no cell in the labels; segment something first, or choose another layer.")
     several = len(np.unique(table["label"])) < len(table["label"])
     joined = several and are_joined(labels, axes)
-    rows = join_planes(table) if joined else table
+    rows = join_planes(table, depth) if joined else table
     features = {"index": rows["label"], **{name: values for name, values in rows.items() if name != "label"}}
     return Measured(table, features, joined, several and not joined)
 
@@ -139,16 +158,21 @@ def are_joined(labels: ArrayLike, axes: str) -> bool:
     on_top = shared = 0
     for z in np.unique(np.linspace(0, max(0, depth - 2), _COMPARED_PAIRS).astype(int)):
         below, above = (np.asarray(labels[label_index(axes, (*first, k))]) for k in (z, min(z + 1, depth - 1)))
-        common = np.intersect1d(below[below > 0], above[above > 0])
-        shared += len(common)
-        on_top += len(np.intersect1d(common, below[(below == above) & (below > 0)]))
+        shared += len(np.intersect1d(ids_of(below), ids_of(above), assume_unique=True))
+        on_top += len(ids_of(np.where(below == above, below, 0)))
     return on_top > 0.5 * shared
 
 
-def join_planes(table: Table) -> Table:
-    """Return one row per label: sums summed, extremes kept, everything else averaged over its planes."""
+def join_planes(table: Table, depth: float | None = None) -> Table:
+    """Return one row per label: sums summed, extremes kept, everything else averaged over its planes.
+
+    With the distance of two planes each cell has its volume too: the sum of its areas times that distance.
+    """
     ids, inverse, counts = np.unique(table["label"], return_inverse=True, return_counts=True)
     out: Table = {"label": ids, "planes": counts}
+    if depth is not None:
+        area = next(name for name in table if name.startswith("area_"))
+        out[f"volume{area.removeprefix('area').removesuffix('²')}³"] = depth * np.bincount(inverse, table[area])
     for name, values in table.items():
         if name == "label" or values.dtype.kind not in "biuf":
             continue

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 from dataclasses import dataclass
@@ -11,11 +12,15 @@ from qtpy.QtCore import QObject, Signal
 
 from ..core.card import BUNDLED, CARD_NAME, Card, bundled_models, read_card
 from ..core.errors import ModelError, StoreError, UNetError
-from ..runs import home
+from ..runs import HOME_VARIABLE, home
+from .preferences import Keeper, current
 
 
 def models_folder() -> Path:
-    """Return the folder of the saved models."""
+    """Return the folder of the saved models: the preferred one, unless the environment names another home."""
+    preferred = current().models_folder
+    if preferred and not os.environ.get(HOME_VARIABLE):
+        return Path(preferred).expanduser()
     return home() / "models"
 
 
@@ -61,6 +66,15 @@ def describe(model: str) -> str:
     return f"{card.name}: {channels}{size}{taught}. {card.description}".strip()
 
 
+def model_there(model: str) -> bool:
+    """Return whether there is a model that can be read."""
+    try:
+        read_card(model)
+    except UNetError:
+        return False
+    return True
+
+
 def check_channels(card: Card, channels: int, rgb: bool) -> bool:
     """Return whether a colour picture has to be read as grey for this model.
 
@@ -92,6 +106,8 @@ class Shelf(QObject):
     def __init__(self) -> None:
         super().__init__()
         self.just_trained: str = ""
+        self._folder = models_folder()
+        Keeper.shared().changed.connect(self._on_preferences)
 
     @classmethod
     def shared(cls) -> Shelf:
@@ -99,6 +115,11 @@ class Shelf(QObject):
         if cls._shared is None:
             cls._shared = cls()
         return cls._shared
+
+    def _on_preferences(self) -> None:
+        if models_folder() != self._folder:
+            self._folder = models_folder()
+            self.changed.emit()
 
     def entries(self) -> list[ModelEntry]:
         """Return all models, the one just trained first."""
@@ -131,7 +152,7 @@ class Shelf(QObject):
             partial = target.with_name(f".{target.name}.part")
             shutil.rmtree(partial, ignore_errors=True)
             shutil.copytree(model, partial)
-            write_thumbnail(Path(model), partial)
+            write_thumbnail(model, partial)
             partial.rename(target)
         except OSError as error:
             raise StoreError(f"The model cannot be saved to {target}: {error.strerror or error}.") from error

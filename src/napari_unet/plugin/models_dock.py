@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..core.card import BUNDLED, bundled_models, read_card
 from ..core.errors import UNetError
 from .background import Background
 from .command import Command
-from .dock import Dock
+from .dock import Dock, Made
+from .dock_choices import of_models
 from .docking import disconnect_from
 from .library import (
     Trashed,
@@ -29,9 +30,6 @@ from .library import (
 )  # fmt: skip
 from .models import Shelf, models_folder
 from .models_view import Line, ModelsView
-
-if TYPE_CHECKING:
-    import napari
 
 _SHOWN_IN_TRASH = 15
 
@@ -106,6 +104,7 @@ class ModelsController:
         new = self._try(lambda: rename_model(path, name))
         if new is not None:
             self._changed(new)
+            self.view.messages.say(f"It is called {name_of(Path(new))} now.", "done")
 
     def _duplicate(self) -> None:
         """Copy in a thread, as models may lie on a slow drive."""
@@ -119,6 +118,7 @@ class ModelsController:
     def _on_copied(self, path: str) -> None:
         self.view.set_busy("")
         self._changed(path)
+        self.view.messages.say(f"Copied as {name_of(Path(path))}.", "done")
 
     def _delete(self) -> None:
         path = self.view.path()
@@ -136,7 +136,8 @@ class ModelsController:
         path = self._try(lambda: restore_model(item))
         if path is not None:
             self._changed(path)
-            self.view.messages.say(f"{item.name} is back as {name_of(Path(path))}.", "done")
+            name = name_of(Path(path))
+            self.view.messages.say(f"{item.name} is back{'' if name == item.name else f' as {name}'}.", "done")
 
     # --- in and out -----------------------------------------------------------------------------
 
@@ -196,8 +197,8 @@ class ModelsDock(Dock):
         Whose theme the dock follows.
     """
 
-    def __init__(self, napari_viewer: napari.Viewer) -> None:
-        super().__init__(napari_viewer)
-        self.view = ModelsView()
-        self.controller = ModelsController(self.view)
-        self.run(self.view, self.controller)
+    def make(self) -> Made:
+        """Return view, controller and choices."""
+        view = ModelsView()
+        controller = ModelsController(view)
+        return view, controller, of_models(view)

@@ -26,7 +26,7 @@ from qtpy.QtWidgets import (
 
 from .forms import caption, guard_wheel, plain_form
 from .library import THUMBNAIL_SIDE
-from .parts import Messages, Progress, button, dress_main_button, folded, heading, row
+from .parts import GearButton, Messages, Progress, button, dress_main_button, folded, heading, row
 
 ZIP, BIOIMAGEIO, ONNX = "zip", "bioimageio", "onnx"
 _FORMATS = {
@@ -118,6 +118,7 @@ class ModelsView(QWidget):
         )
         self.author = QLineEdit()
         self.author.setPlaceholderText("who made it")
+        self.author.setToolTip("<span>The name that others cite; it is written into the package.</span>")
         self.licence = QComboBox()
         self.licence.setEditable(True)
         self.licence.addItems(_LICENCES)
@@ -125,7 +126,7 @@ class ModelsView(QWidget):
         guard_wheel(self.licence)
         details = QWidget()
         form = plain_form(details)
-        form.addRow(caption("Author"), self.author)
+        form.addRow(caption("Author", self.author.toolTip()), self.author)
         form.addRow(caption("Licence", self.licence.toolTip()), self.licence)
         self.fold = folded("For bioimage.io", details)
 
@@ -133,7 +134,8 @@ class ModelsView(QWidget):
         layout = QVBoxLayout(self)
         layout.setContentsMargins(8, 2, 8, 8)
         layout.setSpacing(4)
-        layout.addWidget(heading("Models"))
+        self.gear = GearButton()
+        layout.addWidget(row(heading("Models"), self.gear, stretch=(1,)))
         layout.addWidget(self.list, 1)
         for widget in (
             self.facts, row(self.rename_button, self.duplicate_button, stretch=(1, 1)),
@@ -173,7 +175,9 @@ class ModelsView(QWidget):
             return
         kind = self.format.currentData()
         _, filter_, ending = _FORMATS[kind]
-        path, _ = QFileDialog.getSaveFileName(self, "Export the model", f"{self.name()}{ending}", filter_)
+        path, _ = QFileDialog.getSaveFileName(
+            self, "Export the model", f"{self.name().replace(':', '')}{ending}", filter_
+        )
         if path:
             self.export.emit(kind, path if path.lower().endswith(ending) else path + ending)
 
@@ -183,6 +187,12 @@ class ModelsView(QWidget):
         """Return the chosen model, or nothing."""
         item = self.list.currentItem()
         return item.data(Qt.ItemDataRole.UserRole) if item is not None else ""
+
+    def choose(self, path: str) -> None:
+        """Choose a model, if it is in the list."""
+        for index in range(self.list.count()):
+            if self.list.item(index).data(Qt.ItemDataRole.UserRole) == path:
+                self.list.setCurrentRow(index)
 
     def name(self) -> str:
         """Return the name of the chosen model."""

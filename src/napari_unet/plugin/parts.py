@@ -7,16 +7,18 @@ from collections.abc import Sequence
 from typing import Any
 
 from qtpy.compat import isalive
-from qtpy.QtCore import Qt, QTimer
+from qtpy.QtCore import QSize, Qt, QTimer, Signal
 from qtpy.QtGui import QIcon, QPixmap
 from qtpy.QtWidgets import (
     QFrame,
     QHBoxLayout,
     QLabel,
+    QMenu,
     QProgressBar,
     QPushButton,
     QScrollArea,
     QSizePolicy,
+    QToolButton,
     QVBoxLayout,
     QWidget,
 )  # fmt: skip
@@ -29,6 +31,8 @@ _COLOURS = {
 }
 DOCK_WIDTH = 330
 """Pixels; leaves the picture room on a screen of 1280."""
+_TEXT_WIDTH = DOCK_WIDTH - 32
+"""Pixels that a dock leaves for words between its margins and beside its scroll bar."""
 # Blue as napari's own selection, darkened or lightened until its text has a contrast of 4.5 : 1.
 _MAIN_BUTTON = {
     "dark": ("#3f58b5", "#4d69d1", "#ffffff"),
@@ -51,6 +55,10 @@ class Messages(QLabel):
         self._theme = "dark"
         self._lines: list[tuple[str, str]] = []
 
+    def sizeHint(self) -> QSize:
+        """Return the room that the words need in a dock; Qt would guess at a narrow column, and have it scrolled."""
+        return QSize(_TEXT_WIDTH, max(0, self.heightForWidth(_TEXT_WIDTH)) if self.text() else 0)
+
     def set_theme(self, kind: str) -> None:
         """Fit the colours to a ``"dark"`` or ``"light"`` background."""
         self._theme = kind if kind in _COLOURS else "dark"
@@ -68,6 +76,11 @@ class Messages(QLabel):
         self._render()
         # Later: first the layout has to make room for it.
         QTimer.singleShot(0, self._come_into_view)
+
+    def clear_notes(self) -> None:
+        """Leave out what was only worth knowing meanwhile; warnings and errors stay."""
+        self._lines = [(kind, text) for kind, text in self._lines if kind != "note"]
+        self._render()
 
     def lines(self) -> list[tuple[str, str]]:
         """Return the shown (kind, text) pairs."""
@@ -100,6 +113,10 @@ class Progress(QProgressBar):
         self.setAlignment(Qt.AlignmentFlag.AlignCenter)
         self.rest()
 
+    def text(self) -> str:
+        """Return the words on the bar; Qt shows none while the length of the work is not known."""
+        return self.format() if self.maximum() == 0 else super().text()
+
     def rest(self, text: str = "") -> None:
         """Show that nothing runs."""
         self.setRange(0, 1000)
@@ -125,11 +142,52 @@ def time_left(seconds: float | None) -> str:
     return f"{seconds:.0f} s left" if seconds < 100 else f"{seconds / 60:.0f} min left"
 
 
+class GearButton(QToolButton):
+    """Opens the preferences, or puts the settings of a dock back.
+
+    Attributes
+    ----------
+    preferences : Signal()
+        The preferences are asked for.
+    put_back : Signal()
+        The settings of the dock shall be as at the very first.
+    """
+
+    preferences = Signal()
+    put_back = Signal()
+
+    def __init__(self) -> None:
+        super().__init__()
+        # The second sign asks for text rather than a coloured picture.
+        self.setText("\u2699\ufe0e")
+        self.setToolTip("<span>Preferences for every dock: computer, model folder, keys.</span>")
+        self.setAutoRaise(True)
+        self.setPopupMode(QToolButton.ToolButtonPopupMode.InstantPopup)
+        self.setStyleSheet("QToolButton::menu-indicator { image: none; } QToolButton { font-size: 15px; padding: 0; }")
+        menu = QMenu(self)
+        menu.addAction("Preferences ...").triggered.connect(self._ask_preferences)
+        self.put_back_action = menu.addAction("Settings of this dock as at first")
+        self.put_back_action.triggered.connect(self._ask_put_back)
+        self.setMenu(menu)
+
+    def _ask_preferences(self, *_: object) -> None:
+        self.preferences.emit()
+
+    def _ask_put_back(self, *_: object) -> None:
+        self.put_back.emit()
+
+
 def heading(text: str) -> QLabel:
     """Return a section heading."""
     label = QLabel(f"<b>{text}</b>")
     label.setContentsMargins(0, 4, 0, 0)
     return label
+
+
+def listed(words: Sequence[str], most: int = 3) -> str:
+    """Return words as a list in a sentence: the first few of them, and how many more there are."""
+    more = len(words) - most
+    return ", ".join(words[:most]) + (f" and {more} more" if more > 0 else "")
 
 
 def folded(title: str, content: QWidget) -> QCollapsible:
@@ -140,9 +198,12 @@ def folded(title: str, content: QWidget) -> QCollapsible:
     nothing.fill(Qt.GlobalColor.transparent)
     fold = QCollapsible(f"▸ {title}", expandedIcon=QIcon(nothing), collapsedIcon=QIcon(nothing))
     fold.toggled.connect(lambda expanded: fold.setText(f"{'▾' if expanded else '▸'} {title}"))
+    # What is folded away is only of no height: the Tab key would lead through all of it.
+    fold.toggled.connect(content.setVisible)
     fold.layout().setContentsMargins(0, 0, 0, 0)
     fold.setDuration(0)
     fold.addWidget(content)
+    content.hide()
     return fold
 
 

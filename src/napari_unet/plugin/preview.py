@@ -13,7 +13,7 @@ from ..core.arrays import Normalisation, Planes, plane_normalisation
 from ..core.events import Preview
 from .annotate import cell_colours
 from .background import Background
-from .layers import OURS, current_plane, note, placement, view_box, write_plane
+from .layers import OURS, current_plane, note, place_again, placement, view_box, write_plane
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -167,7 +167,7 @@ def show_preview(
         layer = _insert(viewer, image, data, where)
     else:
         # Moved first, so that no frame shows the new labels at the old place beyond the image.
-        _place(layer, where)
+        place_again(layer, where)
         layer.data = data
     # A user who hides it while training is not overruled, only one who did before.
     if note(layer).pop("waiting", False):
@@ -189,14 +189,6 @@ def _as_layer_data(labels: np.ndarray[Any, Any], axes: str) -> np.ndarray[Any, A
     data = np.zeros(shape, np.int32)
     write_plane(data, axes, (0,) * sum(a not in "cyx" for a in axes), labels)
     return data
-
-
-def _place(layer: Any, where: dict[str, Any]) -> None:
-    """Give a layer another place; what stays as it is costs nothing."""
-    for name, wanted in where.items():
-        now = getattr(layer, name)
-        if not np.array_equal(np.asarray(getattr(now, "affine_matrix", now)), np.asarray(wanted)):
-            setattr(layer, name, wanted)
 
 
 def _corner(axes: str, plane: tuple[int, ...], box: Box) -> list[int]:

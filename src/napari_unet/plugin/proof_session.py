@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..core.annotation import Box
+from ..core.checked import Kept
 from ..core.editing import Edit
 from ..core.errors import DataError
 from ..core.history import Step
-from ..core.proof import Index, Kept
+from ..core.places import Cells, Index, around
+from ..core.proof import Make, Patch, Splitting, Target, Window, merging
 from .choosers import images_of, noted_axes
 from .goto import go_to
-from .layers import current_plane, label_shape
-from .proofs import LayerProof, proof_of
+from .layers import current_plane, label_shape, note
+from .preferences import current
+from .proofs import LayerProof, apart, proof_of
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -58,23 +61,32 @@ class ProofSession:
     def __init__(self, viewer: ViewerModel, layer: Labels) -> None:
         self.viewer = viewer
         self.known: LayerProof = proof_of(layer)
-        if self.known.picture() is None:
-            self._find_picture(layer)
+        self.pair()
         self.proof = self.known.proof
         self.current: tuple[Index, int] | None = None
         self.pointer: Point | None = None
         self._before: tuple[Index, NDArray[Any]] | None = None
-        self._stroke = False
-        self._cells: tuple[Index, frozenset[int]] | None = None
+        self._stroke = self._stale = False
+        self._touched: Box | None = None
         self.remember()
 
-    def _find_picture(self, layer: Labels) -> None:
-        """Take the labels for those of the nearest picture of their shape below them, else above them."""
-        at = self.viewer.layers.index(layer)
+    def pair(self) -> None:
+        """Take the labels for those of the nearest picture of their shape below them, else above them.
+
+        Layers that are put in another order change that, as long as nothing was checked.
+        """
+        known = self.known
+        if "part" in note(self.labels()):
+            # Its places are not those of a picture; what is checked counts when it was put back.
+            return
+        if known.picture() is not None and (not known.guessed or known.steps or known.proof.marks):
+            return
+        at = self.viewer.layers.index(self.labels())
         nearest = sorted(images_of(self.viewer), key=lambda image: self._distance(at, image))
         for image in nearest:
             if label_shape(image, noted_axes(image)) == self.known.shape:
-                self.known.set_picture(image)
+                known.set_picture(image)
+                known.guessed = True
                 return
 
     def _distance(self, at: int, image: Image) -> tuple[bool, int]:
@@ -114,11 +126,18 @@ class ProofSession:
 
     def cell_at(self, point: Point | None) -> int:
         """Return the cell at a pixel; 0 for none, also beyond the picture."""
-        if point is None:
+        if point is None or not self._in_sight():
             return 0
         values, (y, x) = self.values(), point
         inside = 0 <= y < values.shape[0] and 0 <= x < values.shape[1]
         return int(values[y, x]) if inside else 0
+
+    def _in_sight(self) -> bool:
+        """Return whether the sliders stand at a plane of the layer, which may be one of a larger stack."""
+        point = np.asarray(self.labels().world_to_data(self.viewer.dims.point))
+        place = dict(zip(self.known.axes, np.floor(point + 0.5), strict=True))
+        size = dict(zip(self.known.axes, self.known.shape, strict=True))
+        return all(0 <= place[a] < size[a] for a in self.known.axes if a not in "cyx")
 
     def target(self) -> int:
         """Return the cell that a key works on: the one under the mouse, else the chosen one; 0 for none."""
@@ -134,22 +153,47 @@ class ProofSession:
         """
         cell = self.target()
         if not cell:
-            raise DataError("No cell is meant; put the mouse on one, click one, or press N for the next one.")
+            raise DataError(
+                f"No cell is meant; put the mouse on one, click one, or press {current().key_next} for the next one."
+            )
         return cell
 
     def chosen(self) -> int:
         """Return the cell that was chosen last, if it is in the plane on screen; else 0."""
-        if self.current is None or self.current[0] != self.plane():
+        if self.current is None or self.current[0] != self.plane() or not self._in_sight():
             return 0
         return self.current[1] if self.current[1] in self.cells(self.plane()) else 0
 
+    def cells(self, plane: Index) -> Cells:
+        """Return the cells of a plane; counted once as long as it stays unchanged."""
+        return self.proof.places.of(plane)
+
     # --- corrections ----------------------------------------------------------------------------
 
-    def edit(self, words: str, make: Callable[[NDArray[Any], int], Edit]) -> None:
-        """Make a correction in the plane on screen, see :meth:`~napari_unet.core.proof.Proof.edit`."""
+    def edit(self, words: str, cell: int, make: Make) -> None:
+        """Correct a cell, in the plane on screen or in all that it goes through."""
+        self._edit(words, [(plane, (cell,)) for plane in self.known.planes_of(self.plane(), cell)], make)
+
+    def split(self, cell: int, split: Callable[[Window], Edit]) -> None:
+        """Split a cell in the plane on screen, and through the others along the same border."""
+        self.edit(f"split cell {cell}", cell, Splitting(cell, split))
+
+    def merge(self, first: int, second: int) -> None:
+        """Merge two cells of the plane on screen; wherever the second one is, it becomes part of the first."""
+        here, *others = self.known.planes_of(self.plane(), second)
+        targets: list[Target] = [(here, (first, second))]
+        targets += [(plane, (first, second) if first in self.cells(plane) else (second,)) for plane in others]
+        self._edit(f"merge cells {first} and {second}", targets, merging(first, second))
+
+    def _edit(self, words: str, targets: Sequence[Target], make: Make) -> None:
         self.settle()
-        self.proof.edit(self.plane(), words, make)
-        self._redraw()
+        self._follow(self.proof.edit(targets, words, make))
+
+    def accept(self, cell: int) -> None:
+        """Mark a cell as right as it is, or take that back."""
+        self.settle()
+        self.proof.accept(self.known.planes_of(self.plane(), cell), cell)
+        self.current = (self.plane(), cell)
 
     def step_back(self, undo: bool) -> Step:
         """Undo or redo, and bring the plane where that was on screen.
@@ -163,66 +207,96 @@ class ProofSession:
         step = self.proof.undo() if undo else self.proof.redo()
         if step is None:
             raise DataError(f"There is nothing to {'undo' if undo else 'redo'}.")
-        plane, (y0, y1, x0, x1) = _place(step)
-        if plane != self.plane():
+        self._follow(step)
+        places = _places(step)
+        if self.plane() not in places:
+            plane, (y0, y1, x0, x1) = next(iter(places.items()))
             self.go(plane, ((y0 + y1) // 2, (x0 + x1) // 2))
-        self._redraw()
+            self.remember()
         return step
+
+    def _follow(self, step: Step) -> None:
+        """Bring what is remembered up to date after a step."""
+        if self._before is not None:
+            plane, before = self._before
+            for change in step.changes:
+                if change.plane == plane:
+                    y0, y1, x0, x1 = change.box
+                    before[y0:y1, x0:x1] = self.known.read(plane)[y0:y1, x0:x1]
+
+    # --- strokes of the brush -------------------------------------------------------------------
 
     def remember(self) -> None:
         """Keep the labels on screen, to compare with after a stroke of the brush."""
         self.settle()
-        self.count_anew()
-        self._before = (self.plane(), self.values().copy()) if self.is_open() else None
+        if not self.is_open():
+            self._before = None
+        elif self._stale or self._before is None or self._before[0] != self.plane():
+            self._before, self._stale = (self.plane(), self.values().copy()), False
 
     def expect_stroke(self) -> None:
         """Learn that labels are being painted: napari says so after a stroke, but before a single change by code."""
-        self._stroke = True
+        self._stroke = not self.known.writing or self._stroke
+
+    def touch(self, offset: Sequence[int], shape: Sequence[int]) -> None:
+        """Learn which part of what is on screen was drawn anew, in the order of the axes on screen."""
+        shown = self._shown()
+        if self.known.writing or shown not in ("yx", "xy"):
+            return
+        spans = {a: (int(begin), int(begin) + int(n)) for a, begin, n in zip(shown, offset, shape, strict=False)}
+        box = (*spans["y"], *spans["x"])
+        self._touched = around(self._touched, box) if self._touched is not None else box
+
+    def _shown(self) -> str:
+        """Return the letters of the axes on screen."""
+        beyond = self.viewer.dims.ndim - len(self.known.axes)
+        return "".join(self.known.axes[axis - beyond] for axis in self.viewer.dims.displayed if axis >= beyond)
 
     def settle(self) -> bool:
         """Note what was painted since :meth:`remember`; return False when that cannot be told."""
         if not self._stroke or not self.is_open():
             return True
         self._stroke = False
-        if self._before is None or self.labels().n_edit_dimensions > 2:
-            self.proof.history.clear()
-            self.remember()
+        touched, self._touched = self._touched, None
+        if self._before is None or self.labels().n_edit_dimensions > 2 or self._shown() not in ("yx", "xy"):
+            self._give_up()
             return False
-        self._note_changes(*self._before)
-        self.remember()
+        self._note_changes(*self._before, touched)
         return True
 
-    def _note_changes(self, plane: Index, before: NDArray[Any]) -> None:
+    def _give_up(self) -> None:
+        """Begin anew after planes were painted that are not on screen; what was checked before stays."""
+        self.proof.history.clear()
+        self.known.outdate(at_once=True)
+        for plane in self.known.planes():
+            self.proof.places.forget(plane)
+        self._stale = True
+        self.remember()
+
+    def _note_changes(self, plane: Index, before: NDArray[Any], touched: Box | None) -> None:
         after = self.known.read(plane)
-        differs = before != after
+        y0, y1, x0, x1 = touched or (0, after.shape[0], 0, after.shape[1])
+        differs = before[y0:y1, x0:x1] != after[y0:y1, x0:x1]
         if differs.any():
             rows, columns = (np.flatnonzero(differs.any(axis=axis)) for axis in (1, 0))
-            box = (int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1)
+            box = (y0 + int(rows[0]), y0 + int(rows[-1]) + 1, x0 + int(columns[0]), x0 + int(columns[-1]) + 1)
             where = (slice(*box[:2]), slice(*box[2:]))
-            words = f"redraw cell {self.labels().selected_label}"
-            self.proof.record(plane, words, box, before[where], after[where].copy())
+            patch = Patch(plane, box, before[where].copy(), after[where].copy())
+            before[where] = patch.after
+            self.proof.record(f"redraw cell {self.labels().selected_label}", [patch])
 
     def count_anew(self) -> None:
-        """Forget which cells there were, because labels may have changed."""
-        self._cells = None
-
-    def cells(self, plane: Index) -> frozenset[int]:
-        """Return the cells of a plane; counted once as long as it stays on screen unchanged."""
-        if self._cells is None or self._cells[0] != plane:
-            self._cells = (plane, frozenset(cells_in(self.known.read(plane))))
-        return self._cells[1]
-
-    def _redraw(self) -> None:
-        """Show changed labels."""
-        self.labels().refresh(extent=False)
-        self.remember()
+        """Look at the plane on screen again, because its labels may have changed."""
+        if self.is_open():
+            self._stale = True
+            self.proof.places.forget(self.plane())
 
     # --- going about ----------------------------------------------------------------------------
 
     def left(self, plane: Index) -> list[int]:
         """Return the cells of a plane that were not checked yet."""
-        checked = self.proof.marked(plane)
-        return sorted(self.cells(plane).difference(checked))
+        checked = np.fromiter(self.proof.marked(plane), np.int64)
+        return [int(cell) for cell in np.setdiff1d(self.cells(plane).ids, checked, assume_unique=True)]
 
     def walk(self, step: int) -> None:
         """Go to the next (1) or previous (-1) cell that was not checked.
@@ -252,21 +326,33 @@ class ProofSession:
         DataError
             When there is none.
         """
-        start, towards = self.needed_target(), DIRECTIONS[direction]
-        middles = middles_of(self.values())
-        away = {cell: np.subtract(middle, middles[start]) for cell, middle in middles.items() if cell != start}
-        ahead = {cell: gap for cell, gap in away.items() if np.dot(gap, towards) > _AHEAD * np.hypot(*gap)}
-        if not ahead:
+        start, cells = self.needed_target(), self.cells(self.plane())
+        away = cells.middles() - cells.middles()[cells.ids == start]
+        far = np.hypot(*away.T)
+        ahead = (cells.ids != start) & (away @ DIRECTIONS[direction] > _AHEAD * far)
+        if not ahead.any():
             raise DataError("There is no cell in this direction.")
-        self.choose(self.plane(), min(ahead, key=lambda cell: float(np.hypot(*ahead[cell]))))
+        self.choose(self.plane(), int(cells.ids[np.where(ahead, far, np.inf).argmin()]))
 
     def choose(self, plane: Index, cell: int) -> None:
         """Go to a cell and mean it, whatever is under the mouse."""
         self.pointer, self.current = None, (plane, cell)
-        self.go(plane, Kept.of(self.known.read(plane), cell, "").middle)
+        self.go(plane, self.outline(plane, cell).middle)
 
-    def go_to_checked(self, plane: Index, cell: int) -> None:
-        """Go to a checked cell, or to where one was deleted."""
+    def outline(self, plane: Index, cell: int) -> Kept:
+        """Return where a cell is.
+
+        Raises
+        ------
+        DataError
+            When it is not there.
+        """
+        window = self.proof.window(plane, (cell,))
+        return Kept.of(window.labels, cell, "", window.corner)
+
+    def go_to_checked(self, planes: Sequence[Index], cell: int) -> None:
+        """Go to a checked cell, or to where one was deleted, in the nearest of some planes."""
+        plane = min(planes, key=lambda index: apart(index, self.plane()))
         kept = self.proof.marked(plane).get(cell)
         if kept is not None:
             self.pointer, self.current = None, (plane, cell)
@@ -277,30 +363,8 @@ class ProofSession:
         go_to(self.viewer, self.labels(), self.known.position(plane, *point), centre=False)
 
 
-def _place(step: Step) -> tuple[Index, Box]:
-    """Return where a step was."""
+def _places(step: Step) -> dict[Index, Box]:
+    """Return where a step was, by plane."""
     if step.changes:
-        return step.changes[0].plane, step.changes[0].box
-    mark = step.marks[0]
-    return mark.plane, (mark.after or mark.before).box
-
-
-def cells_in(labels: NDArray[Any]) -> list[int]:
-    """Return the labels that occur in a plane, in order, without 0."""
-    if labels.max(initial=0) < 4 * labels.size:
-        # Many times faster than sorting all pixels.
-        found = np.flatnonzero(np.bincount(labels.ravel().clip(0)))
-    else:
-        found = np.unique(labels)
-    return [int(cell) for cell in found if cell > 0]
-
-
-def middles_of(labels: NDArray[Any]) -> dict[int, tuple[float, float]]:
-    """Return the centre of each cell of a plane by its label."""
-    ids = cells_in(labels)
-    flat = labels.ravel()
-    numbers = np.where(flat > 0, np.searchsorted(ids, flat) + 1, 0)
-    areas = np.bincount(numbers, minlength=len(ids) + 1)[1:]
-    rows, columns = (index.ravel() for index in np.indices(labels.shape))
-    sums = [np.bincount(numbers, weights=index, minlength=len(ids) + 1)[1:] / areas for index in (rows, columns)]
-    return {cell: (float(y), float(x)) for cell, y, x in zip(ids, *sums, strict=True)}
+        return {change.plane: change.box for change in step.changes}
+    return {mark.plane: (mark.after or mark.before).box for mark in step.marks}

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from .proofread_view import ACTIONS, MORE_KEYS
+from .key_names import napari_key
+from .preferences import current
+from .proofread_view import ACTIONS, MORE_KEYS, key_of
 
 if TYPE_CHECKING:
     from napari.layers import Labels
@@ -48,6 +50,9 @@ class Listener(Protocol):
     def on_stroke(self) -> None:
         """Take what the brush, the bucket or the polygon has changed."""
 
+    def on_pixels(self, offset: tuple[int, ...], shape: tuple[int, ...]) -> None:
+        """Learn that a part of what is on screen was drawn anew: where it begins, and its extent."""
+
     def on_data(self) -> None:
         """Learn that the labels were drawn anew, perhaps because they have changed."""
 
@@ -72,27 +77,40 @@ class LayerHooks:
         self._layer = weakref.ref(layer)
         self._listener, self._where = listener, where
         self._keys = dict(layer.keymap)
-        for action in (*ACTIONS, *MORE_KEYS):
-            layer.bind_key(action.key, self._key(action.name), overwrite=True)
+        self.bind()
         # Before what the layer's own mode does at a press, so that labels can be remembered first.
         layer.mouse_drag_callbacks.insert(0, self._on_press)
         layer.mouse_move_callbacks.append(self._on_move)
         layer.events.paint.connect(self._on_paint)
         layer.events.mode.connect(self._on_mode)
         layer.events.set_data.connect(self._on_data)
+        layer.events.labels_update.connect(self._on_pixels)
+
+    def bind(self) -> None:
+        """Bind the keys that are preferred now, and no longer those before."""
+        layer = self._layer()
+        if layer is None:
+            return
+        self._release(layer)
+        for action in (*ACTIONS, *MORE_KEYS):
+            layer.bind_key(napari_key(key_of(action, current())), self._key(action.name), overwrite=True)
+
+    def _release(self, layer: Labels) -> None:
+        layer.keymap.clear()
+        layer.keymap.update(self._keys)
 
     def close(self) -> None:
         """Leave the layer as it was."""
         layer = self._layer()
         if layer is None:
             return
-        layer.keymap.clear()
-        layer.keymap.update(self._keys)
+        self._release(layer)
         layer.mouse_drag_callbacks.remove(self._on_press)
         layer.mouse_move_callbacks.remove(self._on_move)
         layer.events.paint.disconnect(self._on_paint)
         layer.events.mode.disconnect(self._on_mode)
         layer.events.set_data.disconnect(self._on_data)
+        layer.events.labels_update.disconnect(self._on_pixels)
 
     def _key(self, name: str) -> Callable[[Any], None]:
         return lambda layer: self._listener.act(name)
@@ -100,6 +118,10 @@ class LayerHooks:
     def _on_paint(self, event: Any = None) -> None:
         if self._listener.is_open():
             self._listener.on_stroke()
+
+    def _on_pixels(self, event: Any) -> None:
+        if self._listener.is_open():
+            self._listener.on_pixels(tuple(event.offset), tuple(event.data.shape))
 
     def _on_data(self, event: Any = None) -> None:
         self._listener.on_data()

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from ..core.proof import Index, Kept
+from ..core.checked import Kept
+from ..core.places import Index
 from .layers import note
 from .mark_overlay import CURRENT, DRAWN, Sign
 from .proof_session import Point, ProofSession
 from .proofread_view import SIGNS
+from .proofs import LayerProof
 
 _CHECKED_SHARE, _CURRENT_SHARE = 0.3, 1.4
 """Sizes of the signs over those of the cells."""
@@ -45,6 +48,20 @@ def is_result(layer: Any) -> bool:
     return note(layer).get("result") == "instances"
 
 
+def is_foreign(layer: Any) -> bool:
+    """Return whether a layer was not made here, such as a result that was saved and opened again."""
+    return set(note(layer)) <= {"checked"}
+
+
+def scope_of(known: LayerProof) -> str:
+    """Return whether whole cells can be corrected: a key of :data:`~.proofread_view.SCOPE_TIPS`, or nothing."""
+    if known.layer() is None or len(known.planes()) < 2:
+        return ""
+    if known.linked is None:
+        return "looking" if known.in_memory else "on disk"
+    return "ready" if known.linked else "single"
+
+
 def signs_of(session: ProofSession, first: int, points: Sequence[Point]) -> list[Sign]:
     """Return the signs of the plane on screen: checked cells, the chosen one, and what is being drawn.
 
@@ -65,8 +82,8 @@ def signs_of(session: ProofSession, first: int, points: Sequence[Point]) -> list
     checked = session.proof.marked(plane).values()
     signs = [sign(kept.kind, *kept.middle, _CHECKED_SHARE * min(_extent(kept))) for kept in checked]
     # The first of two cells may have been deleted since it was chosen.
-    for cell in {first, session.chosen()} & session.cells(plane):
-        kept = Kept.of(session.values(), cell, CURRENT)
+    for cell in {first, session.chosen()}.intersection(session.cells(plane).ids.tolist()):
+        kept = session.outline(plane, cell)
         y0, y1, x0, x1 = kept.box
         signs.append(sign(CURRENT, (y0 + y1 - 1) / 2, (x0 + x1 - 1) / 2, _CURRENT_SHARE * max(_extent(kept))))
     return signs + [sign(DRAWN, y, x, 1.0) for y, x in points]
@@ -78,9 +95,38 @@ def _extent(kept: Kept) -> tuple[int, int]:
     return y1 - y0, x1 - x0
 
 
-def describe(session: ProofSession, plane: Index, cell: int) -> str:
-    """Return the line of the list on a checked cell."""
-    letters = [a for a in session.known.axes if a not in "cyx"]
-    kind = session.proof.marked(plane)[cell].kind
-    where = [f"{a} {i}" for a, i in zip(letters, plane, strict=True)]
-    return "   ".join([f"{SIGNS[kind]} cell {cell}", *where, kind])
+@dataclass(frozen=True)
+class Entry:
+    """A line of the list: a checked cell, in its plane or, where cells go through the stack, in all of them.
+
+    Attributes
+    ----------
+    cell : int
+        Its label.
+    kind : str
+        ``"accepted"``, ``"edited"`` or ``"deleted"``.
+    planes : tuple of tuple of int
+        Where, in order.
+    """
+
+    cell: int
+    kind: str
+    planes: tuple[Index, ...]
+
+    def words(self, letters: Sequence[str], first: Sequence[int] = ()) -> str:
+        """Return the line; ``letters`` are those of the axes of the stack, which may begin at a ``first`` plane."""
+        begin = first or (0,) * len(letters)
+        every = zip(letters, zip(*self.planes, strict=True), begin, strict=True)
+        spans = [(a, b + min(i), b + max(i)) for a, i, b in every]
+        where = [f"{a} {first}" if first == last else f"{a} {first} to {last}" for a, first, last in spans]
+        return "   ".join([f"{SIGNS[self.kind]} cell {self.cell}", *where, self.kind])
+
+
+def entries_of(known: LayerProof) -> list[Entry]:
+    """Return the lines of the list, by the first plane of each cell."""
+    found: dict[tuple[Index, int, str], list[Index]] = {}
+    for plane, cells in sorted(known.proof.marks.items()):
+        apart = tuple(n for axis, n in enumerate(plane) if axis not in (known.linked or ()))
+        for cell, kept in sorted(cells.items()):
+            found.setdefault((apart, cell, kept.kind), []).append(plane)
+    return [Entry(cell, kind, tuple(planes)) for (_, cell, kind), planes in found.items()]

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Labels, Layer, Shapes
 
-REGION_KEY = "Q"
 REGIONS_NAME = "complete regions"
 _ALIGNED = 0.25
 """Pixels by which the corners of a box may be off."""

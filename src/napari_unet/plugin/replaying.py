@@ -16,10 +16,12 @@ from ..core.arrays import Planes
 from ..core.card import read_card
 from ..core.errors import DataError, UNetError
 from ..core.settings import PredictionSettings
-from ..replay import keep_picture, own_file, save_labels, segment_command, segment_job
+from ..replay import keep_picture, lacks_chunks, own_file, save_labels, segment_command, segment_job
 from ..runs import read_job
 from .background import Background
 from .layers import OURS, full_data, note
+from .proofs import Saved
+from .stored import needs_store, spacing_of
 
 if TYPE_CHECKING:
     from .results import Result
@@ -64,17 +66,20 @@ class Recipe:
         path = own_file(self.source, self.planes)
         if path is None and keep:
             path = keep_picture(self.planes)
+        # What is seen in the viewer was segmented, with the parts that a store leaves out.
+        sparse = path is not None and lacks_chunks(path)
         only = None if list(self.wanted) == self.planes.indices() else self.wanted
         try:
             chosen = read_card(self.model).prediction
         except UNetError:
             chosen = {}
+        ending = ".zarr" if needs_store(self.planes) else ".tif"
         stem = re.sub(r"[^\w.-]+", "_", self.name).strip("._") or "image"
         command = segment_command(
-            path or f"{stem}.tif", f"{stem}-{self.settings.what}.tif", self.model, self.settings, planes=only,
-            chosen=chosen,
+            path or f"{stem}.tif", f"{stem}-{self.settings.what}{ending}", self.model, self.settings, planes=only,
+            chosen=chosen, sparse=sparse,
         )  # fmt: skip
-        return segment_job(command, str(path or ""), self.model, self.settings, only, self.name)
+        return segment_job(command, str(path or ""), self.model, self.settings, only, self.name, sparse)
 
 
 class Replay:
@@ -112,14 +117,14 @@ class Replay:
 
     def note(self, tuning: dict[str, Any]) -> None:
         """Write job and command into the result's layer, with the present values of the sliders."""
-        recipe, result = self._tuned(tuning), self._result
+        recipe, result = self.recipe(tuning), self._result
         if recipe is not None and result is not None and result.layer() is not None:
             known = weakref.ref(result.layer())
             self._noting.run(lambda: recipe.job(keep=False), lambda job: _note(known, job))
 
     def copy(self, tuning: dict[str, Any]) -> None:
         """Put the command line into the clipboard; a picture that is in no file is written to one first."""
-        recipe, result = self._tuned(tuning), self._result
+        recipe, result = self.recipe(tuning), self._result
         if recipe is None or result is None or result.layer() is None:
             self._say("There is no result yet; segment something first.", "warning")
             return
@@ -131,22 +136,33 @@ class Replay:
 
     def save(self, path: str, tuning: dict[str, Any]) -> None:
         """Write the result to a file, with its job beside it."""
-        recipe, result = self._tuned(tuning), self._result
+        recipe, result = self.recipe(tuning), self._result
         layer = result.layer() if result is not None else None
         if recipe is None or result is None or layer is None:
             self._say("There is no result yet; segment something first.", "warning")
             return
-        labels, axes = full_data(layer), result.axes
+        labels, axes, spacing = full_data(layer), result.axes, spacing_of(layer, result.axes)
         if axes.index("x") < axes.index("y"):
             self._say("The picture has its width before its height; save the layer by File > Save instead.", "error")
             return
+        checked = Saved.of(layer)
+
+        def write() -> Path:
+            written = save_labels(Path(path), labels, axes, recipe.job(keep=False), spacing)
+            if checked is not None:
+                checked.write(written)
+            return written
+
         self._saving.run(
-            lambda: save_labels(Path(path), labels, axes, recipe.job(keep=False)),
-            lambda written: self._say(f"Saved {written.name}, and how it was made beside it.", "done"),
-            lambda message: self._say(message, "error"),
+            write, lambda written: self._saved(written, checked), lambda message: self._say(message, "error")
         )
 
-    def _tuned(self, tuning: dict[str, Any]) -> Recipe | None:
+    def _saved(self, written: Path, checked: Saved | None) -> None:
+        if checked is not None:
+            checked.done()
+        self._say(f"Saved {written.name}, and how it was made beside it.", "done")
+
+    def recipe(self, tuning: dict[str, Any]) -> Recipe | None:
         """Return the recipe with other values of the sliders."""
         if self._recipe is None:
             return None

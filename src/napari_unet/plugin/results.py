@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import weakref
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,7 +12,8 @@ from numpy.typing import NDArray
 
 from .layers import OURS, current_plane, empty_array, label_index, label_shape, placement, write_plane
 from .preview import is_preview
-from .proofs import is_corrected, proof_of, restore
+from .proofs import is_corrected, marks_of, restore
+from .stored import LabelStore, shown
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -44,6 +46,10 @@ class Result:
         By plane: the tuning that its labels were made with.
     restored : int
         Checked cells of earlier results that were put back over this one.
+    store : LabelStore or None
+        Where it grows on disk; its labels then stay as they were made, whatever the sliders say.
+    saved : Path or None
+        Where it has saved itself.
     """
 
     image: weakref.ref[Image]
@@ -54,6 +60,8 @@ class Result:
     jobs: dict[tuple[int, ...], int] = field(default_factory=dict)
     tuned: dict[tuple[int, ...], Tuning] = field(default_factory=dict)
     restored: int = 0
+    store: LabelStore | None = None
+    saved: Path | None = None
     _painted: bool = False
     _layer: weakref.ref[Layer] | None = None
     _veiled: bool = True
@@ -72,6 +80,11 @@ class Result:
         """Whether the user has painted or corrected in it; then it is the user's, and no slider touches it any more."""
         return self._painted or is_corrected(self.layer())
 
+    @property
+    def is_stack(self) -> bool:
+        """Whether it has several planes, in depth or in time."""
+        return any(n > 1 for n, a in zip(self.array.shape, self.axes, strict=True) if a in "zt")
+
     def has(self, plane: tuple[int, ...]) -> bool:
         """Return whether a plane holds anything, by computing, painting or correcting."""
         held = bool(np.asarray(self.array[label_index(self.axes, plane)]).any())
@@ -84,6 +97,10 @@ class Result:
         self.reveal()
         write_plane(self.array, self.axes, plane, self._with_checked(plane, values))
         self.tuned[plane] = tuning
+        self.redraw(viewer, plane)
+
+    def redraw(self, viewer: ViewerModel, plane: tuple[int, ...]) -> None:
+        """Show what a plane holds now, when it is on screen."""
         layer = self.layer()
         if viewer.dims.ndisplay == 3 or current_plane(viewer, layer, self.axes) == plane:
             layer.refresh(extent=False)
@@ -108,8 +125,17 @@ class Result:
         self._painted = True
 
 
-def new_result(viewer: ViewerModel, image: Image, axes: str, what: str, model: str) -> Result:
+def result_name(image: Image, what: str) -> str:
+    """Return what the result of a picture is called."""
+    return f"{image.name} {_NAMES[what]}"
+
+
+def new_result(
+    viewer: ViewerModel, image: Image, axes: str, what: str, model: str, store: LabelStore | None = None
+) -> Result:
     """Return a result with an empty layer on top of the image, placed and named after it.
+
+    With a store it shows what grows there, at several sizes where the image has them or is large.
 
     The layer is hidden until :meth:`Result.reveal`, because adding and drawing it at once would hold up the
     viewer for twice as long.
@@ -117,25 +143,30 @@ def new_result(viewer: ViewerModel, image: Image, axes: str, what: str, model: s
     Raises
     ------
     DataError
-        When there is no room for it.
+        When there is no room for it, or the store is gone.
     """
-    array = empty_array(label_shape(image, axes), _DTYPES[what])
-    result = Result(weakref.ref(image), axes, what, model, array)
+    if store is None:
+        data = empty_array(label_shape(image, axes), _DTYPES[what])
+    else:
+        data = shown(store, axes, bool(image.multiscale))
+    multiscale = isinstance(data, list)
+    result = Result(weakref.ref(image), axes, what, model, data[0] if multiscale else data, store=store)
     about = {
-        "name": f"{image.name} {_NAMES[what]}",
+        "name": result_name(image, what),
         "visible": False,
         "metadata": {OURS: {"result": what, "model": model, "axes": axes}},
+        "multiscale": multiscale,
         **placement(image, axes),
     }
     if what == "probabilities":
-        layer = viewer.add_image(array, contrast_limits=(0, 1), colormap="magma", opacity=0.7, **about)
+        layer = viewer.add_image(data, contrast_limits=(0, 1), colormap="magma", opacity=0.7, **about)
     else:
-        layer = viewer.add_labels(array, opacity=0.6, **about)
+        layer = viewer.add_labels(data, opacity=0.6, **about)
         # Of the brush, the bucket and undo alike, but not of layer.refresh().
         layer.events.labels_update.connect(result._on_paint)
     result._layer = weakref.ref(layer)
     if what == "instances":
-        proof_of(layer).set_picture(image)
+        marks_of(layer).set_picture(image)
     for other in filter(is_preview, viewer.layers):
         # What the network thought while it learnt would show through.
         other.visible = False

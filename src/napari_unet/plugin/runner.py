@@ -15,7 +15,6 @@ import time
 import traceback
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any, ClassVar
@@ -27,13 +26,22 @@ from qtpy.QtCore import QCoreApplication, QObject, Qt, QTimer, Signal
 
 from .. import runs
 from ..core.annotation import AnnotatedImage
-from ..core.arrays import Normalisation, Planes
-from ..core.card import BUNDLED, is_bundled
+from ..core.arrays import Normalisation
 from ..core.errors import UNetError
 from ..core.events import Event, Stopped
-from ..core.settings import NetworkSettings, PredictionSettings, TrainingSettings, to_dict
-from ..engine import EngineClient, JobDone, JobFailed, PlaneDoubt, PlaneLost, PlaneResult
+from ..core.settings import PredictionSettings, to_dict
+from ..engine import LOCAL, EngineClient, JobDone, JobFailed, PlaneDoubt, PlaneLost, PlaneResult
 from .collector import Hold
+from .requests import (
+    FileRequest,
+    LinkRequest,
+    SegmentRequest,
+    TrainRequest,
+    look_payload,
+    read_paths,
+    segment_payload,
+    train_payload,
+)  # fmt: skip
 
 __all__ = ["Engine", "Job", "PlaneDoubt", "PlaneLost", "PlaneResult", "SegmentRequest", "TrainRequest"]
 
@@ -41,54 +49,6 @@ _logger = logging.getLogger(__name__)
 
 SLICE = 0.008
 """Seconds for which events are delivered before Qt may paint and take input again."""
-
-
-@dataclass(frozen=True)
-class TrainRequest:
-    """What to train.
-
-    Attributes
-    ----------
-    images : tuple of AnnotatedImage
-        Pictures and what was painted on them.
-    settings, network
-        How to train; the network's settings count only from scratch.
-    start : str
-        ``"bundled"``, ``"scratch"`` or the path of a model.
-    name : str
-        Name of the new model.
-    resume : str
-        Run folder of the training that this one goes on with; ``start`` is then its model.
-    """
-
-    images: tuple[AnnotatedImage, ...]
-    settings: TrainingSettings = dataclasses.field(default_factory=TrainingSettings)
-    network: NetworkSettings = dataclasses.field(default_factory=NetworkSettings)
-    start: str = BUNDLED
-    name: str = "model"
-    resume: str = ""
-
-
-@dataclass(frozen=True)
-class SegmentRequest:
-    """What to segment.
-
-    Attributes
-    ----------
-    image : Planes
-        Image of any size; its arrays are read lazily, from a thread.
-    model : str
-        ``"bundled"`` or the path of a model.
-    settings : PredictionSettings
-        How.
-    planes : tuple of tuple of int, optional
-        Indices into the leading axes, in the order to be computed; None means all.
-    """
-
-    image: Planes
-    model: str = BUNDLED
-    settings: PredictionSettings = dataclasses.field(default_factory=PredictionSettings)
-    planes: tuple[tuple[int, ...], ...] | None = None
 
 
 class Job(QObject):
@@ -146,6 +106,11 @@ class Job(QObject):
         if self.id:
             self._client.tell(self.id, "preview", value)
 
+    def look(self, plane: tuple[int, ...], box: tuple[int, int, int, int]) -> None:
+        """Tell a segmentation of a large plane which part of it the user looks at; it goes on there."""
+        if self.running and self.id:
+            self._client.tell(self.id, "view", look_payload(plane, box))
+
     def repaint(self, images: Sequence[AnnotatedImage]) -> bool:
         """Have what was painted meanwhile join a training; from any thread, as it writes to the disk.
 
@@ -166,7 +131,7 @@ class Job(QObject):
         """Send the job to the child, unless it was stopped before that; from any thread."""
         with self._lock:
             if not self._stop:
-                self.id = self._client.submit(kind, payload, deliver, arrays)
+                self.id = self._client.submit(kind, payload, deliver, arrays, read_paths(payload))
                 if self._early is not None:
                     self._client.tell(self.id, "preview", self._early)
                 return
@@ -200,15 +165,18 @@ class Engine(QObject):
     ----------
     client : EngineClient, optional
         Another client than the default one.
+    address : callable, optional
+        Returns the address of the computer to compute on, see :func:`~napari_unet.engine.address.parse_address`.
     """
 
     state_changed = Signal(str)
     _wake = Signal()
     _one: ClassVar[Engine | None] = None
 
-    def __init__(self, client: EngineClient | None = None) -> None:
+    def __init__(self, client: EngineClient | None = None, address: Callable[[], str] | None = None) -> None:
         super().__init__()
-        self._client = client or EngineClient()
+        self._client = client or EngineClient(address() if address is not None else LOCAL)
+        self._address = address
         self._client.on_state = self._on_state
         self.state = self._client.state
         self.reason = ""
@@ -223,9 +191,11 @@ class Engine(QObject):
 
     @classmethod
     def shared(cls) -> Engine:
-        """Return the engine of this process."""
+        """Return the engine of this process, which computes where the user prefers."""
         if cls._one is None:
-            cls._one = cls()
+            from .preferences import engine_address
+
+            cls._one = cls(address=engine_address)
         return cls._one
 
     @property
@@ -233,8 +203,34 @@ class Engine(QObject):
         """Process id of the child, once it runs."""
         return self._client.pid
 
+    @property
+    def is_remote(self) -> bool:
+        """Whether it computes on another computer, which sees no files of this one."""
+        return bool(self._client.is_remote)
+
+    @property
+    def where(self) -> str:
+        """Where it computes: ``"on this computer"``, or for example ``"on gpu-box"``."""
+        return self._client.where
+
+    @property
+    def devices(self) -> dict[str, str]:
+        """Names of the devices there, by the setting ``device``; empty until the child is ready."""
+        return dict(self._client.devices)
+
+    @property
+    def busy(self) -> bool:
+        """Whether a job is under way."""
+        return bool(self._jobs)
+
+    def settle(self) -> None:
+        """Go to where the user prefers, unless a job is under way; then the next one does."""
+        if self._address is not None and not self._jobs and self._client.move(self._address()):
+            self._client.start()
+
     def start(self) -> None:
         """Start the child, also after it died; does nothing when it runs, and never waits."""
+        self.settle()
         self._client.start()
 
     def close(self) -> None:
@@ -252,7 +248,7 @@ class Engine(QObject):
             job.folder = runs.create_run(
                 painted, request.settings, request.network, request.start, request.name, request.resume
             )
-            return "train", {"folder": str(job.folder)}, []
+            return "train", train_payload(job.folder, request), []
 
         return self._begin(prepare)
 
@@ -260,9 +256,17 @@ class Engine(QObject):
         """Segment planes of an image; each arrives as a :class:`PlaneResult`, before its ``PlaneDone``."""
 
         def prepare(job: Job) -> tuple[str, dict[str, Any], list[Any]]:
-            return "segment", _segment_payload(request), list(request.image.arrays)
+            return "segment", segment_payload(request), list(request.image.arrays)
 
         return self._begin(prepare)
+
+    def segment_file(self, request: FileRequest) -> Job:
+        """Segment a file into another one; the :class:`~napari_unet.core.events.Finished` says where it lies."""
+        return self._begin(lambda job: ("segment_file", request.payload(), []))
+
+    def link(self, request: LinkRequest) -> Job:
+        """Link the planes of a stack of labels; each arrives as a :class:`PlaneResult`, or they grow on disk."""
+        return self._begin(lambda job: ("link", request.payload(), [request.labels]))
 
     def relabel(self, sources: Mapping[tuple[int, ...], int], settings: PredictionSettings) -> Job:
         """Label planes again from their kept outputs; :class:`PlaneLost` where there are none any more.
@@ -293,7 +297,7 @@ class Engine(QObject):
 
         def prepare(job: Job) -> tuple[str, dict[str, Any], list[Any]]:
             kind = "suggest_now" if now else "suggest"
-            return kind, _segment_payload(request), list(request.image.arrays)
+            return kind, segment_payload(request), list(request.image.arrays)
 
         return self._begin(prepare)
 
@@ -301,6 +305,7 @@ class Engine(QObject):
 
     def _begin(self, prepare: Callable[[Job], tuple[str, dict[str, Any], list[Any]]]) -> Job:
         """Return a new job, prepared and sent in a thread."""
+        self.settle()
         job = Job(self._client)
         self._jobs[job] = Hold()
         self._client.start()
@@ -362,28 +367,13 @@ class Engine(QObject):
         job.deliver(item)
         if not job.running and job in self._jobs:
             self._jobs.pop(job).release()
+            if not self._jobs and self.state == "ready":
+                self.settle()
 
 
 def _snapshot(labels: Any) -> Any:
     """Return a copy of labels in memory; lazy ones are read later, in a thread."""
     return labels.copy() if isinstance(labels, np.ndarray) else labels
-
-
-def _segment_payload(request: SegmentRequest) -> dict[str, Any]:
-    """Return a segmentation as plain data."""
-    image = request.image
-    arrays = [
-        {"shape": list(map(int, array.shape)), "dtype": np.dtype(array.dtype).str, "axes": image.axes}
-        for array in image.arrays
-    ]
-    model = request.model if is_bundled(request.model) else str(Path(request.model).expanduser().absolute())
-    planes = None if request.planes is None else [list(map(int, plane)) for plane in request.planes]
-    return {
-        "image": {"arrays": arrays, "axes": image.axes, "rgb": image.rgb, "grey": image.grey},
-        "model": model,
-        "settings": to_dict(request.settings),
-        "planes": planes,
-    }
 
 
 def _save_traceback() -> Path:

@@ -13,6 +13,8 @@ _COLOURS = {
     "dark": {"ap": "#56b4e9", "f1": "#f0a37a", "text": "#d1d2d4"},
     "light": {"ap": "#0072b2", "f1": "#b34700", "text": "#3e3f41"},
 }
+_AXIS_HEIGHT = 34
+_BOTTOM_LEFT, _TOP_RIGHT = (8, -4), (-8, 2)
 
 
 class ScorePlot(QWidget):
@@ -31,8 +33,10 @@ class ScorePlot(QWidget):
         item.setMenuEnabled(False)
         item.hideButtons()
         item.setMouseEnabled(False, False)
-        self.plot.setRange(xRange=(0.5, 0.9), yRange=(0, 1), padding=0.03)
-        self._legend = item.addLegend(offset=(8, -4), labelTextSize="8pt", verSpacing=-4)
+        # Wider than the curves, or the numbers at both ends are left out for want of room.
+        self.plot.setRange(xRange=(0.47, 0.93), yRange=(0, 1.08), padding=0.03)
+        self._legend = item.addLegend(offset=_BOTTOM_LEFT, colCount=2, labelTextSize="8pt", verSpacing=-4)
+        self._legend.layout.setContentsMargins(6, 0, 6, 0)
         self.curves: dict[str, Any] = {
             "ap": self.plot.plot([], [], name="AP"),
             "f1": self.plot.plot([], [], name="F1"),
@@ -47,6 +51,9 @@ class ScorePlot(QWidget):
         """Draw (IoU, score) points."""
         for name, points in (("ap", ap), ("f1", f1)):
             self.curves[name].setData([x for x, _ in points], [y for _, y in points])
+        # Scores fall with the overlap, AP below F1: one of these two corners is free of curves.
+        middle = next((y for x, y in reversed(ap) if x < 0.76), 1.0)
+        self._legend.setOffset(_BOTTOM_LEFT if middle > 0.4 else _TOP_RIGHT)
 
     def set_theme(self, kind: str, background: str) -> None:
         """Fit colours to a ``"dark"`` or ``"light"`` theme with this background."""
@@ -64,6 +71,8 @@ class ScorePlot(QWidget):
             axis.setPen(colours["text"])
             axis.setTextPen(colours["text"])
             axis.setLabel(words, color=colours["text"])
+        # No more than numbers and words need.
+        self.plot.getAxis("bottom").setHeight(_AXIS_HEIGHT)
         # Spelt out, or pyqtgraph writes 0.6 as 600 thousandths.
         self.plot.getAxis("bottom").setTicks([[(x / 10, f"{x / 10:.1f}") for x in range(5, 10)]])
         self.plot.getAxis("left").setTicks([[(y / 4, f"{y / 4:g}") for y in range(5)]])

@@ -12,9 +12,10 @@ from ..core.arrays import Planes
 from ..core.card import read_card
 from ..core.errors import DataError, UNetError
 from ..core.settings import PredictionSettings, validate, with_values
+from .background import Background
 from .choosers import ImageChoice
-from .collector import Hold
-from .dock import Dock
+from .dock import Dock, Made
+from .dock_choices import of_segmenting
 from .docking import (
     abandon_job,
     connect_job,
@@ -22,22 +23,28 @@ from .docking import (
     open_dock,
     painted_later,
 )
-from .layers import current_plane
-from .models import ModelEntry, Shelf, check_channels
+from .layers import current_plane, full_data
+from .model_choice import TUNING, ModelChoice
+from .models import check_channels
 from .parts import time_left
+from .preferences import Preferences
+from .preferring import Preferring, follow_computing
 from .replaying import Replay, tuned_values
+from .restoring import Restoring
 from .results import Result, Tuning, new_result
 from .runner import SegmentRequest
+from .saving import Autosave, write_recipe
+from .segment_link import Linking
+from .segment_places import folder_for
 from .segment_view import WHOLE, SegmentView
+from .stored import needs_store
+from .storing import OnDisk
 
 if TYPE_CHECKING:
-    import napari
     from napari.components import ViewerModel
 
     from .runner import Engine, Job
 
-TUNING = ("threshold", "smallest", "holes", "separation", "seed_height", "gap")
-"""Settings that labels follow from without running the network again."""
 _THROTTLE_MS = 80
 _REVEAL_MS = 30
 
@@ -57,37 +64,51 @@ class SegmentController:
 
     def __init__(self, viewer: ViewerModel, view: SegmentView, engine: Engine) -> None:
         self.viewer, self.view, self.engine = viewer, view, engine
-        self.shelf = Shelf.shared()
+        self.models = ModelChoice(view)
+        self.shelf = self.models.shelf
         self.job: Job | None = None
         self.relabelling: Job | None = None
         self.result: Result | None = None
-        self._browsed: list[ModelEntry] = []
+        self._request: SegmentRequest | None = None
+        self.disk = OnDisk(viewer)
+        self._recipes = Background()
         self._choice = ImageChoice(viewer, view.images, self._on_layers)
+        self._folder: Path | None = None
         self._timer = QTimer(singleShot=True, interval=_THROTTLE_MS)
         self._timer.timeout.connect(self._relabel)
         view.segment.connect(self._segment)
         view.cancel.connect(self._cancel)
-        view.browse.connect(self._browse)
-        view.model_changed.connect(self._on_model)
         view.setting_changed.connect(self._on_setting)
         self.replay = Replay(view.messages.say)
         view.copy_command.connect(lambda: self.replay.copy(self._made_with()))
         view.save_result.connect(lambda path: self.replay.save(path, self._made_with()))
         view.proofread.connect(lambda: open_dock(viewer, "Proofread"))
-        self.shelf.changed.connect(self._show_models)
+        view.many_files.connect(lambda: open_dock(viewer, "Segment many files"))
+        self.autosave = Autosave(view.messages.say)
+        self.restoring = Restoring(view.messages.say)
+        self.linking = Linking(viewer, view, engine, lambda: self.result)
         self.engine.state_changed.connect(view.show_engine)
-        self._show_models()
+        self._preferring = Preferring(self._on_preferences)
         self._choice.follow()
 
     def close(self) -> None:
         """Stop, keep what was done, and let go of viewer and shelf."""
         self._timer.stop()
+        self._preferring.close()
         self.replay.close()
+        self.autosave.close()
+        self.restoring.close()
+        self.linking.close()
+        self._recipes.forget()
         abandon_job(self.job)
+        self.disk.close(redraw=False)
         abandon_job(self.relabelling)
         self._choice.close()
-        disconnect_from(self.shelf, "changed", self._show_models)
+        self.models.close()
         disconnect_from(self.engine, "state_changed", self.view.show_engine)
+
+    def _on_preferences(self, now: Preferences, before: Preferences) -> None:
+        follow_computing(self.view.advanced, now, before)
 
     # --- what to segment with -------------------------------------------------------------------
 
@@ -101,36 +122,13 @@ class SegmentController:
             self.view.messages.say("The result layer was deleted, so the segmentation is stopped.", "warning")
             self.job.stop()
 
-    def _show_models(self) -> None:
-        newest = self.shelf.just_trained
-        fresh = bool(newest) and self.view.model.findData(newest) < 0
-        self.view.model.show_models([*self.shelf.entries(), *self._browsed])
-        if fresh:
-            self.view.model.choose(newest)
+    def offer(self, model: str) -> None:
+        """Put a model on offer that is not on the shelf; see :func:`read_card` for errors."""
+        self.models.offer(model)
 
-    def _browse(self, path: str) -> None:
-        """Offer a model that the user looked up: a zip, or the card inside a folder."""
-        model = Path(path) if path.endswith(".zip") else Path(path).parent
-        try:
-            card = read_card(model)
-        except UNetError as error:
-            self.view.messages.say(str(error), "error")
-            return
-        if str(model) not in [entry.path for entry in self._browsed]:
-            self._browsed.append(ModelEntry(card.name or model.stem, str(model)))
-        self._show_models()
-        self.view.model.choose(str(model))
-
-    def _on_model(self, path: str) -> None:
-        """Show the settings that suit the model."""
-        try:
-            card = read_card(path)
-            settings = with_values(PredictionSettings(), card.prediction)
-        except UNetError as error:
-            self.view.messages.say(str(error), "error")
-            return
-        what = "classes" if card.mode == "classes" else "instances"
-        self.view.show_values({**{name: getattr(settings, name) for name in TUNING}, "what": what})
+    def card_values(self, path: str) -> dict[str, Any]:
+        """Return the settings that suit a model; see :func:`read_card` for errors."""
+        return self.models.card_values(path)
 
     # --- segmenting -----------------------------------------------------------------------------
 
@@ -141,16 +139,25 @@ class SegmentController:
             planes, model = self._planes()
             settings = validate(with_values(PredictionSettings(), self.view.values()))
             image = self._choice.chosen()
-            todo = self._todo(planes, image)
-            with Hold(), painted_later(self.view):
-                self.result = self._layer_for(image, settings.what, model, todo)
-                self._begin(SegmentRequest(planes, model, settings, todo))
+            request = SegmentRequest(planes, model, settings, self._todo(planes, image))
+            self._folder = folder_for(self.view.place.place(), image, full_data(image))
+            if needs_store(planes):
+                images, axes = self._choice.layers(), self._choice.axes()
+                request = self.disk.prepare(request, images, axes, self._folder, self.result)
+                # Its layer comes with the store that it grows in.
+                self.result = None
+                self._begin(request)
+                return
+            with painted_later(self.view):
+                self.result = self._layer_for(image, settings.what, model, request.planes or ())
+                self._begin(request)
         except UNetError as error:
             self.view.messages.say(str(error), "error")
 
     def _begin(self, request: SegmentRequest) -> None:
         """Hand the work to the engine, and follow it."""
         job = self.engine.segment(request)
+        self._request = request
         if self.result is not None:
             self.replay.remember(self.result, request)
         self.job, self._run_tuning = job, _tuning(request.settings)
@@ -203,8 +210,28 @@ class SegmentController:
         for text in event.notes:
             self.view.messages.say(text)
 
+    def _on_resultopened(self, event: events.ResultOpened) -> None:
+        try:
+            self.result = self.disk.opened(event, self.job) if self.job is not None else None
+        except UNetError as error:
+            self._on_failed(str(error))
+        if self.result is None or self._request is None:
+            self._cancel()
+            return
+        self.replay.remember(self.result, self._request)
+        begun = "Going on with what was done before" if event.resumed else "Large, so written to disk while it is made"
+        self.view.messages.say(f"{begun}: {event.path}. The sliders do not change it afterwards.")
+        self.linking.refresh()
+
     def _on_tiledone(self, event: events.TileDone) -> None:
-        self.view.progress.advance(event.done / event.total, time_left(event.remaining))
+        left = event.remaining
+        if self.disk.grows:
+            self.disk.news()
+            left = event.elapsed * (event.total / event.done - 1)
+            if event.done == event.total > 1:
+                self.view.progress.wait("joining cells across parts")
+                return
+        self.view.progress.advance(event.done / event.total, time_left(left))
 
     def _on_planeresult(self, event: Any) -> None:
         if self.result is not None and self.job is not None:
@@ -215,6 +242,7 @@ class SegmentController:
     def _on_planedone(self, event: events.PlaneDone) -> None:
         self._objects += event.objects
         self._done_planes = event.done
+        self.disk.news()
         if event.total > 1:
             text = f"plane {event.done} of {event.total}, {time_left(event.remaining)}"
             self.view.progress.advance(event.done / event.total, text)
@@ -234,6 +262,10 @@ class SegmentController:
         cells = f"{self._objects} cells in " if self.result is not None and self.result.what == "instances" else ""
         planes = "1 plane" if self._done_planes == 1 else f"{self._done_planes} planes"
         self.view.messages.say(f"Segmented {cells}{planes} in {event.elapsed:.1f} s.", "done")
+        if event.path:
+            write_recipe(self._recipes, self.replay.recipe(self._made_with()), event.path, self._on_failed)
+            if self.result is not None:
+                self.restoring.run(self.result, event.path)
         if self.result is not None and self.result.restored:
             self.view.messages.say(f"{self.result.restored} cells that you have checked before are as they were.")
 
@@ -242,9 +274,19 @@ class SegmentController:
 
     def _on_done(self) -> None:
         self.job = None
+        before = self.disk.close()
+        self.result = self.result or before
         self.view.set_busy(False)
         self.replay.note(self._made_with())
+        self.linking.refresh()
+        self._save()
         self._relabel()
+
+    def _save(self) -> None:
+        """Have the result save itself where the user said; one that grows on disk is there already."""
+        result = self.result
+        if self._folder is not None and result is not None and result.store is None and result.is_in(self.viewer):
+            self.autosave.save(result, self._folder, self.replay.recipe(self._made_with()))
 
     def _made_with(self) -> dict[str, Any]:
         """Return the values of the sliders that the last result was made with."""
@@ -254,13 +296,19 @@ class SegmentController:
     # --- labels anew, without the network -------------------------------------------------------
 
     def _on_setting(self, name: str) -> None:
-        if name in TUNING and self.result is not None:
+        if name not in TUNING or self.result is None:
+            return
+        if self.result.store is None:
             self._timer.start()
+        elif self.job is None:
+            self.view.messages.say(
+                "A result this large does not follow the sliders; click Segment to make a new one with these values."
+            )
 
     def _relabel(self) -> None:
         """Bring all planes of the last result up to the present threshold and sizes, what is on screen first."""
         result = self.result
-        if result is None or not result.is_in(self.viewer) or result.what == "probabilities":
+        if result is None or not result.is_in(self.viewer) or result.what == "probabilities" or result.store:
             return
         if self.relabelling is not None:
             # Its done starts the next one, with whatever the sliders say then.
@@ -295,6 +343,7 @@ class SegmentController:
     def _on_relabelling_done(self) -> None:
         self.relabelling = None
         self.replay.note(self._made_with())
+        self._save()
         self._relabel()
 
 
@@ -311,8 +360,8 @@ class SegmentDock(Dock):
         Where the layers are.
     """
 
-    def __init__(self, napari_viewer: napari.Viewer) -> None:
-        super().__init__(napari_viewer)
-        self.view = SegmentView()
-        self.controller = SegmentController(self.viewer, self.view, self.use.engine)
-        self.run(self.view, self.controller)
+    def make(self) -> Made:
+        """Return view, controller and choices."""
+        view = SegmentView()
+        controller = SegmentController(self.viewer, view, self.use.engine)
+        return view, controller, of_segmenting(controller)

@@ -31,7 +31,10 @@ from .forms import (
     set_value,
     tooltip_of,
 )  # fmt: skip
-from .parts import Messages, Progress, button, dress_main_button, folded, heading, row
+from .keyboard import MAIN_KEY, give_key
+from .parts import GearButton, Messages, Progress, button, dress_main_button, folded, heading, row
+from .segment_link import LinkBox
+from .segment_places import PlaceCombo
 
 CURRENT, WHOLE = "current", "whole"
 _SLIDER_STEPS = 100
@@ -87,6 +90,18 @@ class SizeSlider(QWidget):
         self.box.setValue(round(self._largest * (position / _SLIDER_STEPS) ** 3))
 
 
+def threshold_slider(option: Option, default: float) -> QLabeledDoubleSlider:
+    """Return a slider for a probability."""
+    slider = QLabeledDoubleSlider(Qt.Orientation.Horizontal)
+    slider.setDecimals(2)
+    slider.setRange(option.minimum, option.maximum)
+    slider.setSingleStep(option.step)
+    slider.setValue(default)
+    slider.setToolTip(tooltip_of(option))
+    guard_wheel(slider)
+    return slider
+
+
 class SegmentView(QWidget):
     """The widgets of the dock, without any knowledge of layers, engine or files."""
 
@@ -98,6 +113,7 @@ class SegmentView(QWidget):
     proofread = Signal()
     copy_command = Signal()
     save_result = Signal(str)
+    many_files = Signal()
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -107,11 +123,17 @@ class SegmentView(QWidget):
         self.browse_button = button("Browse ...", "Take a model from a folder or a .zip file.")
         self.extent = self._make_extent()
         self.what = make_editor("what", known["what"], start.what)
-        self.threshold = self._make_threshold(known["threshold"], start.threshold)
+        self.threshold = threshold_slider(known["threshold"], start.threshold)
         self.smallest = SizeSlider(known["smallest"], start.smallest)
         self.advanced = SettingsForm(start, advanced_names(PredictionSettings))
         self.run_button = button("Segment", "Segment with the chosen network. The picture stays usable meanwhile.")
         self.run_button.setMinimumHeight(30)
+        give_key(self.run_button, MAIN_KEY)
+        self.place = PlaceCombo()
+        self.many_button = button(
+            "Many files ...", "Segment a whole folder of pictures, one after the other, without opening them."
+        )
+        self.link = LinkBox()
         self.proofread_button = button("Proofread ...", "Check the result cell by cell, and correct it.")
         self.copy_button = button(
             "Copy command", "Put into the clipboard the command line that makes the same result in a terminal."
@@ -137,20 +159,11 @@ class SegmentView(QWidget):
         guard_wheel(box)
         return box
 
-    def _make_threshold(self, option: Option, default: float) -> QLabeledDoubleSlider:
-        slider = QLabeledDoubleSlider(Qt.Orientation.Horizontal)
-        slider.setDecimals(2)
-        slider.setRange(option.minimum, option.maximum)
-        slider.setSingleStep(option.step)
-        slider.setValue(default)
-        slider.setToolTip(tooltip_of(option))
-        guard_wheel(slider)
-        return slider
-
     def _lay_out(self, known: dict[str, Option]) -> None:
         self.form, tuning = plain_form(), plain_form()
         self.form.addRow(caption("Planes"), self.extent)
-        self.form.addRow(caption("Result", tooltip_of(known["what"])), self.what)
+        self.form.addRow(caption("Result", self.what.toolTip()), self.what)
+        self.form.addRow(caption("Save to", self.place.toolTip()), self.place)
         tuning.addRow(caption("Threshold", tooltip_of(known["threshold"])), self.threshold)
         tuning.addRow(caption("Smallest cell", tooltip_of(known["smallest"])), self.smallest)
         self.fold = folded("More settings", self.advanced)
@@ -159,16 +172,18 @@ class SegmentView(QWidget):
         layout = QVBoxLayout(self)
         layout.setContentsMargins(8, 2, 8, 8)
         layout.setSpacing(4)
-        for widget in (heading("1  Image"), self.images, heading("2  Model"),
+        self.gear = GearButton()
+        for widget in (row(heading("1  Image"), self.gear, stretch=(1,)), self.images, heading("2  Model"),
                        row(self.model, self.browse_button, stretch=(1, 0)), heading("3  Segment")):  # fmt: skip
             layout.addWidget(widget)
         layout.addLayout(self.form)
-        layout.addWidget(self.run_button)
+        layout.addWidget(row(self.run_button, self.many_button, stretch=(1, 0)))
         layout.addWidget(self.progress)
         layout.addWidget(heading("4  Adjust"))
         layout.addWidget(live)
         layout.addLayout(tuning)
         layout.addWidget(self.fold)
+        layout.addWidget(self.link)
         layout.addWidget(self.proofread_button)
         layout.addWidget(row(self.copy_button, self.save_button, stretch=(1, 1)))
         layout.addWidget(self.messages)
@@ -180,6 +195,7 @@ class SegmentView(QWidget):
         self.proofread_button.clicked.connect(self.proofread)
         self.copy_button.clicked.connect(self.copy_command)
         self.save_button.clicked.connect(self._ask_for_file)
+        self.many_button.clicked.connect(self.many_files)
         self.model.currentIndexChanged.connect(lambda _: self.model_changed.emit(self.model.currentData() or ""))
         self.threshold.valueChanged.connect(lambda _: self.setting_changed.emit("threshold"))
         self.smallest.value_changed.connect(lambda _: self.setting_changed.emit("smallest"))
@@ -229,7 +245,7 @@ class SegmentView(QWidget):
         """Show Segment or Cancel."""
         self._busy = busy
         self.run_button.setText("Cancel" if busy else "Segment")
-        for widget in (self.images, self.model, self.browse_button, self.extent, self.what):
+        for widget in (self.images, self.model, self.browse_button, self.extent, self.what, self.place):
             widget.setEnabled(not busy)
         if not busy:
             self.progress.rest()

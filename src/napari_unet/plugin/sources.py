@@ -14,12 +14,13 @@ from numpy.typing import NDArray
 from .. import runs
 from ..core.annotation import AnnotatedImage, Box
 from ..core.arrays import ArrayLike, Planes
+from ..core.checked import Kept
 from ..core.errors import DataError, UNetError
-from ..core.proof import Kept
-from .annotate import BACKGROUND, background_label
-from .layers import OURS, check_labels_fit, full_data, label_index, label_shape, note, painted, planes_of
+from .annotate import background_label
+from .layers import OURS, check_labels_fit, full_data, label_index, note, painted, planes_of
 from .proofs import teaching
 from .regions import read_regions, regions_of
+from .stored import has_large_planes
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -200,19 +201,12 @@ def source_of(viewer: ViewerModel, painting: Painting, grey: bool) -> Source:
     check_labels_fit(pictures[0], painting.axes, labels)
     planes = planes_of(pictures, painting.axes)
     regions = read_regions(regions_of(viewer, labels), labels, painting.axes)
+    # Of large planes, checked cells are learnt apart from paint, see checked_source.
+    checked = {} if has_large_planes(pictures[0], painting.axes) else teaching(pictures[0])
     return Source(
         labels.name, planes.as_grey() if grey and planes.rgb else planes, full_data(labels), painting.axes,
-        background_label(labels), regions.boxes, painting.complete, teaching(pictures[0]),
+        background_label(labels), regions.boxes, painting.complete, checked,
     )  # fmt: skip
-
-
-def checked_source(image: Image, planes: Planes, axes: str) -> Source | None:
-    """Return what to read of a picture whose cells were checked but not painted; None when none were."""
-    checked = teaching(image)
-    if not checked:
-        return None
-    nothing = np.broadcast_to(np.zeros((), np.int32), label_shape(image, axes))
-    return Source(f"{image.name} (checked cells)", planes, nothing, axes, BACKGROUND, checked=checked)
 
 
 def each_once(sources: Sequence[Source]) -> list[Source]:

@@ -17,15 +17,16 @@ from ..core.settings import PredictionSettings, with_values
 from ..core.uncertainty import Suggestion, known_share, rank, spread
 from .annotating import Annotating
 from .choosers import SCRATCH, ImageChoice
-from .docking import abandon_job, connect_job
-from .goto import canvas_size, go_to
-from .layers import OURS, current_plane, data_shape, full_data, label_index, note, placement
+from .docking import abandon_job, connect_job, painted_later
+from .goto import canvas_size, go_to, show_frame
+from .keys import KeyBindings
+from .layers import current_plane, data_shape, full_data, label_index, label_shape
 from .models import check_channels
 from .parts import time_left
 from .preview import camera_of
 from .regions import read_regions, regions_of
 from .runner import SegmentRequest
-from .train_view import SUGGEST_KEY, TrainView
+from .train_view import TrainView
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -40,7 +41,6 @@ _CELLS_ACROSS = 4
 _SIDES = (48, 384)
 _AROUND = 1.6
 """How much more than the box the camera shows."""
-_ORANGE = "#e69f00"
 
 
 class Suggesting(QObject):
@@ -73,22 +73,23 @@ class Suggesting(QObject):
     ) -> None:
         super().__init__()
         self.viewer, self.view, self.engine, self.choice = viewer, view.where_next, engine, choice
-        self._annotating, self._model = annotating, model
+        self._annotating, self._model, self._form = annotating, model, view.advanced
         self.job: Job | None = None
         self.suggestions: list[Suggestion] = []
         self._doubts: dict[tuple[int, ...], NDArray[np.float32]] = {}
         self._found: dict[tuple[int, ...], list[Suggestion]] = {}
         self._image: Image | None = None
         self._axes, self._side = "", _SIDES[0]
+        self._size: tuple[int, ...] = ()
         self._at = -1
-        viewer.bind_key(SUGGEST_KEY, lambda _: self.next(), overwrite=True)
+        self._keys = KeyBindings(viewer, {"key_where_next": lambda _: self.next()})
         self.view.asked.connect(self.ask)
         self.view.cancelled.connect(self.cancel)
         self.view.chosen.connect(self.go)
 
     def close(self) -> None:
         """Ask no more."""
-        self.viewer.bind_key(SUGGEST_KEY, None)
+        self._keys.close()
         abandon_job(self.job)
         self._image = None
 
@@ -100,9 +101,13 @@ class Suggesting(QObject):
             # Said when the button is clicked; until then the user is still choosing.
             planes = 1
         self.view.show_extent(planes)
-        if self._image is not None and self._image not in self.viewer.layers:
+        if self._image is not None and not self._is_as_asked(self._image):
             self._image, self.suggestions = None, []
             self.view.show_suggestions([])
+
+    def _is_as_asked(self, image: Image) -> bool:
+        """Return whether a picture is there, and of the size that it had when it was asked about."""
+        return image in self.viewer.layers and data_shape(image) == self._size
 
     # --- asking ---------------------------------------------------------------------------------
 
@@ -117,6 +122,7 @@ class Suggesting(QObject):
             return
         _, training = self._model()
         self._image, self._axes, self._at = self.choice.chosen(), self.choice.axes(), -1
+        self._size = data_shape(self._image)
         self._doubts, self._found = {}, {}
         self.view.set_busy(True)
         self.view.say("looking ...")
@@ -136,7 +142,9 @@ class Suggesting(QObject):
         # A handful of cells of the size that the model knows; and at least three boxes have to fit side by side.
         side = int(np.clip(_CELLS_ACROSS * card.diameter / (card.scale or 1.0), *_SIDES))
         self._side = min(side, max(_SIDES[0], min(planes.height, planes.width) // 3))
-        settings = with_values(PredictionSettings(), card.prediction)
+        chosen = self._form.values()
+        where = {name: chosen[name] for name in ("device", "precision")}
+        settings = with_values(PredictionSettings(), {**card.prediction, **where})
         return SegmentRequest(planes, model, settings, self._todo(planes, training))
 
     def _todo(self, planes: Planes, training: bool) -> tuple[tuple[int, ...], ...]:
@@ -170,7 +178,7 @@ class Suggesting(QObject):
     def _rank(self, planes: Sequence[tuple[int, ...]]) -> None:
         """Rank these planes anew, away from what is annotated by now, and show the list."""
         image = self._image
-        if image is None or image not in self.viewer.layers:
+        if image is None or not self._is_as_asked(image):
             return
         shape = data_shape(image)
         size = (shape[self._axes.index("y")], shape[self._axes.index("x")])
@@ -186,8 +194,9 @@ class Suggesting(QObject):
         total = np.zeros((size[axes.index("y")], size[axes.index("x")]), np.int32)
         boxes: tuple[Any, ...] = ()
         for painting in self._annotating.paintings():
-            if image in painting.pictures():
-                labels = painting.layer()
+            labels = painting.layer()
+            # The picture's data may have been replaced since by others of another size.
+            if image in painting.pictures() and data_shape(labels) == label_shape(image, axes):
                 drawn = np.asarray(full_data(labels)[label_index(axes, plane)])
                 total |= (drawn.T if axes.index("x") < axes.index("y") else drawn).astype(bool)
                 boxes += read_regions(regions_of(self.viewer, labels), labels, axes).boxes.get(plane, ())
@@ -210,7 +219,7 @@ class Suggesting(QObject):
     def go(self, row: int) -> None:
         """Show a place of the list, with a frame around it."""
         image = self._image
-        if image is None or image not in self.viewer.layers or row >= len(self.suggestions):
+        if image is None or not self._is_as_asked(image) or row >= len(self.suggestions):
             return
         self._at = row
         self.view.mark(row)
@@ -219,8 +228,9 @@ class Suggesting(QObject):
         corner = [{"y": place.box[0], "x": place.box[2], "c": 0}[a] if a in "yxc" else next(leading) for a in axes]
         opposite = list(corner)
         opposite[axes.index("y")], opposite[axes.index("x")] = place.box[1] - 1, place.box[3] - 1
-        self._move(image, np.array(corner, float), np.array(opposite, float))
-        self._frame(image, axes, corner, opposite)
+        with painted_later(self.view):
+            self._move(image, np.array(corner, float), np.array(opposite, float))
+            show_frame(self.viewer, image, axes, corner, opposite, FRAME_NAME)
 
     def _move(self, image: Image, corner: NDArray[Any], opposite: NDArray[Any]) -> None:
         """Bring the sliders and the camera to a box, which then fills most of the view."""
@@ -228,23 +238,6 @@ class Suggesting(QObject):
         ends = np.array([image.data_to_world(corner), image.data_to_world(opposite)])
         extent = float(np.ptp(ends, axis=0).max()) or 1.0
         camera_of(self.viewer).zoom = float(max(1, min(canvas_size(self.viewer)))) / (_AROUND * extent)
-
-    def _frame(self, image: Image, axes: str, corner: list[int], opposite: list[int]) -> None:
-        """Draw a frame around a box; layers stay selected as they were."""
-        points = np.array([corner, corner, opposite, opposite], float)
-        points[1, axes.index("x")], points[3, axes.index("x")] = opposite[axes.index("x")], corner[axes.index("x")]
-        layer = next((known for known in self.viewer.layers if note(known).get("frame")), None)
-        if layer is not None:
-            layer.data = []
-            layer.add_rectangles([points])
-            return
-        active, selected = self.viewer.layers.selection.active, set(self.viewer.layers.selection)
-        self.viewer.add_shapes(
-            [points], shape_type="rectangle", name=FRAME_NAME, edge_color=_ORANGE, face_color="transparent",
-            edge_width=2, metadata={OURS: {"frame": True}}, **placement(image, axes.replace("c", "p")),
-        )  # fmt: skip
-        self.viewer.layers.selection = selected
-        self.viewer.layers.selection.active = active
 
 
 def _words(place: Suggestion, axes: str) -> tuple[str, str]:

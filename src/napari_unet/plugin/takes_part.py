@@ -66,7 +66,9 @@ class TakesPart(QWidget):
         self.menu = QMenu(self)
         self.menu.aboutToShow.connect(self.earlier_asked)
         self.add_button = QToolButton()
-        self.add_button.setText("Add from an earlier training")
+        # The arrow is part of the text: Qt's own lies on its last letter.
+        self.add_button.setText("Add from an earlier training ▾")
+        self.add_button.setStyleSheet("QToolButton::menu-indicator { image: none; }")
         self.add_button.setToolTip("<span>Learn from what was painted for an earlier training, too.</span>")
         self.add_button.setPopupMode(QToolButton.ToolButtonPopupMode.InstantPopup)
         self.add_button.setMenu(self.menu)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from qtpy.QtCore import QSignalBlocker, QTimer
 
 from ..core import events
 from ..core.annotation import AnnotatedImage
@@ -19,32 +21,29 @@ from .annotating import Annotating
 from .background import Background
 from .checking import Checking
 from .choosers import SCRATCH, ImageChoice, images_of
-from .dock import Dock
-from .docking import abandon_job, connect_job, disconnect_from
+from .dock import Dock, Made
+from .dock_choices import of_training
+from .docking import abandon_job, connect_job, disconnect_from, painted_later
+from .keys import KeyBindings
 from .layers import check_labels_fit
 from .live import LivePaint
 from .models import ModelEntry, Shelf
 from .parts import time_left
+from .preferences import Preferences
+from .preferring import Preferring, follow_computing
 from .preview import PreviewFeeder, prepare_preview, toggle_preview
 from .replaying import copy_training
+from .rounds import Before, rounds_of
+from .sample_data import picture
 from .sources import Gathered, count, gather, nothing_painted, painting_of
 from .suggest import Suggesting
-from .train_view import PREVIEW_KEY, TrainView
+from .train_view import TrainView
 
 if TYPE_CHECKING:
-    import napari
     from napari.components import ViewerModel
     from napari.layers import Image
 
     from .runner import Engine, Job
-
-
-@dataclass(frozen=True)
-class Before:
-    """What there was before a training: the model just trained, and the run to go on with."""
-
-    model: str
-    run: Path | None
 
 
 class TrainController:
@@ -67,16 +66,16 @@ class TrainController:
         self.feeder: PreviewFeeder | None = None
         self.live: LivePaint | None = None
         self._path, self._stopped, self._discarding, self._grey, self._mode = "", False, False, False, "instances"
-        self._run: Path | None = None
+        self.rounds = rounds_of(viewer)
         self._same = False
-        self._history: list[Before] = []
-        self._reading = Background()
+        self._reading, self._sampling = Background(), Background()
         self._choice = ImageChoice(viewer, view.images, self._on_layers)
         self.annotating = Annotating(viewer, view, self._choice)
         self.suggesting = Suggesting(viewer, view, engine, self._choice, self.annotating, self._model_to_ask)
         self.checking = Checking(viewer, view, self._choice, self.annotating, self._reader)
         self._connect()
         self._show_models()
+        view.set_continuable(self.rounds.can_go_on())
         self._choice.follow()
 
     def _connect(self) -> None:
@@ -84,31 +83,45 @@ class TrainController:
         view.paint_background.connect(partial(self._with_annotation, select_background))
         view.paint_next_cell.connect(partial(self._with_annotation, select_next_cell))
         view.train.connect(lambda: self._begin(None))
-        view.resume.connect(lambda: self._begin(self._run))
+        view.resume.connect(lambda: self._begin(self.rounds.run))
         view.discard.connect(self._discard)
         view.stop.connect(self._stop)
         view.save.connect(self._save)
         view.copy_command.connect(lambda: copy_training(Path(self.shelf.just_trained).parent, view.messages.say))
         view.preview_toggled.connect(self._toggle_preview)
         view.live_toggled.connect(lambda on: self.live.set_on(on) if self.live is not None else None)
-        view.first_steps.sample_asked.connect(lambda key: self.viewer.open_sample("napari-unet", key))
-        self.viewer.bind_key(PREVIEW_KEY, lambda _: toggle_preview(self.viewer), overwrite=True)
+        view.first_steps.sample_asked.connect(self._open_sample)
+        self._keys = KeyBindings(self.viewer, {"key_preview": toggle_preview})
+        self._preferring = Preferring(self._on_preferences)
         self.annotating.touched.connect(self._on_touch)
         self.shelf.changed.connect(self._show_models)
         self.engine.state_changed.connect(self._on_engine)
 
     def close(self) -> None:
-        """Stop training and let go of viewer and shelf; the best model so far stays in the run's folder."""
+        """Stop training and let go of viewer and shelf; the best model so far is offered as just trained."""
         self._reading.forget()
+        self._sampling.forget()
         abandon_job(self.job)
         self._follow_no_more()
-        self.viewer.bind_key(PREVIEW_KEY, None)
+        self._keys.close()
+        self._preferring.close()
         self.suggesting.close()
         self.checking.close()
         self.annotating.close()
         self._choice.close()
         disconnect_from(self.shelf, "changed", self._show_models)
         disconnect_from(self.engine, "state_changed", self._on_engine)
+        if self.job is not None:
+            with QSignalBlocker(self.shelf):
+                self._take(self.job)
+                if self._discarding:
+                    self._restore()
+            # Later: other docks, which follow the shelf, may be on their way out too.
+            QTimer.singleShot(0, self.shelf.changed.emit)
+
+    def _on_preferences(self, now: Preferences, before: Preferences) -> None:
+        self.view.show_keys(now)
+        follow_computing(self.view.advanced, now, before)
 
     # --- layers ---------------------------------------------------------------------------------
 
@@ -116,6 +129,10 @@ class TrainController:
         self.annotating.on_layers()
         self.suggesting.follow_layers()
         self.view.show_first_steps(not images_of(self.viewer))
+
+    def _open_sample(self, key: str) -> None:
+        """Open a sample after a thread has made it, as that takes longer than a viewer may hold still."""
+        self._sampling.run(partial(picture, key), lambda _: self.viewer.open_sample("napari-unet", key))
 
     def _with_annotation(self, action: Any) -> None:
         """Do something with the annotation layer, after bringing it to the front for painting."""
@@ -161,7 +178,8 @@ class TrainController:
             self.view.messages.say(str(error), "error")
             return
         if self.view.preview_box.isChecked():
-            prepare_preview(self.viewer, image, axes)
+            with painted_later(self.view):
+                prepare_preview(self.viewer, image, axes)
         self._mode = settings.mode
         self._stopped = self._discarding = False
         self.view.set_busy(True)
@@ -174,7 +192,7 @@ class TrainController:
             job = self.engine.train(TrainRequest(found.images, chosen, network, start, image.name, str(resume or "")))
             self._same = same
             if not same:
-                self._history.append(Before(self.shelf.just_trained, self._run))
+                self.rounds.begin(self.shelf.just_trained)
             self._follow(job, image, planes, axes, found.background, bool(resume))
 
         self._reading.run(read, submit, self._fail_early)
@@ -217,7 +235,7 @@ class TrainController:
             self.view.plot.go_on()
         else:
             self.view.plot.reset()
-            self.view.score.clear()
+            self.view.clear_score()
         self.view.progress.wait("starting")
         self.feeder = PreviewFeeder(self.viewer, image, planes, axes, job)
         self.feeder.on = self.view.preview_box.isChecked()
@@ -250,16 +268,21 @@ class TrainController:
         self._stop()
 
     def _go_back(self) -> None:
-        if self._history:
-            before = self._history.pop()
-            self._run = before.run
-            self.shelf.set_just_trained(before.model)
+        before = self._restore()
+        if before is not None:
             model = "the one trained before it" if before.model else self.view.start.currentText()
             self.view.messages.clear_messages()
             self.view.messages.say(f"Discarded; the model is {model} again.", "done")
         self.view.plot.reset()
-        self.view.score.clear()
-        self.view.set_continuable(bool(self._history) and self._run is not None)
+        self.view.clear_score()
+        self.view.set_continuable(self.rounds.can_go_on())
+
+    def _restore(self) -> Before | None:
+        """Offer again what there was before the last training, if there was one."""
+        before = self.rounds.take_back()
+        if before is not None:
+            self.shelf.set_just_trained(before.model)
+        return before
 
     def _toggle_preview(self, on: bool) -> None:
         if self.feeder is not None:
@@ -291,8 +314,7 @@ class TrainController:
 
     def _on_validated(self, event: events.Validated) -> None:
         self.view.plot.add_validation(event.elapsed, event.loss, event.f1, event.iou, event.best)
-        if event.best:
-            self.view.show_score(event.f1, event.iou, event.step)
+        self.view.show_score(event.f1, event.iou, event.step, event.best)
 
     def _on_joined(self, event: events.Joined) -> None:
         self.view.plot.mark_paint(event.elapsed)
@@ -313,6 +335,7 @@ class TrainController:
     def _on_finished(self, event: events.Finished) -> None:
         self._path = event.path or self._path
         steps = f"Trained to step {event.step} in {event.elapsed:.0f} s."
+        self.view.messages.clear_notes()
         self.view.messages.say(f"{event.message or steps} The Segment dock offers it as Just trained.", "done")
 
     def _on_failed(self, message: str) -> None:
@@ -328,20 +351,24 @@ class TrainController:
     def _on_done(self) -> None:
         """Offer what was learnt, however the training ended; go on when there is paint that it has not seen."""
         behind = self.live is not None and self.live.on and self.live.behind
-        folder = self.job.folder if self.job is not None else None
         self._follow_no_more()
-        self.job = None
-        if self._path and folder is not None:
-            self._run = folder
-            self.shelf.set_just_trained(self._path)
-        elif not (self._discarding or self._same):
-            self._history.pop()
-        self.view.set_continuable(self._run is not None and bool(self._history))
+        job, self.job = self.job, None
+        if job is not None:
+            self._take(job)
+        self.view.set_continuable(self.rounds.can_go_on())
         self.view.set_busy(False)
         if self._discarding:
             self._go_back()
         elif behind and self._path and not self._stopped:
-            self._begin(self._run, same=True)
+            self._begin(self.rounds.run, same=True)
+
+    def _take(self, job: Job) -> None:
+        """Offer the model of a training, and to go on with it; one without a model leaves all as it was before."""
+        if self._path and job.folder is not None:
+            self.rounds.run = job.folder
+            self.shelf.set_just_trained(self._path)
+        elif not (self._discarding or self._same):
+            self.rounds.take_back()
 
     def _on_engine(self, state: str) -> None:
         self.view.show_engine(state)
@@ -364,8 +391,8 @@ class TrainDock(Dock):
         Where the layers are.
     """
 
-    def __init__(self, napari_viewer: napari.Viewer) -> None:
-        super().__init__(napari_viewer)
-        self.view = TrainView()
-        self.controller = TrainController(self.viewer, self.view, self.use.engine)
-        self.run(self.view, self.controller)
+    def make(self) -> Made:
+        """Return view, controller and choices."""
+        view = TrainView()
+        controller = TrainController(self.viewer, view, self.use.engine)
+        return view, controller, of_training(controller)

@@ -2,30 +2,41 @@
 
 from __future__ import annotations
 
-from qtpy.QtCore import Signal
-from qtpy.QtWidgets import QCheckBox, QLabel, QLineEdit, QTabWidget, QVBoxLayout, QWidget
+from qtpy.QtCore import QSize, Signal
+from qtpy.QtWidgets import QCheckBox, QLabel, QLineEdit, QPushButton, QTabWidget, QVBoxLayout, QWidget
 
 from ..core.settings import NetworkSettings, TrainingSettings
-from .accept import ACCEPT_KEY
-from .annotate import BACKGROUND_KEY, NEXT_CELL_KEY
 from .check_view import CheckView
 from .choosers import SCRATCH, ImageSection, LayerCombo, ModelCombo
 from .first_steps import FirstSteps
 from .forms import SettingsForm, advanced_names, caption, plain_form, simple_names
+from .keyboard import AGAIN_KEY, MAIN_KEY, give_key
+from .keys import name_key
 from .loss_plot import LossPlot
-from .parts import Messages, Progress, button, column, dress_main_button, folded, heading, row
-from .regions import REGION_KEY
+from .parts import GearButton, Messages, Progress, button, column, dress_main_button, folded, heading, row
+from .preferences import Preferences
 from .sources import count
 from .takes_part import TakesPart, title
 from .where_next import WhereNext
 
-_TABS_HEIGHT = 206
+_TABS_HEIGHT, _TABS_MOST = 190, 340
+"""Pixels of curves and lists: on a small screen, and where there is room."""
 _LEGEND = (
     '<span style="color:#2961ff">■</span> background &nbsp; <span style="color:#d6336c">■</span>'
     '<span style="color:#e8a33d">■</span><span style="color:#4fae4f">■</span> cells &nbsp; □ unknown'
 )
-PREVIEW_KEY = "H"
-SUGGEST_KEY = "W"
+_HINT = (
+    "<span>What is bare teaches nothing, except inside a box. Outlines are what the network sees; key {key} takes over "
+    "the one under the cursor as a painted cell, Ctrl+Z gives it back.</span>"
+)
+
+
+class Tabs(QTabWidget):
+    """Tabs that take the room that is left, and ask for no more than they need."""
+
+    def sizeHint(self) -> QSize:
+        """Return the least height; what is in the tabs would ask for more than a small screen has."""
+        return QSize(self.minimumSizeHint().width(), _TABS_HEIGHT)
 
 
 class TrainView(QWidget):
@@ -47,6 +58,7 @@ class TrainView(QWidget):
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
+        self.gear = GearButton()
         self.images = ImageSection()
         self.annotation = LayerCombo("The Labels layer that holds your painting.", "none yet")
         self.start = ModelCombo(
@@ -61,6 +73,7 @@ class TrainView(QWidget):
         self.network = SettingsForm(NetworkSettings(), advanced_names(NetworkSettings))
         self.progress = Progress()
         self.plot = LossPlot()
+        self._best = ""
         self.score = QLabel()
         self.score.setToolTip(
             "<span>Measured on painted cells that were kept apart. F1: share of cells found, with at least half of "
@@ -69,7 +82,7 @@ class TrainView(QWidget):
         self.messages = Messages()
         self.first_steps = FirstSteps()
         self.takes_part = TakesPart()
-        self.where_next = WhereNext(SUGGEST_KEY)
+        self.where_next = WhereNext()
         self.check = CheckView()
         self._make_paint_buttons()
         self._make_train_buttons()
@@ -86,27 +99,9 @@ class TrainView(QWidget):
             "New annotation",
             "Adds a layer to paint on, with the brush ready: a few strokes of background, a few cells.",
         )
-        self.background_button = button(
-            f"Background ({BACKGROUND_KEY})",
-            f"Paint background, label 1, shown blue. Key {BACKGROUND_KEY} does the same while the annotation layer is "
-            "selected.",
-        )
-        self.next_button = button(
-            f"Next cell ({NEXT_CELL_KEY})",
-            f"Take a new label, so that the next cell gets its own. Key {NEXT_CELL_KEY} does the same while the "
-            "annotation is selected.",
-        )
-        self.region_button = button(
-            f"Box ({REGION_KEY})",
-            "Draw a box in which every cell is painted: inside it, what is unpainted counts as background. Several "
-            f"boxes, in several planes, are fine. Key {REGION_KEY}.",
-        )
+        self.background_button, self.next_button, self.region_button = QPushButton(), QPushButton(), QPushButton()
         self.hint = QLabel()
         self.hint.setWordWrap(True)
-        self.hint.setToolTip(
-            "<span>What is bare teaches nothing, except inside a box. Outlines are what the network sees; key "
-            f"{ACCEPT_KEY} takes over the one under the cursor as a painted cell, Ctrl+Z gives it back.</span>"
-        )
         self.complete_box = QCheckBox("Every cell is painted in this layer")
         self.complete_box.setToolTip(
             "<span>For masks that were made elsewhere: where anything is painted in a plane, the unpainted rest of the "
@@ -114,11 +109,17 @@ class TrainView(QWidget):
         )
 
     def _make_train_buttons(self) -> None:
-        self.train_button = button("Train", "Learn from what is painted. The picture stays usable meanwhile.")
+        self.train_button = button(
+            "Train",
+            "Learn from what is painted; a second click ends it and keeps the best model. The picture stays usable "
+            "meanwhile.",
+        )
         self.train_button.setMinimumHeight(30)
+        give_key(self.train_button, MAIN_KEY)
         self.continue_button = button(
             "Continue", "Go on learning from where the last training ended, with what is painted now."
         )
+        give_key(self.continue_button, AGAIN_KEY)
         self.discard_button = button(
             "Discard", "Go back to the model before this training. What was learnt stays in its run folder."
         )
@@ -128,12 +129,8 @@ class TrainView(QWidget):
             "<span>Strokes made while it trains are learnt too, a moment after each; the time then begins anew. Off: "
             "they count from the next training on.</span>"
         )
-        self.preview_box = QCheckBox(f"Live preview ({PREVIEW_KEY})")
+        self.preview_box = QCheckBox()
         self.preview_box.setChecked(True)
-        self.preview_box.setToolTip(
-            "<span>Show while training what the network would segment in the part of the picture on screen. Follows "
-            f"moving, zooming and the sliders. Key {PREVIEW_KEY} shows and hides it.</span>"
-        )
         self.name_edit = QLineEdit()
         self.name_edit.setPlaceholderText("model name")
         self.name_edit.setToolTip("<span>Under this name the model appears in both docks, also after a restart.</span>")
@@ -163,10 +160,10 @@ class TrainView(QWidget):
         start_row = plain_form()
         start_row.addRow(caption("Start from"), self.start)
         layout = QVBoxLayout(self)
-        layout.setContentsMargins(8, 2, 8, 8)
+        layout.setContentsMargins(8, 2, 8, 4)
         layout.setSpacing(4)
         for widget in (
-            self.first_steps, heading("1  Image"), self.images,
+            self.first_steps, row(heading("1  Image"), self.gear, stretch=(1,)), self.images,
             heading("2  Annotation"), row(self.annotation, self.new_button, stretch=(1, 0)),
             row(self.background_button, self.next_button, self.region_button, stretch=(3, 3, 2)), self.hint,
             self.complete_box, heading("3  Training"),
@@ -180,11 +177,12 @@ class TrainView(QWidget):
             row(self.live_box, self.preview_box, stretch=(1, 1)), self._tabs(), self.save_row, self.messages,
         ):  # fmt: skip
             layout.addWidget(widget)
+        layout.setStretchFactor(self.tabs, 100)
         layout.addStretch(1)
 
     def _tabs(self) -> QWidget:
         """Return curves, what takes part, and where to annotate next, behind one tab bar."""
-        self.tabs = QTabWidget()
+        self.tabs = Tabs()
         learning = column(self.plot, self.score, spacing=0)
         learning.layout().setStretch(0, 1)
         self.tabs.addTab(learning, "Curves")
@@ -192,7 +190,8 @@ class TrainView(QWidget):
         self.tabs.addTab(self.where_next, "Where next")
         self.tabs.addTab(self.check, "Check")
         self.tabs.setUsesScrollButtons(False)
-        self.tabs.setFixedHeight(_TABS_HEIGHT)
+        self.tabs.setMinimumHeight(_TABS_HEIGHT)
+        self.tabs.setMaximumHeight(_TABS_MOST)
         return self.tabs
 
     def _folded(self) -> QWidget:
@@ -207,6 +206,31 @@ class TrainView(QWidget):
 
     # --- setters ------------------------------------------------------------------------------
 
+    def show_keys(self, keys: Preferences) -> None:
+        """Show which keys do what the buttons do."""
+        name_key(
+            self.background_button, "Background",
+            "Paint background, label 1, shown blue. Key {key} does the same while the annotation layer is selected.",
+            keys.key_background,
+        )  # fmt: skip
+        name_key(
+            self.next_button, "Next cell",
+            "Take a new label, so that the next cell gets its own. Key {key} does the same while the annotation is "
+            "selected.", keys.key_next_cell,
+        )  # fmt: skip
+        name_key(
+            self.region_button, "Box",
+            "Draw a box in which every cell is painted: inside it, what is unpainted counts as background. Several "
+            "boxes, in several planes, are fine. Key {key}.", keys.key_box,
+        )  # fmt: skip
+        name_key(
+            self.preview_box, "Live preview",
+            "Show while training what the network would segment in the part of the picture on screen. Follows moving, "
+            "zooming and the sliders. Key {key} shows and hides it.", keys.key_preview,
+        )  # fmt: skip
+        self.hint.setToolTip(_HINT.format(key=keys.key_accept_cell))
+        self.where_next.show_key(keys.key_where_next)
+
     def set_annotating(self, possible: bool, background: int, complete: bool = False) -> None:
         """Show whether there is an annotation to paint on, its background label, and whether it is complete."""
         self.next_button.setEnabled(possible)
@@ -219,7 +243,7 @@ class TrainView(QWidget):
         elif background:
             text = _LEGEND
         else:
-            text = "Every label is a cell; there is no background label."
+            text = "All labels are cells; none is background."
         self.hint.setText(text)
 
     def show_first_steps(self, empty: bool) -> None:
@@ -232,6 +256,7 @@ class TrainView(QWidget):
         self._continuable = possible
         self.continue_button.setVisible(possible)
         self.discard_button.setVisible(possible)
+        self.discard_button.setEnabled(possible or self._busy)
 
     def set_busy(self, busy: bool) -> None:
         """Show Train or Stop."""
@@ -251,9 +276,15 @@ class TrainView(QWidget):
             self.progress.rest(text)
         self.progress.setVisible(self._busy or bool(text))
 
-    def show_score(self, f1: float, iou: float, step: int) -> None:
-        """Show how well the best model so far does on the cells kept apart."""
-        self.score.setText(f"★ F1 {f1:.2f}, overlap {iou:.2f} at step {step}")
+    def show_score(self, f1: float, iou: float, step: int, best: bool) -> None:
+        """Show how well the best model so far does on the cells kept apart, which may be the one of this step."""
+        self._best = f"★ F1 {f1:.2f}, overlap {iou:.2f} at step {step}" if best else self._best
+        self.score.setText(self._best)
+
+    def clear_score(self) -> None:
+        """Forget the best model, as another training begins."""
+        self._best = ""
+        self.score.clear()
 
     def show_joined(self, cells: int, planes: int) -> None:
         """Show that new paint is learnt now."""

@@ -5,10 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from qtpy.QtCore import Signal
-from qtpy.QtWidgets import QComboBox, QLabel, QListWidget, QListWidgetItem, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QComboBox, QLabel, QListWidget, QListWidgetItem, QPushButton, QVBoxLayout, QWidget
 
 from .forms import guard_wheel
-from .parts import button, row
+from .keys import name_key
+from .parts import row
+
+_TIP = (
+    "Find the places where the network is least certain, and which nobody has annotated yet. What is painted there "
+    "teaches most. Key {key} goes from one to the next."
+)
 
 
 class WhereNext(QWidget):
@@ -26,13 +32,11 @@ class WhereNext(QWidget):
     cancelled = Signal()
     chosen = Signal(int)
 
-    def __init__(self, key: str) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self.button = button(
-            f"Annotate here next ({key})",
-            "Find the places where the network is least certain, and which nobody has annotated yet. What is painted "
-            f"there teaches most. Key {key} goes from one to the next.",
-        )
+        self._title = ""
+        self._busy = False
+        self.button = QPushButton()
         self.extent = QComboBox()
         self.extent.addItems(["this plane", "all planes"])
         self.extent.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
@@ -53,8 +57,6 @@ class WhereNext(QWidget):
         layout.addWidget(row(self.button, self.extent, stretch=(1, 0)))
         layout.addWidget(self.words)
         layout.addWidget(self.list, 1)
-        self._title = self.button.text()
-        self.set_busy(False)
         self.show_extent(1)
         self.say("Shows where the network is least certain.")
 
@@ -65,6 +67,12 @@ class WhereNext(QWidget):
     def show_extent(self, planes: int) -> None:
         """Offer the whole stack where there is more than one plane."""
         self.extent.setVisible(planes > 1)
+
+    def show_key(self, key: str) -> None:
+        """Show which key does what the button does."""
+        name_key(self.button, "Annotate here next", _TIP, key)
+        self._title = self.button.text()
+        self.set_busy(self._busy)
 
     def set_busy(self, busy: bool) -> None:
         """Show the button as it is, or as Cancel."""

@@ -1,0 +1,76 @@
+"""The docks at 1280 x 800 pixels: nothing has to be scrolled, beside the tab bar of a second dock."""
+
+import numpy as np
+import pytest
+from discs import discs
+from qtpy.QtWidgets import QScrollArea
+
+from napari_unet.plugin.layers import OURS
+from napari_unet.plugin.models import Shelf
+
+LONG = 60_000
+
+
+@pytest.fixture
+def opened(docks, qtbot):
+    """Return a function that opens a dock beside a second one on a small screen, and one that checks its room."""
+
+    def make(name):
+        viewer, _, dock = docks("Segment", name, show=True)
+        viewer.window._qt_window.resize(1280, 800)
+        qtbot.waitUntil(lambda: dock.view.isVisible() and dock.use.engine.state == "ready", timeout=LONG)
+        return viewer, dock
+
+    def fits(dock):
+        bar = dock.findChild(QScrollArea).verticalScrollBar()
+        qtbot.waitUntil(lambda: bar.maximum() == 0, timeout=5000)
+        assert dock.view.minimumSizeHint().width() <= 330
+
+    return make, fits
+
+
+def test_measure_and_compare_fits_with_scores_curve_list_and_words(opened, click, qtbot):
+    make, fits = opened
+    viewer, dock = make("Measure and compare")
+    fits(dock)
+    image, labels = (np.stack([part] * 3) for part in discs())
+    for name in ("dna", "actin"):
+        viewer.add_image(image, name=name, scale=(2, 0.5, 0.5))
+    cells = viewer.add_labels(
+        labels.copy(), name="cells", scale=(2, 0.5, 0.5), metadata={OURS: {"result": "instances"}}
+    )
+    viewer.add_labels(labels, name="truth", scale=(2, 0.5, 0.5))
+    cells.data[0] = 0
+    for button in (dock.view.measure_button, dock.view.compare_button):
+        click(button)
+        qtbot.waitUntil(lambda: not dock.view._busy, timeout=LONG)
+        fits(dock)
+    assert dock.view.worst.isVisible() and dock.view.plot.isVisible()
+    assert dock.view.worst.viewport().height() >= 4 * dock.view.worst.sizeHintForRow(0)
+    assert dock.view.messages.lines()
+
+
+def test_models_fit_with_facts_and_words(opened, click, qtbot, disc_model):
+    make, fits = opened
+    Shelf.shared().save(disc_model, "discs")
+    viewer, dock = make("Models")
+    fits(dock)
+    dock.view.list.setCurrentRow(2)
+    click(dock.view.duplicate_button)
+    qtbot.waitUntil(lambda: not dock.view._busy and dock.view.name() == "discs copy", timeout=LONG)
+    dock.view.set_busy("exporting and checking")
+    fits(dock)
+    dock.view.set_busy("")
+    dock.view.fold.expand()
+    fits(dock)
+
+
+@pytest.mark.parametrize("name", ["Segment many files", "Proofread"])
+def test_the_other_docks_fit_when_they_are_opened(opened, name):
+    make, fits = opened
+    viewer, dock = make(name)
+    image, labels = discs()
+    viewer.add_image(image, name="dna")
+    viewer.add_labels(labels, name="cells", metadata={OURS: {"result": "instances"}})
+    fits(dock)
+    assert dock.view.sizeHint().height() <= 800
