@@ -1,8 +1,31 @@
 """What every test shares: a home folder of its own, no widget and no process left behind."""
 
 import gc
+import os
 
 import pytest
+
+from screens import Screens
+
+SCREENS = Screens()
+
+
+def pytest_configure(config):
+    """In a process of pytest-xdist, take the screen that is for it."""
+    display = getattr(config, "workerinput", {}).get("display")
+    if display:
+        os.environ["DISPLAY"] = display
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node):
+    """Open a screen for another process of pytest-xdist, if this run has a virtual one."""
+    if os.environ.get("QT_QPA_PLATFORM") == "xcb":
+        node.workerinput["display"] = SCREENS.open()
+
+
+def pytest_unconfigure():
+    SCREENS.close()
 
 
 @pytest.fixture(autouse=True)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -17,6 +19,9 @@ from PIL import Image
 
 from napari_unet import stores
 from napari_unet.cli import main
+from napari_unet.core.errors import StoreError
+from napari_unet.engine.filing import _open as open_source
+from napari_unet.replay import lacks_chunks
 from napari_unet.stores import output as output_module
 from tiny import write_model, write_pictures
 
@@ -213,6 +218,77 @@ def test_axes_that_cannot_be_told(tmp_path: Path, model: Path, complains: Any) -
     assert main([str(w) for w in ("segment", path, tmp_path / "o.tif", "--model", model, "--axes", "zyx")]) == 0
 
 
+@pytest.mark.parametrize(("shape", "said"), [((3, 40, 50), "tell planes"), ((2, 3, 40, 50), "tell planes")])
+def test_axes_of_a_zarr_that_cannot_be_told(
+    tmp_path: Path, model: Path, complains: Any, shape: tuple[int, ...], said: str
+) -> None:
+    zarr = pytest.importorskip("zarr")
+    zarr.create_array(str(tmp_path / "i.zarr"), data=noise(*shape))
+    words = ["segment", tmp_path / "i.zarr", tmp_path / "o.zarr", "--model", model]
+    message = complains(*words)
+    assert said in message and str(shape) in message and "--axes" in message
+    assert "each once" in complains(*words, "--axes", "zyz")
+    named = {3: "zyx", 4: "tzyx"}[len(shape)]
+    assert main([str(w) for w in (*words, "--axes", named)]) == 0
+
+
+def test_a_store_that_lacks_chunks(
+    tmp_path: Path, model: Path, complains: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    zarr = pytest.importorskip("zarr")
+    zarr.create_array(str(tmp_path / "i.zarr"), data=noise(64, 96), chunks=(32, 32))
+    (tmp_path / "i.zarr" / "c" / "1" / "2").unlink()
+    words = ["segment", tmp_path / "i.zarr", tmp_path / "o.zarr", "--model", model]
+    message = complains(*words)
+    assert "i.zarr lacks 1 of its 6 chunks" in message and "--sparse" in message
+    assert main([str(w) for w in (*words, "--sparse")]) == 0
+    job = json.loads((tmp_path / "o.zarr.job.json").read_text())
+    assert " --sparse" in job["command"] and job["image"]["sparse"]
+    before = np.asarray(stores.open_labels(tmp_path / "o.zarr")[...])
+    assert main([*shlex.split(job["command"])[1:], "--overwrite"]) == 0
+    np.testing.assert_array_equal(stores.open_labels(tmp_path / "o.zarr")[...], before)
+    capsys.readouterr()
+    (tmp_path / "i.zarr" / "zarr.json").write_text("{")
+    assert "i.zarr cannot be read as Zarr" in complains(*words, "--overwrite")
+
+
+def test_a_store_that_lacks_chunks_is_told_by_the_engine_too(tmp_path: Path) -> None:
+    """In a batch of the docks, which have no command line to say --sparse on."""
+    zarr = pytest.importorskip("zarr")
+    zarr.create_array(str(tmp_path / "i.zarr"), data=noise(64, 96), chunks=(32, 32), dimension_names=["y", "x"])
+    assert not lacks_chunks(tmp_path / "i.zarr")
+    (tmp_path / "i.zarr" / "c" / "1" / "2").unlink()
+    with pytest.raises(StoreError, match="lacks 1 of its 6 chunks.* segment it by napari-unet segment --sparse"):
+        open_source(tmp_path / "i.zarr", "")
+    assert lacks_chunks(tmp_path / "i.zarr") and not lacks_chunks(tmp_path / "gone.zarr")
+
+
+def test_a_chunk_that_is_cut_off(tmp_path: Path, model: Path, complains: Any) -> None:
+    zarr = pytest.importorskip("zarr")
+    zarr.create_array(str(tmp_path / "i.zarr"), data=noise(64, 96), chunks=(32, 32))
+    chunk = tmp_path / "i.zarr" / "c" / "1" / "2"
+    chunk.write_bytes(chunk.read_bytes()[:-40])
+    words = ["segment", tmp_path / "i.zarr", tmp_path / "o.tif", "--model", model]
+    assert "i.zarr cannot be read: a chunk is damaged" in complains(*words)
+
+
+def test_a_tiff_whose_last_page_is_damaged(tmp_path: Path, model: Path, complains: Any) -> None:
+    """It opens, as its head is there; what is missing is met in mid-run, and the old result is kept."""
+    path = tmp_path / "i.tif"
+    with tifffile.TiffWriter(path) as tif:
+        for seed in range(3):
+            values = np.random.default_rng(seed).integers(0, 255, (60, 70)).astype(np.uint8)
+            tif.write(values, compression="zlib", contiguous=False, metadata={"axes": "YX"})
+    (tmp_path / "o.tif").write_bytes(b"an older result")
+    with tifffile.TiffFile(path) as tif:
+        last = tif.pages[2].dataoffsets[0]
+    raw = bytearray(path.read_bytes())
+    raw[last + 8 : last + 200] = bytes(192)
+    path.write_bytes(raw)
+    words = ["segment", path, tmp_path / "o.tif", "--model", model, "--axes", "zyx", "--overwrite"]
+    assert "i.tif cannot be read" in complains(*words)
+
+
 @pytest.mark.parametrize("part", [0.0, 0.5, 0.95])
 def test_unreadable_tiffs(
     tmp_path: Path, pictures: tuple[Path, Path], model: Path, complains: Any, part: float
@@ -272,6 +348,47 @@ def test_outputs_that_exist(tmp_path: Path, model: Path, complains: Any) -> None
     said = complains("segment", path, tmp_path / "o.tif", "--model", model)
     assert "o.tif exists already" in said and "--overwrite" in said
     assert "is the input itself" in complains("segment", path, path, "--model", model, "--overwrite")
+
+
+@pytest.mark.parametrize("name", ["o.zarr", "o.tif"])
+def test_an_unfinished_output_of_another_shape(tmp_path: Path, model: Path, complains: Any, name: str) -> None:
+    """An earlier run was cut off, and the image is another one now."""
+    pytest.importorskip("zarr")
+    output, shape = tmp_path / name, (2100, 2000)
+    with stores.resumable_labels(output, shape, "yx", np.int32, {"model": {"name": "tiny"}}) as out:
+        assert out.work is not None
+        out.work.remember("chunk plane 0 0", True)
+    path = rewrite(tmp_path / "i.tif", noise(2200, 2000))
+    words = ["segment", path, output, "--model", model]
+    message = complains(*words)
+    assert f"{name} was begun before with" in message and "[2100, 2000] (now [2200, 2000])" in message
+    assert "--overwrite" in message
+
+
+def test_a_finished_output_of_another_shape(
+    tmp_path: Path, model: Path, complains: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("zarr")
+    path = rewrite(tmp_path / "i.tif", noise(40, 50))
+    words = ["segment", path, tmp_path / "o.zarr", "--model", model]
+    assert main([str(w) for w in words]) == 0
+    rewrite(path, noise(60, 50))
+    capsys.readouterr()
+    assert "o.zarr exists already" in complains(*words)
+    assert main([str(w) for w in (*words, "--overwrite")]) == 0
+    assert stores.open_labels(tmp_path / "o.zarr").shape == (60, 50)
+
+
+def test_results_of_a_folder_that_were_made_otherwise_are_told_before_any_work(
+    pictures: tuple[Path, Path], tmp_path: Path, model: Path, complains: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["segment", pictures[0], tmp_path / "out", "--model", model]
+    assert main([str(w) for w in words]) == 0
+    (tmp_path / "out" / "cells0.tif").unlink()
+    capsys.readouterr()
+    assert "cells1.tif exists already" in complains(*words, "--set", "threshold=0.3")
+    rewrite(pictures[0] / "cells2.tif", noise(96, 96))
+    assert "cells2.tif exists already" in complains(*words)
 
 
 def test_outputs_of_which_some_exist_are_told_before_any_work(

@@ -372,8 +372,33 @@ def test_one_bad_image_does_not_keep_the_others_from_it(
     assert sorted(p.name for p in (tmp_path / "out").glob("*.tif")) == ["cells0.tif", "cells2.tif"]
 
 
-def test_interrupted_segmenting_writes_no_half_files(tmp_path: Path, model: Path) -> None:
-    tifffile.imwrite(tmp_path / "s.tif", np.random.default_rng(0).random((400, 128, 128)), metadata={"axes": "ZYX"})
+def test_of_a_folder_the_same_command_makes_what_is_missing_alone(
+    pictures: tuple[Path, Path], tmp_path: Path, model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["segment", pictures[0], tmp_path / "out", "--model", model]
+    process = start(*words, "--set", "mirror=yes")
+    first, last = tmp_path / "out" / "cells0.tif.job.json", tmp_path / "out" / "cells2.tif"
+    deadline = time.monotonic() + 120
+    while not first.exists() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.005)
+    process.kill()
+    process.wait()
+    before = first.with_name("cells0.tif").stat().st_mtime_ns
+    last.unlink(missing_ok=True)
+    assert run(*words, "--set", "mirror=yes") == 0
+    said = capsys.readouterr().out
+    assert "cells0.tif: there already, made from the same" in said and "cells2.tif: 96 x 96" in said
+    assert first.with_name("cells0.tif").stat().st_mtime_ns == before and last.exists()
+    assert run(*words, "--set", "mirror=yes", "--overwrite") == 0
+    assert "there already" not in capsys.readouterr().out
+    assert first.with_name("cells0.tif").stat().st_mtime_ns > before
+
+
+@pytest.mark.parametrize(("planes", "left"), [(200, ["s.tif"]), (400, [".o.tif.unfinished", "s.tif"])])
+def test_interrupted_segmenting_writes_no_half_files(tmp_path: Path, model: Path, planes: int, left: list[str]) -> None:
+    """Of a job of minutes what is done is kept for the next run."""
+    values = np.random.default_rng(0).random((planes, 128, 128))
+    tifffile.imwrite(tmp_path / "s.tif", values, metadata={"axes": "ZYX"})
     process = start("segment", tmp_path / "s.tif", tmp_path / "o.tif", "--model", model, "--set", "mirror=yes")
     time.sleep(1.0)
     deadline = time.monotonic() + 60
@@ -382,7 +407,8 @@ def test_interrupted_segmenting_writes_no_half_files(tmp_path: Path, model: Path
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130, errors
-    assert [p.name for p in tmp_path.iterdir()] == ["s.tif"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == left
+    assert ("the same command goes on from here" in errors) == (len(left) > 1)
 
 
 # Evaluating and describing -----------------------------------------------------------------------

@@ -9,6 +9,7 @@ import importlib.util
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -99,8 +100,8 @@ def commands(page: Path) -> list[str]:
     return [line for line in lines if line.startswith("napari-unet ")]
 
 
-@pytest.fixture
-def folder_with_data(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a folder with the files that the commands of the docs name."""
     import tifffile
     import zarr
@@ -108,18 +109,28 @@ def folder_with_data(tmp_path: Path) -> Path:
     from napari_unet import stores
     from napari_unet.core.synthetic import generate
 
+    folder = tmp_path_factory.mktemp("data")
     for seed, stem in enumerate(["one", "two"]):
         image, labels = generate("nuclei", shape=(96, 96), seed=seed)
         for name, array in [("images", image), ("new-images", image), ("labels", labels), ("truth", labels)]:
-            (tmp_path / name).mkdir(exist_ok=True)
-            tifffile.imwrite(tmp_path / name / f"{stem}.tif", array)
-    tifffile.imwrite(tmp_path / "image.tif", image)
-    tifffile.imwrite(tmp_path / "labels.tif", labels)
-    zarr.create_array(store=tmp_path / "slide.zarr", data=image)
-    with stores.create_labels(tmp_path / "stack-cells.zarr", (2, *labels.shape), "zyx", np.int32) as out:
+            (folder / name).mkdir(exist_ok=True)
+            tifffile.imwrite(folder / name / f"{stem}.tif", array)
+    tifffile.imwrite(folder / "image.tif", image)
+    tifffile.imwrite(folder / "labels.tif", labels)
+    zarr.create_array(store=folder / "slide.zarr", data=image)
+    with stores.create_labels(folder / "stack-cells.zarr", (2, *labels.shape), "zyx", np.int32) as out:
         out.array[0], out.array[1] = labels, labels
         out.save()
-    return tmp_path
+    return folder
+
+
+@pytest.fixture(scope="module")
+def learned(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with the model and the results that pages take for granted, made as README says."""
+    folder = tmp_path_factory.mktemp("learned") / "data"
+    shutil.copytree(data, folder)
+    run([commands(ROOT / "README.md")[0], "napari-unet segment new-images results --model cells.model"], folder)
+    return folder
 
 
 def possible(command: str) -> bool:
@@ -141,33 +152,51 @@ def without_output_again(todo: list[str]) -> list[str]:
     return seen
 
 
-def quick(command: str) -> list[str]:
-    """Return a command of the docs as a call that takes seconds, on a small network and the CPU."""
-    words = [sys.executable, "-m", "napari_unet", *shlex.split(command)[1:]]
-    words = [re.sub(r"^width=\d+$", "width=4", word) for word in words]
+def quick(command: str) -> str:
+    """Return a command of the docs as one that takes seconds, on a small network and the CPU."""
+    words = [re.sub(r"^width=\d+$", "width=4", word) for word in shlex.split(command)]
     if "--seconds" in words:
         words[words.index("--seconds") + 1] = "2"
-    elif words[3] == "train":
+    elif words[1] == "train":
         words += ["--seconds", "2"]
     if "cuda" in words:
         words[words.index("cuda")] = "auto"
-    return words
+    return shlex.join(words)
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if commands(page)], ids=name_of)
-def test_commands_of_a_page_run(page: Path, folder_with_data: Path) -> None:
-    """In the order of the page, after README's training if the page takes its model for granted."""
+RUNNER = """
+import shlex, sys
+from napari_unet.cli import main
+for command in sys.argv[1:]:
+    print("\\n>", command, flush=True)
+    code = main(shlex.split(command)[1:])
+    if code:
+        sys.exit(code)
+"""
+"""Runs commands one after the other in one process, which imports torch once."""
+
+
+def run(todo: list[str], folder: Path) -> list[str]:
+    """Run commands of the docs in a folder, without a display; return those that were done."""
     environment = {**os.environ, "DISPLAY": "", "WAYLAND_DISPLAY": ""}
+    words = [sys.executable, "-c", RUNNER, *map(quick, todo)]
+    done = subprocess.run(words, cwd=folder, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
+    return [line.removeprefix("> ") for line in done.stdout.splitlines() if line.startswith("> napari-unet ")]
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("page", [page for page in PAGES if commands(page)], ids=name_of)
+def test_commands_of_a_page_run(page: Path, data: Path, learned: Path, tmp_path: Path) -> None:
+    """In the order of the page, with what it takes for granted: README's model, and the results of that."""
     todo = [c for c in commands(page) if not c.startswith("napari-unet demo") and possible(c)]
+    folder = tmp_path / "data"
+    shutil.copytree(data, folder)
     if not any("--output cells.model" in command for command in todo):
-        todo.insert(0, commands(ROOT / "README.md")[0])
+        shutil.copytree(learned / "cells.model", folder / "cells.model")
     if any(" results" in command for command in todo) and not any(" segment " in command for command in todo):
-        todo.insert(1, "napari-unet segment new-images results --model cells.model")
-    for command in without_output_again(todo):
-        done = subprocess.run(
-            quick(command), cwd=folder_with_data, env=environment, capture_output=True, text=True, timeout=240
-        )
-        assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
+        shutil.copytree(learned / "results", folder / "results")
+    assert run(without_output_again(todo), folder) == [quick(command) for command in without_output_again(todo)]
 
 
 def test_the_reference_holds_every_public_name() -> None:

@@ -13,7 +13,7 @@ import torch
 
 from napari_unet.cli import main
 from napari_unet.core.arrays import Planes, plane_normalisation
-from napari_unet.core.card import Card, read_card
+from napari_unet.core.card import THUMBNAIL_NAME, Card, read_card
 from napari_unet.core.device import choose
 from napari_unet.core.errors import ModelError, StoreError
 from napari_unet.core.package import Model, load_model, new_model, verify_model
@@ -86,6 +86,14 @@ def test_a_zip_is_the_same_model(model: Path, tmp_path: Path) -> None:
     assert done.size == done.path.stat().st_size
     back = export(done.path, tmp_path / "back", "folder")
     assert (back.path / "weights.safetensors").read_bytes() == (model / "weights.safetensors").read_bytes()
+
+
+def test_the_picture_of_a_model_goes_along(model: Path, tmp_path: Path) -> None:
+    taught = export(model, tmp_path / "taught", "folder").path
+    (taught / THUMBNAIL_NAME).write_bytes(b"cells")
+    packed = export(taught, tmp_path / "taught.zip", "zip").path
+    back = export(packed, tmp_path / "back", "folder").path
+    assert (back / THUMBNAIL_NAME).read_bytes() == b"cells"
 
 
 def test_an_export_replaces_a_model_but_nothing_else(model: Path, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import tifffile
 
+from napari_unet import stores
 from napari_unet.cli import main
 
 
@@ -33,6 +34,17 @@ def test_cells_are_linked_from_file_to_file(tmp_path: Path, name: str, capsys: p
         found = tifffile.imread(tmp_path / name)
     assert np.array_equal(found > 0, labels > 0)
     assert (found[:, 10, 8] == 1).all() and (found[:, 10, 30] == 2).all()
+
+
+@pytest.mark.parametrize("name", ["out.ome.tif", "out.zarr"])
+def test_the_sizes_of_pixels_are_kept(tmp_path: Path, name: str) -> None:
+    pytest.importorskip("zarr")
+    labels = stack(tmp_path / "plain.tif")
+    sizes = {"PhysicalSizeX": 0.25, "PhysicalSizeY": 0.5, "PhysicalSizeZ": 2.0}
+    tifffile.imwrite(tmp_path / "l.ome.tif", labels, ome=True, metadata={"axes": "ZYX", **sizes})
+    assert main(["link", str(tmp_path / "l.ome.tif"), str(tmp_path / name)]) == 0
+    before = stores.open_picture(tmp_path / "l.ome.tif").spacing
+    assert before["x"] == (0.25, "micrometer") and stores.open_picture(tmp_path / name).spacing == before
 
 
 def test_numbers_can_be_made_unique_alone(tmp_path: Path) -> None:

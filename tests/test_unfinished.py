@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -19,7 +20,14 @@ from napari_unet import stores
 from napari_unet.cli import main
 from napari_unet.core.errors import StoreError
 from napari_unet.core.synthetic import generate
-from napari_unet.stores.unfinished import Folder, Scratch, UnfinishedLabels, resumable_labels, unfinished_folder
+from napari_unet.stores.unfinished import (
+    Folder,
+    Scratch,
+    UnfinishedFile,
+    UnfinishedLabels,
+    resumable_labels,
+    unfinished_folder,
+)
 from napari_unet.stores.zarrs import add_pyramid, create_zarr
 from tiny import write_model
 
@@ -124,11 +132,47 @@ def test_a_failure_to_begin_leaves_nothing(tmp_path: Path, monkeypatch: pytest.M
 def test_files_that_are_written_whole_have_a_scratch_folder_for_large_planes(tmp_path: Path) -> None:
     with resumable_labels(tmp_path / "l.tif", (30, 40), "yx", np.int32, {}) as small:
         assert small.work is None and not small.lasting
-    with resumable_labels(tmp_path / "l.tif", (2500, 2000), "yx", np.int32, {}) as out:
-        assert isinstance(out.work, Scratch) and out.work.folder.is_dir()
+    with resumable_labels(tmp_path / "l.png", (2500, 2000), "yx", np.int32, {}) as out:
+        assert isinstance(out.work, Scratch) and out.work.folder.is_dir() and not out.lasting
         out.array[3, 4] = 5
         out.save()
-    assert [p.name for p in tmp_path.iterdir()] == ["l.tif"]
+    assert [p.name for p in tmp_path.iterdir()] == ["l.png"]
+
+
+def test_large_tiffs_are_gone_on_with_too(tmp_path: Path) -> None:
+    path, shape = tmp_path / "l.tif", (2, 1500, 1400)
+    with resumable_labels(path, shape, "zyx", np.int32, {"model": "a"}) as out:
+        assert isinstance(out, UnfinishedFile) and out.lasting and not out.resumed
+        out.array[0, 3, 4] = 5
+        out.work.remember("plane 0", 1)
+    assert not path.exists()
+    with pytest.raises(StoreError, match=r"begun before with model a \(now b\)"):
+        resumable_labels(path, shape, "zyx", np.int32, {"model": "b"})
+    with resumable_labels(path, shape, "zyx", np.int32, {"model": "a"}) as out:
+        assert out.resumed and out.work is not None and out.work.recall("plane 0") == 1
+        out.array[1, 3, 4] = 70_000
+        assert out.save() == path
+    assert left_in(tmp_path) == ["l.tif"]
+    labels = tifffile.imread(path)
+    assert labels.shape == shape and labels.dtype == np.uint32
+    assert labels[0, 3, 4] == 5 and labels[1, 3, 4] == 70_000 and (labels > 0).sum() == 2
+
+
+def test_a_full_disk_at_the_end_keeps_what_is_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    path = tmp_path / "l.tif"
+    with monkeypatch.context() as patch, resumable_labels(path, (2100, 2000), "yx", np.int32, {}) as out:
+        out.array[3, 4] = 5
+        patch.setattr(tifffile, "imwrite", full)
+        with pytest.raises(StoreError, match="the disk is full"):
+            out.save()
+    assert left_in(tmp_path) == [".l.tif.unfinished"]
+    with resumable_labels(path, (2100, 2000), "yx", np.int32, {}) as out:
+        assert out.resumed
+        out.save()
+    assert tifffile.imread(path)[3, 4] == 5
 
 
 def test_pyramids_halve_until_they_fit(tmp_path: Path) -> None:
@@ -191,12 +235,15 @@ def chunks_done(output: Path) -> int:
 
 
 @pytest.mark.skipif(os.name == "nt", reason="there is no SIGKILL")
-@pytest.mark.parametrize("moment", ["amid the network", "amid the cells"])
+@pytest.mark.parametrize(
+    ("moment", "name"),
+    [("amid the network", "l.zarr"), ("amid the cells", "l.zarr"), ("amid the network", "l.tif")],
+)
 def test_after_kill_9_the_same_command_gives_the_same_result(
-    job: tuple[Path, Path, np.ndarray], tmp_path: Path, moment: str, capsys: pytest.CaptureFixture[str]
+    job: tuple[Path, Path, np.ndarray], tmp_path: Path, moment: str, name: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     model, picture, expected = job
-    output = tmp_path / "l.zarr"
+    output = tmp_path / name
     between = unfinished_folder(output) / "plane-labels0"
     reached = {"amid the network": lambda: chunks_done(output) >= 2, "amid the cells": lambda: between.exists()}
     killed_when(reached[moment], model, picture, output)
@@ -204,8 +251,8 @@ def test_after_kill_9_the_same_command_gives_the_same_result(
     assert not output.exists() and (done < 6 if moment == "amid the network" else done == 6)
     assert main(["segment", str(picture), str(output), "--model", str(model), *OPTIONS]) == 0
     assert "going on where an earlier run ended" in capsys.readouterr().err
-    np.testing.assert_array_equal(zarr.open_array(str(output), path="0")[:], expected)
-    assert left_in(tmp_path) == ["l.zarr", "l.zarr.job.json"]
+    np.testing.assert_array_equal(stores.open_labels(output)[0:2900, 0:1500], expected)
+    assert left_in(tmp_path) == [name, f"{name}.job.json"]
 
 
 def test_another_model_or_setting_does_not_go_on(job: tuple[Path, Path, np.ndarray], tmp_path: Path) -> None:

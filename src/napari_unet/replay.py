@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import itertools
 import json
 import os
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from . import stores
 from .core.arrays import ArrayLike, Planes
@@ -25,6 +27,10 @@ FORMAT = 1
 ENDING = ".job.json"
 LARGEST_KEPT = 8 * 10**9
 """Bytes of a picture in no file up to which a copy is kept."""
+LARGEST_READ = 64_000_000
+"""Pixels of a plane up to which it is copied as a whole."""
+_LARGEST_COMPARED = 4_000_000
+_PLACE = 256
 Plane = tuple[int, ...]
 
 
@@ -35,7 +41,7 @@ def pictures_folder() -> Path:
 
 def segment_command(
     image: str | Path, output: str | Path, model: str, settings: PredictionSettings, *, axes: str = "",
-    planes: Sequence[Plane] | None = None, chosen: Mapping[str, Any] | None = None,
+    planes: Sequence[Plane] | None = None, chosen: Mapping[str, Any] | None = None, sparse: bool = False,
 ) -> str:  # fmt: skip
     """Return the command line that segments a picture with these settings.
 
@@ -53,10 +59,13 @@ def segment_command(
         Which planes; all by default.
     chosen : mapping, optional
         Settings that the model's card brings along; they are named even where they equal the default.
+    sparse : bool
+        Whether chunks that the picture lacks are empty on purpose.
     """
     words = ["napari-unet", "segment", str(image), str(output), "--model", model]
     words += ["--axes", axes] if axes else []
     words += ["--planes", ",".join(":".join(map(str, plane)) for plane in planes)] if planes else []
+    words += ["--sparse"] if sparse else []
     for field in fields(PredictionSettings):
         value = getattr(settings, field.name)
         if field.name == "what":
@@ -68,8 +77,9 @@ def segment_command(
 
 
 def segment_job(
-    command: str, image: str, model: str, settings: PredictionSettings, planes: Sequence[Plane] | None, name: str
-) -> dict[str, Any]:
+    command: str, image: str, model: str, settings: PredictionSettings, planes: Sequence[Plane] | None, name: str,
+    sparse: bool = False,
+) -> dict[str, Any]:  # fmt: skip
     """Return a segmentation as plain data, with its command line.
 
     Parameters
@@ -86,6 +96,8 @@ def segment_job(
         Which planes of the picture, in order; None for all.
     name : str
         What the picture is called.
+    sparse : bool
+        Whether chunks that the picture lacks are empty on purpose.
     """
     indices = None if planes is None else [list(map(int, plane)) for plane in planes]
     return {
@@ -93,7 +105,7 @@ def segment_job(
         "kind": "segment",
         "created": datetime.now().astimezone().isoformat(timespec="seconds"),
         "command": command,
-        "image": {"name": name, "path": image, "planes": indices},
+        "image": {"name": name, "path": image, "planes": indices, "sparse": sparse},
         "model": model,
         "settings": to_dict(settings),
     }
@@ -113,6 +125,29 @@ def write_job(job: Mapping[str, Any], result: Path) -> Path:
         partial.write_text(json.dumps(job, indent=2) + "\n", encoding="utf-8")
         os.replace(partial, path)
     return path
+
+
+def made_from(result: Path) -> dict[str, Any] | None:
+    """Return what the job beside a result says that it was made from; None where it says nothing."""
+    try:
+        job = json.loads(result.with_name(result.name + ENDING).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    found = job.get("made_from") if isinstance(job, dict) else None
+    return found if isinstance(found, dict) else None
+
+
+def lacks_chunks(picture: Path) -> bool:
+    """Return whether a picture is a store without some of its chunks, which are read as empty."""
+    try:
+        stores.open_picture(picture, complete=True)
+    except UNetError:
+        try:
+            stores.open_picture(picture)
+        except UNetError:
+            return False
+        return True
+    return False
 
 
 def own_file(source: str | None, planes: Planes) -> Path | None:
@@ -137,8 +172,26 @@ def own_file(source: str | None, planes: Planes) -> Path | None:
         return None
     known = planes.indices()
     ends = {known[0], known[len(known) // 2], known[-1]}
-    same = all(np.array_equal(_read(found, plane), _read(planes, plane), equal_nan=True) for plane in ends)
+    parts = _parts(planes.height, planes.width)
+    same = all(
+        np.array_equal(found.read(plane, *part), planes.read(plane, *part), equal_nan=True)
+        for plane in ends for part in parts
+    )  # fmt: skip
     return Path(source).absolute() if same else None
+
+
+def _strips(height: int, width: int) -> list[slice]:
+    """Return the rows of a plane in strips of a bounded number of pixels."""
+    step = max(1024, LARGEST_READ // width // 1024 * 1024)
+    return [slice(y, min(y + step, height)) for y in range(0, height, step)]
+
+
+def _parts(height: int, width: int) -> list[tuple[slice, slice]]:
+    """Return what of a plane is compared: all of it, or a few places where that is too much to read."""
+    if height * width <= _LARGEST_COMPARED:
+        return [(slice(None), slice(None))]
+    starts = [(int(share * (height - _PLACE)), int(share * (width - _PLACE))) for share in (0.0, 0.3, 0.5, 0.7, 1.0)]
+    return [(slice(y, y + _PLACE), slice(x, x + _PLACE)) for y, x in starts]
 
 
 def keep_picture(planes: Planes) -> Path:
@@ -156,7 +209,7 @@ def keep_picture(planes: Planes) -> Path:
     dtype = planes.dtype if whole else np.dtype(np.float32)
     shape = (*planes.plane_shape, *((planes.channels,) if planes.channels > 1 else ()), planes.height, planes.width)
     size = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
-    if size > LARGEST_KEPT:
+    if size > LARGEST_KEPT or planes.height * planes.width > LARGEST_READ:
         raise StoreError(
             f"The picture is in no file that the command could read, and takes {size / 1e9:.0f} GB, too much to keep a "
             "copy of; save it as TIFF or OME-Zarr and open it from there."
@@ -199,7 +252,69 @@ def _read(planes: Planes, plane: Plane) -> Any:
     return planes.read(plane, slice(None), slice(None))
 
 
-def save_labels(path: Path, labels: ArrayLike, axes: str, job: Mapping[str, Any] | None) -> Path:
+def pictures_in(folder: Path) -> list[Path]:
+    """Return the pictures of a folder in natural order, see :func:`~napari_unet.stores.list_pictures`."""
+    return stores.list_pictures(folder)
+
+
+def stem_of(path: Path) -> str:
+    """Return a file name without its endings, which is what its result is called."""
+    return stores.stem(path)
+
+
+def axes_in_file(path: Path, shape: tuple[int, ...]) -> str:
+    """Return what a file says of the axes of an array that was opened from it, one letter each, ``?`` where nothing.
+
+    Nothing at all where the file cannot be read or holds an array of another shape; axes of size 1 may be missing.
+    """
+    try:
+        _, stored = stores.open_array(path)
+    except UNetError:
+        # Opened by another reader than ours.
+        return ""
+    kept = [(a, n) for a, n in zip(stored.letters, stored.shape, strict=True) if not (stored.rgb and a == "s")]
+    for found in (kept, [(a, n) for a, n in kept if n > 1]):
+        if tuple(n for _, n in found) == shape:
+            return "".join("c" if a == "s" else a for a, _ in found)
+    return ""
+
+
+@dataclass(frozen=True)
+class SavedLabels:
+    """Labels in a file.
+
+    Attributes
+    ----------
+    axes : str
+        One letter per axis.
+    values : NDArray or None
+        The labels; None where they are in a Zarr, which is not read at once.
+    is_image : bool
+        Whether they are probabilities rather than labels.
+    """
+
+    axes: str
+    values: NDArray[Any] | None
+    is_image: bool
+
+
+def read_labels(path: Path) -> SavedLabels:
+    """Return labels that were written by :func:`save_labels` or the command line.
+
+    Raises
+    ------
+    StoreError
+        When they cannot be read.
+    """
+    array, stored = stores.open_array(path, indices=True)
+    axes = stored.letters.replace("?", "p")
+    values = None if path.suffix.lower() == ".zarr" else np.asarray(array[...])
+    return SavedLabels(axes, values, np.dtype(array.dtype).kind == "f")
+
+
+def save_labels(
+    path: Path, labels: ArrayLike, axes: str, job: Mapping[str, Any] | None, spacing: stores.Spacing | None = None
+) -> Path:
     """Write labels to ``.tif``, ``.png`` or ``.zarr``, plane by plane, with their job beside them.
 
     Parameters
@@ -212,6 +327,8 @@ def save_labels(path: Path, labels: ArrayLike, axes: str, job: Mapping[str, Any]
         Letters, y before x.
     job : mapping or None
         How they were made.
+    spacing : mapping, optional
+        Size and unit of a pixel by axis letter; kept by Zarr.
 
     Raises
     ------
@@ -220,11 +337,12 @@ def save_labels(path: Path, labels: ArrayLike, axes: str, job: Mapping[str, Any]
     """
     kept = [i for i, a in enumerate(axes) if a != "c"]
     shape = tuple(int(labels.shape[i]) for i in kept)
-    with stores.create_labels(path, shape, "".join(axes[i] for i in kept), labels.dtype, overwrite=True) as out:
-        for plane in np.ndindex(*shape[:-2]):
+    letters = "".join(axes[i] for i in kept)
+    with stores.create_labels(path, shape, letters, labels.dtype, overwrite=True, spacing=spacing) as out:
+        for plane, rows in itertools.product(np.ndindex(*shape[:-2]), _strips(*shape[-2:])):
             where = iter(plane)
-            key = tuple(slice(None) if a in "yx" else 0 if a == "c" else next(where) for a in axes)
-            out.array[(*plane, slice(None), slice(None))] = np.asarray(labels[key])
+            key = tuple(rows if a == "y" else slice(None) if a == "x" else 0 if a == "c" else next(where) for a in axes)
+            out.array[(*plane, rows, slice(None))] = np.asarray(labels[key])
         out.save()
     if job is not None:
         write_job(job, path)

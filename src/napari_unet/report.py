@@ -47,13 +47,19 @@ WORDS = {
     "": "good",
 }
 _SIDE, _ZOOMED = 48, 160
+_BRIGHTEST = 190
+"""Of the ground in a picture, so that white outlines are seen on bright pictures too."""
+_APART = 13
+"""Pixels between two words beside the curves."""
 _STYLE = """
 :root { color-scheme: light dark } body { font: 15px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto;
 padding: 0 1rem } table { border-collapse: collapse } td, th { text-align: left; padding: .2rem .9rem .2rem 0 }
 td.n { text-align: right; font-variant-numeric: tabular-nums } figure { display: inline-block; margin: 0 .8rem .8rem 0;
 width: 160px; vertical-align: top; font-size: 12px } img { width: 160px; height: 160px; image-rendering: pixelated }
-code { white-space: pre-wrap; word-break: break-all } .t { color: #0b6fa4 } .p { color: #a86f00 }
-@media (prefers-color-scheme: dark) { .t { color: #56b4e9 } .p { color: #e69f00 } }
+code { white-space: pre-wrap; word-break: break-all } h1, figcaption { overflow-wrap: anywhere }
+.t { color: #0b6fa4 } .p { color: #a86f00 }
+@media (prefers-color-scheme: dark) { .t { color: #56b4e9 } .p { color: #e69f00 }
+polyline.ap { stroke: #56b4e9 } polyline.f1 { stroke: #f0a37a } text.ap { fill: #56b4e9 } text.f1 { fill: #f0a37a } }
 """
 
 
@@ -148,17 +154,17 @@ def _window(cell: CellScore, shape: tuple[int, ...]) -> tuple[slice, slice]:
 
 
 def _stretched(grey: NDArray[Any]) -> NDArray[np.float64]:
-    """Return grey values from 0 to 255, by percentiles of the part shown."""
+    """Return grey values from 0 to :data:`_BRIGHTEST`, by percentiles of the part shown."""
     values = np.nan_to_num(grey.astype(float))
     low, high = np.percentile(values, (1, 99.5))
-    return np.asarray(np.clip((values - low) / max(high - low, 1e-12), 0, 1) * 255)
+    return np.asarray(np.clip((values - low) / max(high - low, 1e-12), 0, 1) * _BRIGHTEST)
 
 
 def _outlines(labels: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Return the pixels of cells that have another label beside them."""
-    padded = np.pad(labels, 1, mode="edge")
-    middle = padded[1:-1, 1:-1]
-    others = (padded[:-2, 1:-1], padded[2:, 1:-1], padded[1:-1, :-2], padded[1:-1, 2:])
+    """Return the pixels of cells that are at most two pixels away from another label."""
+    padded = np.pad(labels, 2, mode="edge")
+    middle = padded[2:-2, 2:-2]
+    others = [np.roll(padded, step, axis)[2:-2, 2:-2] for step in (-2, -1, 1, 2) for axis in (0, 1)]
     return (middle > 0) & np.logical_or.reduce([other != middle for other in others])
 
 
@@ -215,9 +221,10 @@ def _counts(comparison: Comparison) -> str:
     """Return a sentence on how many cells there are, and of which kinds."""
     scores = comparison.scores
     kinds = [cell.kind for cell in comparison.cells]
+    planes = int(scores["images"])
     return (
         f"<p>{scores['cells_truth']:.0f} true cells and {scores['cells_predicted']:.0f} predicted ones in "
-        f"{scores['images']:.0f} plane(s): {kinds.count('')} good, {kinds.count(POOR)} found by less than half, "
+        f"{planes} plane{'s' * (planes != 1)}: {kinds.count('')} good, {kinds.count(POOR)} found by less than half, "
         f"{kinds.count(MISSED)} missed, {kinds.count(FALSE)} false.</p>"
     )
 
@@ -233,7 +240,7 @@ def _scores(comparison: Comparison) -> str:
 
 def curves(comparison: Comparison, width: int = 520, height: int = 260) -> str:
     """Return AP and F1 over the IoU that counts as found, as SVG."""
-    left, right, top, bottom = 44, 110, 12, 40
+    left, right, top, bottom = 44, 110, 22, 40
     wide, high = width - left - right, height - top - bottom
 
     def at(threshold: float, score: float) -> str:
@@ -247,17 +254,29 @@ def curves(comparison: Comparison, width: int = 520, height: int = 260) -> str:
     for x in (0.5, 0.6, 0.7, 0.8, 0.9):
         where = left + wide * (x - 0.5) / 0.4
         lines.append(f'<text x="{where:.1f}" y="{top + high + 16}" text-anchor="middle">{x:g}</text>')
-    for name, words, colour, dash in (("ap", "AP", "#0072b2", ""), ("f1", "F1", "#d55e00", "6 4")):
+    ends = []
+    for name, words, colour, dash in (("ap", "AP", "#0072b2", ""), ("f1", "F1", "#b34700", "6 4")):
         points = comparison.curve(name)
         drawn = " ".join(at(t, v) for t, v in points)
         lines.append(
-            f'<polyline fill="none" stroke="{colour}" stroke-width="2.5" stroke-dasharray="{dash}" points="{drawn}"/>'
+            f'<polyline class="{name}" fill="none" stroke="{colour}" stroke-width="2.5" stroke-dasharray="{dash}" '
+            f'points="{drawn}"/>'
         )
-        end_x, end_y = map(float, at(*points[-1]).split(","))
-        lines.append(f'<text x="{end_x + 8}" y="{end_y + 4}" fill="{colour}">{words} {points[-1][1]:.2f}</text>')
+        ends.append(
+            (
+                float(at(*points[-1]).split(",")[1]) + 4,
+                f'class="{name}" fill="{colour}"',
+                f"{words} {points[-1][1]:.2f}",
+            )
+        )
+    # F1 is above AP; where both end at one height their words would lie on each other.
+    low = max(ends[0][0], ends[1][0] + _APART)
+    for (_, style, words), y in zip(ends, (low, ends[1][0]), strict=True):
+        lines.append(f'<text {style} x="{left + wide + 8}" y="{y:.1f}">{words}</text>')
     lines.append(
         f'<text x="{left + wide / 2}" y="{height - 4}" text-anchor="middle">IoU from which a cell is found</text>'
     )
+    lines.append(f'<text x="{left}" y="{top - 6}" text-anchor="middle">score</text>')
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" font-size="12" fill="currentColor">'
         f"{''.join(lines)}</svg>"
@@ -272,7 +291,7 @@ def _pictures(report: Report) -> str:
     for cell, png in report.pictures:
         data = base64.b64encode(png).decode("ascii")
         figures.append(
-            f'<figure><img alt="cell {cell.label}" src="data:image/png;base64,{data}">'
+            f'<figure><img alt="{called(cell)}" src="data:image/png;base64,{data}">'
             f"<figcaption>{_said(cell)}</figcaption></figure>"
         )
     return (
@@ -281,10 +300,15 @@ def _pictures(report: Report) -> str:
     )
 
 
+def called(cell: CellScore) -> str:
+    """Return what a cell is called: its number is one of the truth, or of the prediction if it is false."""
+    return f"{'predicted' if cell.kind == FALSE else 'true'} cell {cell.label}"
+
+
 def _said(cell: CellScore) -> str:
     """Return a cell in words."""
     where = f", plane {', '.join(map(str, cell.plane))}" if cell.plane else ""
-    return html.escape(f"cell {cell.label}{where}: {WORDS[cell.kind]}, IoU {cell.iou:.2f}")
+    return html.escape(f"{called(cell)}{where}: {WORDS[cell.kind]}, IoU {cell.iou:.2f}")
 
 
 def _list(cells: Sequence[CellScore]) -> str:
@@ -292,10 +316,10 @@ def _list(cells: Sequence[CellScore]) -> str:
     if not cells:
         return "<h2>Worst cells</h2><p>None: every cell was found, and nothing else.</p>"
     rows = [
-        f"<tr><td>{WORDS[c.kind]}</td><td class='n'>{c.label}</td><td class='n'>{c.iou:.2f}</td>"
+        f"<tr><td>{called(c)}</td><td>{WORDS[c.kind]}</td><td class='n'>{c.iou:.2f}</td>"
         f"<td>{', '.join(map(str, c.plane)) or '-'}</td><td>y {c.box[0]}-{c.box[1]}, x {c.box[2]}-{c.box[3]}</td></tr>"
         for c in cells[:500]
     ]
-    head = "<tr><th>what</th><th>label</th><th>IoU</th><th>plane</th><th>pixels</th></tr>"
+    head = "<tr><th>cell</th><th>what</th><th>IoU</th><th>plane</th><th>pixels</th></tr>"
     more = f"<p>{len(cells) - 500} more are left out.</p>" if len(cells) > 500 else ""
     return f"<h2>All {len(cells)} that went wrong</h2><table>{head}{''.join(rows)}</table>{more}"

@@ -32,7 +32,8 @@ def link(arguments: argparse.Namespace) -> int:
     values = chosen(arguments, _NAMED)
     check_names(values, LinkSettings)
     settings = with_values(LinkSettings(), values)
-    planes = stores.open_picture(source, arguments.axes).planes
+    picture = stores.open_picture(source, arguments.axes)
+    planes = picture.planes
     axes = planes.plane_axes + "yx"
     if planes.axes != axes or planes.dtype.kind not in "iu":
         raise StoreError(
@@ -42,7 +43,9 @@ def link(arguments: argparse.Namespace) -> int:
     with (
         Progress() as progress,
         Interrupt(progress.say) as stop,
-        stores.create_labels(output, planes.shape, axes, np.int32, overwrite=arguments.overwrite) as out,
+        stores.create_labels(
+            output, planes.shape, axes, np.int32, overwrite=arguments.overwrite, spacing=picture.spacing
+        ) as out,
     ):
         count = _followed(link_labels(planes.arrays[0], axes, out.array, settings), source.name, progress, stop)
         if count is None:

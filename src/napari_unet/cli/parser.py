@@ -112,8 +112,20 @@ def _add_segment(commands: Any) -> None:
         help="only these planes, counted from 0; the others stay empty. Several leading axes are joined by a colon, as "
              "in 0:3,0:4",
     )  # fmt: skip
+    parser.add_argument(
+        "--sparse", action="store_true",
+        help="the chunks that a .zarr lacks are empty parts that were left out, and not lost",
+    )  # fmt: skip
     for name in ("tile", "device", "what"):
         add_setting(parser, PredictionSettings, name)
+    many = parser.add_mutually_exclusive_group()
+    many.add_argument("--workers", type=int, metavar="N",
+                      help="share the work among N processes of this computer; OUTPUT is a .zarr then")  # fmt: skip
+    many.add_argument(
+        "--scheduler", metavar="ADDRESS",
+        help="share the work among the workers of a dask scheduler, such as tcp://node7:8786, or the .json file that "
+             "has its address; all of them have to see INPUT and OUTPUT, a .zarr",
+    )  # fmt: skip
     _add_common(parser)
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import json
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,15 +16,19 @@ import numpy as np
 from .. import stores
 from ..core.arrays import Planes
 from ..core.card import Card, is_bundled
-from ..core.errors import SettingsError, StoreError, UNetError
+from ..core.checked import Marks
+from ..core.errors import DataError, SettingsError, StoreError, UNetError
 from ..core.events import Adapted, Finished, PlaneDone, PredictionEvent, Started, Stopped, TileDone
-from ..core.settings import PredictionSettings, to_dict, with_values
-from ..replay import segment_command, segment_job, write_job
+from ..core.settings import PredictionSettings, with_values
+from ..replay import made_from, segment_command, segment_job, write_job
+from ..stores.marks import write_marks
+from ..stores.restoring import marks_before, restore_in
 from . import FAILED, PROGRAM, STOPPED
 from .parser import check_names, chosen
 from .progress import Interrupt, Progress
 
 if TYPE_CHECKING:
+    from ..cluster import Pool
     from ..core.package import Model
 
 _NAMED = ("tile", "device", "what")
@@ -43,26 +49,64 @@ def segment(arguments: argparse.Namespace) -> int:
         0 when every image was segmented, 1 when some could not be, 130 when it was stopped.
     """
     inputs = stores.list_pictures(arguments.input)
-    outputs = output_paths(arguments.input, inputs, arguments.output)
+    shared = bool(arguments.scheduler) or arguments.workers is not None
+    outputs = output_paths(arguments.input, inputs, arguments.output, ".zarr" if shared else ".tif")
+    many = arguments.input.is_dir() and inputs != [arguments.input]
     for output in outputs:
-        stores.check_output(output, arguments.overwrite, *inputs)
+        # Of a folder, a result that a run before may have finished is looked at again when the model is known.
+        later = many and made_from(output) is not None
+        stores.check_output(output, arguments.overwrite or later, *inputs)
+        if shared:
+            check_shared(output)
     # The settings are checked before torch is loaded, which takes seconds.
     values = chosen(arguments, _NAMED)
     check_names(values, PredictionSettings)
     with_values(PredictionSettings(), values)
-    with Progress() as progress, Interrupt(progress.say) as stop:
+    with contextlib.ExitStack() as stack:
+        progress = stack.enter_context(Progress())
+        stop = stack.enter_context(Interrupt(progress.say))
         progress.show(0, "loading")
+        pool = stack.enter_context(open_pool(arguments)) if shared else None
+        if stop():
+            progress.say("stopped; nothing was begun")
+            return STOPPED
         from ..core.package import load_model
 
         model = load_model(arguments.model)
         settings = prediction_settings(model.card, values)
         name = arguments.model if is_bundled(arguments.model) else str(Path(arguments.model).absolute())
-        batch = _Batch(model, name, settings, arguments.axes, arguments.planes, arguments.overwrite, progress, stop)
+        batch = _Batch(
+            model,
+            name,
+            settings,
+            arguments.axes,
+            arguments.planes,
+            arguments.overwrite,
+            progress,
+            stop,
+            pool,
+            arguments.sparse,
+            many,
+        )
         return batch.run(list(zip(inputs, outputs, strict=True)))
 
 
-def output_paths(given: Path, inputs: list[Path], output: Path) -> list[Path]:
-    """Return where the labels of each input go.
+def check_shared(output: Path) -> None:
+    """Raise unless several processes can write a result, see :func:`napari_unet.cluster.check_output`."""
+    from ..cluster import check_output
+
+    check_output(output)
+
+
+def open_pool(arguments: argparse.Namespace) -> Pool:
+    """Return the workers that the user has named."""
+    from ..cluster import Pool
+
+    return Pool.connect(arguments.scheduler) if arguments.scheduler else Pool.local(arguments.workers)
+
+
+def output_paths(given: Path, inputs: list[Path], output: Path, ending: str = ".tif") -> list[Path]:
+    """Return where the labels of each input go; in a folder, each gets a name with this ending.
 
     Raises
     ------
@@ -82,7 +126,7 @@ def output_paths(given: Path, inputs: list[Path], output: Path) -> list[Path]:
             f"{output} has no known ending for a result; give one of {', '.join(FILE_ENDINGS)}, or a folder without a "
             "dot in its name."
         )
-    return [output / f"{stores.stem(path)}.tif" for path in inputs]
+    return [output / f"{stores.stem(path)}{ending}" for path in inputs]
 
 
 def choose_planes(text: str, planes: Planes) -> list[tuple[int, ...]]:
@@ -124,11 +168,18 @@ class _Batch:
     overwrite: bool
     progress: Progress
     stop: Interrupt
+    pool: Pool | None = None
+    sparse: bool = False
+    many: bool = False
 
     def run(self, jobs: list[tuple[Path, Path]]) -> int:
-        """Segment all and return the exit code."""
+        """Segment all that is not there yet, and return the exit code."""
         failed, begin = 0, time.monotonic()
+        there = self.finished(jobs) if self.many and not self.overwrite else set()
         for number, (source, output) in enumerate(jobs):
+            if output in there:
+                print(f"{output}: there already, made from the same", flush=True)
+                continue
             try:
                 said = self.one(source, output, _Share(number, len(jobs), begin))
             except UNetError as error:
@@ -145,22 +196,38 @@ class _Batch:
             self.progress.say(f"{PROGRAM}: error: {failed} of {len(jobs)} images could not be segmented, see above")
         return FAILED if failed else 0
 
-    def one(self, source: Path, output: Path, share: _Share) -> str | None:
-        """Segment one image; return what to say, or None when it was stopped."""
-        from ..core.prediction import predict
+    def finished(self, jobs: list[tuple[Path, Path]]) -> set[Path]:
+        """Return the outputs that an earlier run of the very same has finished; raise for others that are there."""
+        there = {output: source for source, output in jobs if output.exists()}
+        for output, source in there.items():
+            # Settings and the like as they are once they were written.
+            same = json.loads(json.dumps(self._job(source, self._opened(source)[1])))
+            if made_from(output) != same:
+                stores.check_output(output, False, source)
+        return set(there)
 
-        planes = stores.open_picture(source, self.axes).planes
+    def _opened(self, source: Path) -> tuple[stores.Picture, Planes]:
+        """Return an image, and its planes as the model takes them."""
+        picture = stores.open_picture(source, self.axes, complete=not self.sparse)
+        planes = picture.planes
         if planes.rgb and planes.channels != self.model.card.channels:
             planes = planes.as_grey()
+        return picture, planes
+
+    def one(self, source: Path, output: Path, share: _Share) -> str | None:
+        """Segment one image; return what to say, or None when it was stopped."""
+        picture, planes = self._opened(source)
         axes, dtype, objects = planes.plane_axes + "yx", _DTYPES[self.settings.what], 0
         wanted = choose_planes(self.planes, planes)
         job = self._job(source, planes)
-        with stores.resumable_labels(output, planes.shape, axes, dtype, job, overwrite=self.overwrite) as out:
+        # Only a result that is replaced has any.
+        marks = marks_before(output) if self.settings.what == "instances" else {}
+        with stores.resumable_labels(
+            output, planes.shape, axes, dtype, job, overwrite=self.overwrite, spacing=picture.spacing
+        ) as out:
             if out.resumed:
                 self.progress.say(f"note: {source.name}: going on where an earlier run ended")
-            for event in predict(
-                self.model, planes, out.array, settings=self.settings, stop=self.stop, planes=wanted, work=out.work
-            ):
+            for event in self._events(source, planes, out, wanted):
                 if isinstance(event, Stopped):
                     if out.lasting:
                         self.progress.say("what is done is kept; the same command goes on from here")
@@ -168,32 +235,54 @@ class _Batch:
                 if isinstance(event, Finished):
                     objects = int(event.metrics.get("objects", 0))
                 self._show(event, source, share, len(wanted))
+            restored = self._restore(out, marks, source) if marks else {}
             out.save()
-        self._write_job(source, output, wanted)
+        if restored:
+            write_marks(output, restored)
+        self._write_job(source, output, wanted, job)
         return f"{output}: {' x '.join(map(str, planes.shape))}{self._counted(objects, len(wanted))}"
+
+    def _restore(self, out: stores.LabelOutput | stores.UnfinishedLabels, marks: Marks, source: Path) -> Marks:
+        """Put cells that were checked in the result before back; return their marks, none where that is impossible."""
+        try:
+            found = restore_in(out, marks)
+        except DataError as error:
+            self.progress.say(f"note: {source.name}: cells that were checked before are not put back: {error}")
+            return {}
+        self.progress.say(f"note: {source.name}: {found.count} cells that were checked before are as they were")
+        return found.marks
+
+    def _events(
+        self, source: Path, planes: Planes, out: stores.LabelOutput | stores.UnfinishedLabels,
+        wanted: list[tuple[int, ...]],
+    ) -> Iterator[PredictionEvent]:  # fmt: skip
+        """Segment planes here or by several workers, and yield what is told of it."""
+        if self.pool is None or not isinstance(out, stores.UnfinishedLabels):
+            from ..core.prediction import predict
+
+            return predict(
+                self.model, planes, out.array, settings=self.settings, stop=self.stop, planes=wanted, work=out.work
+            )
+        from ..cluster import driver
+
+        job = driver.Job(self.pool, self.model, self.name, source, self.axes, planes, out, self.settings)
+        return driver.predict(job, planes=wanted, stop=self.stop)
 
     def _job(self, source: Path, planes: Planes) -> dict[str, Any]:
         """Return what makes a result what it is; only with the same an unfinished one is gone on with."""
-        from ..core.package import fingerprint
+        from ..core.identity import made_with
 
-        state = source.stat()
-        return {
-            "input": {"path": str(source.resolve()), "bytes": state.st_size, "modified": state.st_mtime},
-            "image": {"axes": planes.axes, "rgb": planes.rgb, "grey": planes.grey},
-            "model": {"name": self.model.card.name, "fingerprint": fingerprint(self.model)},
-            "settings": to_dict(self.settings),
-            "planes": self.planes,
-            "version": version("napari-unet"),
-        }
+        return made_with(planes, self.model, self.settings, input=stores.state_of(source), planes=self.planes)
 
-    def _write_job(self, source: Path, output: Path, wanted: list[tuple[int, ...]]) -> None:
-        """Write beside a result how it was made."""
+    def _write_job(self, source: Path, output: Path, wanted: list[tuple[int, ...]], job: dict[str, Any]) -> None:
+        """Write beside a result how it was made, and what it is known again by."""
         source, output, only = source.absolute(), output.absolute(), wanted if self.planes else None
         command = segment_command(
             source, output, self.name, self.settings, axes=self.axes or "", planes=only,
-            chosen=self.model.card.prediction,
+            chosen=self.model.card.prediction, sparse=self.sparse,
         )  # fmt: skip
-        write_job(segment_job(command, str(source), self.name, self.settings, only, source.name), output)
+        about = segment_job(command, str(source), self.name, self.settings, only, source.name, self.sparse)
+        write_job({**about, "made_from": job}, output)
 
     def _counted(self, objects: int, planes: int) -> str:
         """Return how many cells were found; one that is in several planes counts in each."""
