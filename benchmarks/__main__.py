@@ -19,8 +19,12 @@ NAMES = {
     "responsiveness": "Viewer: responsiveness while training and while segmenting",
     "first_preview": "Viewer: first preview",
     "dock_opening": "Viewer: opening a dock",
+    "proofreading": "Viewer: corrections of cells",
+    "hangs": "Viewer: hangs, whatever is clicked",
     "tiling": "Overlap-tile throughput",
     "large": "Large planes, Zarr to Zarr",
+    "scaling": "Several workers",
+    "gpu_throughput": "Reading, network and writing at the same time",
     "weight_map": "Weight map",
     "training_step": "Training step and augmentation",
     "zero_training": "Without any training",
@@ -80,7 +84,7 @@ def main() -> int:
     return 1 if failed else 0
 
 
-MODEL_FREE = ("weight_map", "tiling", "dock_opening", "usiigaci")
+MODEL_FREE = ("weight_map", "tiling", "dock_opening", "proofreading", "hangs", "usiigaci")
 """Benchmarks that need no trained model."""
 STARTS = ("ctc", "isbi2012")
 """Benchmarks that name the model with which their trainings begin ``--start``."""

@@ -51,15 +51,16 @@ def own_home(model: str) -> Iterator[str]:
         yield model
 
 
-def in_fresh_process(script: str, *options: str) -> dict[str, Any]:
-    """Return the JSON that a script prints as its last line when it is run by itself.
+def in_fresh_process(script: str, *options: str, timeout: float = 300) -> dict[str, Any]:
+    """Return the JSON that a script prints as its last line when it is run by itself, within so many seconds.
 
     Raises
     ------
     CannotMeasure
         When it fails.
     """
-    done = subprocess.run([sys.executable, script, *options], capture_output=True, text=True, check=False, timeout=300)
+    command = [sys.executable, script, *options]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=timeout)
     lines = done.stdout.strip().splitlines()
     if done.returncode or not lines:
         last = (done.stderr.strip().splitlines() or ["no message"])[-1]
