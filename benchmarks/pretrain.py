@@ -7,6 +7,8 @@ Learns from the licence-clear sets of ``../shared/data`` (all but the held-out i
     python benchmarks/pretrain.py --stage nuclei --refine --hours 1.1 --output pretraining/nuclei
     python benchmarks/pretrain.py --stage transmitted --hours 0.4 --output pretraining/transmitted \\
         --start pretraining/nuclei/model
+    python benchmarks/pretrain.py --stage nuclei --refine --hours 2 --output pretraining/more \\
+        --start src/napari_unet/weights/nuclei --seed 1             # goes on from what is bundled
     python benchmarks/pretrain.py --export pretraining/nuclei       # into src/napari_unet/weights
 """
 
@@ -183,8 +185,9 @@ def make_plan(
     model = new_model(card)
     if weights is not None:
         started = load_model(weights)
-        # What an earlier stage learnt from stays on record; this stage's own entry is written anew.
-        earlier = started.card.ledger if started.card.name != stage else started.card.ledger[:-1]
+        # What was learnt before stays on record; going on from a state writes this run's own entry anew.
+        going_on = resume is not None and started.card.name == stage
+        earlier = started.card.ledger[:-1] if going_on else started.card.ledger
         model = Model(started.network, dataclasses.replace(card, ledger=earlier))
     return TrainingPlan(
         model, Split(everything, ()), settings, choose(device),
