@@ -20,6 +20,7 @@ from napari_unet.plugin.choices import Lasting
 from napari_unet.plugin.models import Shelf
 from napari_unet.plugin.preference_store import FileStore
 from napari_unet.plugin.runner import Engine
+from napari_unet.plugin.steady_canvas import steady
 
 
 @pytest.fixture(autouse=True)
@@ -97,6 +98,18 @@ def disc_model(tmp_path_factory):
     script = Path(__file__).with_name("discs.py")
     subprocess.run([sys.executable, str(script), str(folder)], check=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
     return str(folder)
+
+
+@pytest.fixture
+def make_napari_viewer(make_napari_viewer):
+    """Return napari's function that makes a viewer; without a dock, too, Mesa's software renderer is not to crash."""
+
+    def make(*arguments, **options):
+        viewer = make_napari_viewer(*arguments, **options)
+        steady(viewer.window._qt_window)
+        return viewer
+
+    return make
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ from qtpy.QtCore import QEvent, QObject, QTimer
 from qtpy.QtWidgets import QDockWidget, QMainWindow, QWidget
 
 from .collector import Hold
+from .steady_canvas import steady
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -223,6 +224,7 @@ class _DockEvents(QObject):
             dock.deleteLater()
         elif dock.parent() is not None:
             gather(dock)
+            steady(dock.window())
             window = self._own_window()
             if window is not None:
                 window.removeEventFilter(self)
