@@ -1,6 +1,7 @@
 """Whatever is clicked in whatever order: a short walk; ``benchmarks/fuzz.py`` walks far, and reports gaps."""
 
 import random
+import sys
 import time
 
 import pytest
@@ -93,6 +94,30 @@ def test_a_walk_tells_what_goes_wrong_in_it_and_with_what_actions(walked, monkey
     assert "1 pixels" in report.troubles[1].words and "from 0 to 77" in report.troubles[1].words
     assert report.done == 2
     assert read_lines(report.script()) == actions[:2]
+
+
+def test_a_dock_that_only_the_last_error_of_others_knows_is_not_taken_for_a_leak(walked, monkeypatch):
+    def fail(desk):
+        dock = desk.dock(TRAIN)
+        try:
+            raise ValueError(dock)
+        except ValueError as error:
+            # As vispy does with an error in what it has called.
+            sys.last_value = error
+
+    monkeypatch.setitem(KINDS, "fail", Kind(fail, 0, {}))
+    report = walked(Report(0, [("fail", {})]))
+    assert report.reached["fail"] == 1
+    assert not report.troubles, report.words()
+
+
+def test_a_dock_that_somebody_keeps_is_a_leak(walked, monkeypatch):
+    kept = []
+    monkeypatch.setitem(KINDS, "keep", Kind(lambda desk: kept.append(desk.dock(TRAIN)), 0, {}))
+    report = walked(Report(0, [("keep", {})]))
+    assert [trouble.kind for trouble in report.troubles] == ["leaked objects"]
+    assert "TrainDock" in report.troubles[0].words
+    kept.clear()
 
 
 def test_one_seed_gives_one_list_of_actions_that_can_be_written_and_read():

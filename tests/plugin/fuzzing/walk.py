@@ -19,7 +19,18 @@ from napari_unet.plugin.runner import Engine
 
 from .desk import Desk, own_folder, run_loop
 from .vocabulary import KINDS, REOPEN, add_controls, draw
-from .witness import Errors, Gap, Heart, Labels, Trouble, is_bad, own_objects, own_widgets, words_of
+from .witness import (
+    Errors,
+    Gap,
+    Heart,
+    Labels,
+    Trouble,
+    forget_last_error,
+    is_bad,
+    own_objects,
+    own_widgets,
+    words_of,
+)
 
 Action = tuple[str, dict[str, Any]]
 _SETTLE_MS = 20
@@ -218,6 +229,7 @@ class Walk:
             run_loop(50)
         for process in self._desk.children():
             self._errors.add("orphan", f"{process.pid}: {' '.join(process.cmdline())[:200]}")
+        forget_last_error()
         for _ in range(3):
             gc.collect()
             run_loop(50)

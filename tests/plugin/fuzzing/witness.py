@@ -291,6 +291,12 @@ def _belongs_to_user(layer: Any) -> bool:
 # --- docks, and what is left behind -----------------------------------------------------------------------
 
 
+def forget_last_error() -> None:
+    """Let go of the last error, which vispy keeps for a debugger, and with it all that its frames know."""
+    for name in ("last_type", "last_value", "last_traceback", "last_exc"):
+        vars(sys).pop(name, None)
+
+
 def words_of(desk: Desk) -> Iterator[str]:
     """Yield what the docks say."""
     for view in desk.views():
