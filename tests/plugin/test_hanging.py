@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from napari.components import ViewerModel
 from qtpy.compat import isalive
+from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QTableView
 
 from napari_unet.plugin import dock as docks_of
@@ -93,6 +94,37 @@ def test_no_dock_loads_what_only_computing_needs(module):
         capture_output=True, text=True, check=True, timeout=120,
     )  # fmt: skip
     assert not [name for name in LATE if repr(name) in found.stdout]
+
+
+def test_a_click_that_opens_a_dock_loads_little():
+    heavy = ("napari_unet.engine", "napari_unet.stores", "napari_unet.plugin.forms", "pyqtgraph", "skimage", "PIL")
+    found = subprocess.run(
+        [sys.executable, "-c", "import sys, napari_unet.plugin.docks; print(sorted(set(sys.modules)))"],
+        capture_output=True, text=True, check=True, timeout=120,
+    )  # fmt: skip
+    assert "'napari_unet.plugin.dock'" in found.stdout
+    assert not [name for name in heavy if repr(name) in found.stdout]
+
+
+def test_what_a_dock_is_made_of_comes_in_turns_of_its_own(frame_of, qtbot, monkeypatch):
+    taken, ticks = [], []
+    step = docks_of.Dock._step
+
+    def count(self):
+        taken.append(len(ticks))
+        return step(self)
+
+    monkeypatch.setattr(docks_of.Dock, "_step", count)
+    timer = QTimer(interval=1)
+    timer.timeout.connect(lambda: ticks.append(1))
+    timer.start()
+    _, _, dock = frame_of("Measure and compare")
+    assert not taken
+    qtbot.waitUntil(lambda: dock.layout() is not None)
+    timer.stop()
+    # Between each two of them something else had its turn.
+    assert len(taken) >= len(docks_of._LOADED_FIRST) + len(dock.loads) + 5
+    assert len(set(taken)) == len(taken)
 
 
 # --- layers --------------------------------------------------------------------------------------------------------

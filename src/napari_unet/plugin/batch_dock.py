@@ -13,8 +13,6 @@ from ..replay import pictures_in, read_labels, stem_of
 from .background import Background
 from .batch import Batch, BatchFile
 from .batch_view import DONE, FAILED, SKIPPED, BatchView
-from .dock import Dock, Made
-from .dock_choices import of_batch
 from .layers import OURS
 from .model_choice import ModelChoice
 from .parts import time_left
@@ -200,19 +198,3 @@ class BatchController:
         if layers[0].ndim == len(axes):
             about["scale"] = layers[0].scale
         self._open[str(file.source)].append(weakref.ref(add(data, **about)))
-
-
-class BatchDock(Dock):
-    """The dock: segment all pictures of a folder.
-
-    Parameters
-    ----------
-    napari_viewer : napari.Viewer
-        Where results are opened.
-    """
-
-    def make(self) -> Made:
-        """Return view, controller and choices."""
-        view = BatchView()
-        controller = BatchController(self.viewer, view, self.use.engine)
-        return view, controller, of_batch(controller)

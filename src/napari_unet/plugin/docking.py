@@ -88,7 +88,7 @@ def disconnect_from(sender: QObject, signal: str, slot: Callable[..., Any]) -> N
 
 
 class EngineUse:
-    """Starts the shared engine for a dock, and closes it when the last dock is gone.
+    """The shared engine for a dock, which is closed when the last dock is gone.
 
     A dock is gone when napari takes it out of its window, when the window is closed, or when it is
     destroyed; Qt tells each of these in another way.
@@ -109,9 +109,6 @@ class EngineUse:
         # Its parent, the dock, keeps it.
         _DockEvents(dock, self.close)
         dock.destroyed.connect(lambda: self.close())
-        # Started when the dock has been painted, so that it costs the click nothing. Not after 0 ms, which Qt takes for
-        # the end of this very turn.
-        QTimer.singleShot(_PAINT_AFTER_MS, self._start)
 
     @property
     def engine(self) -> Engine:
@@ -138,7 +135,8 @@ class EngineUse:
         else:
             function()
 
-    def _start(self) -> None:
+    def start(self) -> None:
+        """Start the engine, if the dock is still open."""
         if self.is_open:
             self.engine.start()
 

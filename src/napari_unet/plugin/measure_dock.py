@@ -20,8 +20,6 @@ from .annotate import background_label
 from .background import Background
 from .choosers import ImageChoice, is_painting, labels_of
 from .collector import Hold
-from .dock import Dock, Made
-from .dock_choices import of_measuring
 from .docking import painted_later
 from .goto import go_to
 from .layers import data_shape, empty_array, full_data, guess_axes, label_shape, planes_of
@@ -378,19 +376,3 @@ def _line(cell: CellScore, letters: list[str]) -> str:
     where = [f"{a} {i}" for a, i in zip(letters, cell.plane, strict=True)]
     overlap = f", IoU {cell.iou:.2f}" if cell.kind == POOR else ""
     return "   ".join([called(cell), *where, f"{cell.kind}{overlap}"])
-
-
-class MeasureDock(Dock):
-    """The dock: measure every cell, compare with the truth, write table and report.
-
-    Parameters
-    ----------
-    napari_viewer : napari.Viewer
-        Where the layers are.
-    """
-
-    def make(self) -> Made:
-        """Return view, controller and choices."""
-        view = MeasureView()
-        controller = MeasureController(self.viewer, view)
-        return view, controller, of_measuring(controller)

@@ -11,8 +11,6 @@ from ..core.card import BUNDLED, bundled_models, read_card
 from ..core.errors import UNetError
 from .background import Background
 from .command import Command
-from .dock import Dock, Made
-from .dock_choices import of_models
 from .docking import disconnect_from
 from .library import (
     Trashed,
@@ -186,19 +184,3 @@ class ModelsController:
 def _checked(said: str) -> str:
     """Return what an export has checked, in words."""
     return ", ".join(json.loads(said.strip().splitlines()[-1])["checked"])
-
-
-class ModelsDock(Dock):
-    """The dock: look at models, rename, copy, delete, import and export them.
-
-    Parameters
-    ----------
-    napari_viewer : napari.Viewer
-        Whose theme the dock follows.
-    """
-
-    def make(self) -> Made:
-        """Return view, controller and choices."""
-        view = ModelsView()
-        controller = ModelsController(view)
-        return view, controller, of_models(view)

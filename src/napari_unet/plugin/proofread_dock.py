@@ -11,8 +11,6 @@ from ..core.errors import UNetError
 from ..corrections import Journal
 from .choosers import LayerWatch, labels_of
 from .collector import Hold
-from .dock import Dock, Made
-from .dock_choices import of_proofreading
 from .docking import painted_later
 from .layers import note
 from .mark_overlay import MarkOverlay
@@ -320,19 +318,3 @@ class ProofreadController(ProofreadActions):
         fresh = bool(signs) and self._overlay.layer() is None
         with painted_later(self.view) if fresh else contextlib.nullcontext():
             self._overlay.show(session.labels(), signs)
-
-
-class ProofreadDock(Dock):
-    """The dock: check and correct a segmentation.
-
-    Parameters
-    ----------
-    napari_viewer : napari.Viewer
-        Where the layers are.
-    """
-
-    def make(self) -> Made:
-        """Return view, controller and choices."""
-        view = ProofreadView()
-        controller = ProofreadController(self.viewer, view)
-        return view, controller, of_proofreading(view)

@@ -14,8 +14,6 @@ from ..core.errors import DataError, UNetError
 from ..core.settings import PredictionSettings, validate, with_values
 from .background import Background
 from .choosers import ImageChoice
-from .dock import Dock, Made
-from .dock_choices import of_segmenting
 from .docking import (
     abandon_job,
     connect_job,
@@ -349,19 +347,3 @@ class SegmentController:
 
 def _tuning(settings: PredictionSettings) -> Tuning:
     return tuple(getattr(settings, name) for name in TUNING)
-
-
-class SegmentDock(Dock):
-    """The dock: segment a plane or a stack with a U-Net.
-
-    Parameters
-    ----------
-    napari_viewer : napari.Viewer
-        Where the layers are.
-    """
-
-    def make(self) -> Made:
-        """Return view, controller and choices."""
-        view = SegmentView()
-        controller = SegmentController(self.viewer, view, self.use.engine)
-        return view, controller, of_segmenting(controller)

@@ -21,8 +21,6 @@ from .annotating import Annotating
 from .background import Background
 from .checking import Checking
 from .choosers import SCRATCH, ImageChoice, images_of
-from .dock import Dock, Made
-from .dock_choices import of_training
 from .docking import abandon_job, connect_job, disconnect_from, painted_later
 from .keys import KeyBindings
 from .layers import check_labels_fit
@@ -380,19 +378,3 @@ class TrainController:
             self.view.messages.say(str(error), "error")
             return
         self.view.messages.say(f"Saved as {name.strip()} in {path}.", "done")
-
-
-class TrainDock(Dock):
-    """The dock: paint a few cells, watch a U-Net learn them.
-
-    Parameters
-    ----------
-    napari_viewer : napari.Viewer
-        Where the layers are.
-    """
-
-    def make(self) -> Made:
-        """Return view, controller and choices."""
-        view = TrainView()
-        controller = TrainController(self.viewer, view, self.use.engine)
-        return view, controller, of_training(controller)
