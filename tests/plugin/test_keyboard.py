@@ -126,6 +126,26 @@ def test_what_the_keyboard_acts_on_can_be_seen(docks, qtbot, theme):
         assert (pixels(widget) != without).any(axis=-1).sum() > widget.width()
 
 
+@pytest.mark.parametrize("theme", ["dark", "light"])
+def test_tabs_have_a_frame_only_where_the_keyboard_is(docks, qtbot, theme):
+    viewer, dock = docks(TRAIN, show=True)
+    viewer.theme = theme
+    viewer.window._qt_window.activateWindow()
+    qtbot.waitUntil(viewer.window._qt_window.isActiveWindow)
+    view, bar = dock.view, dock.view.tabs.tabBar()
+    viewer.add_image(discs()[0])
+    view.train_button.setFocus()
+    qtbot.wait(20)
+    framed = pixels(bar)
+    view.setStyleSheet("")
+    qtbot.wait(20)
+    assert (pixels(bar) == framed).all()
+    view.setStyleSheet(keyboard_style(theme))
+    bar.setFocus(Qt.FocusReason.TabFocusReason)
+    qtbot.wait(20)
+    assert (pixels(bar) != framed).any(axis=-1).sum() > bar.tabRect(0).width()
+
+
 def pixels(widget):
     """Return what a widget looks like, (Y, X, 4)."""
     image = widget.grab().toImage().convertToFormat(QImage.Format.Format_ARGB32)

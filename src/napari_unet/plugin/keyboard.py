@@ -120,6 +120,7 @@ def keyboard_style(kind: str) -> str:
     framed = ", ".join(f"{name}:focus" for name in _FRAMED)
     colour, box = _FRAME.get(kind, _FRAME["dark"]), _UNTICKED.get(kind, _UNTICKED["dark"])
     return (
-        f"{framed}, QTabBar:focus::tab:selected {{ border: 2px solid {colour}; }}"
+        # With the focus behind the tab: before it, Qt draws corners of the frame between all tabs, focus or not.
+        f"{framed}, QTabBar::tab:selected:focus {{ border: 2px solid {colour}; }}"
         f"QListWidget::indicator:unchecked {{ border: 1px solid {box}; width: 11px; height: 11px; }}"
     )
