@@ -11,6 +11,7 @@ import pytest
 from napari.components import ViewerModel
 from napari.layers import Image, Labels
 from napari.utils.shortcuts import default_shortcuts
+from qtpy.QtCore import QPointF
 
 import napari_unet
 from napari_unet.core.card import CARD_NAME, Card
@@ -219,6 +220,27 @@ def test_the_legend_of_scores_lies_on_no_curve(qtbot, scores):
 
     # What is not laid out yet lies anywhere.
     qtbot.waitUntil(lambda: not touched())
+
+
+@pytest.mark.parametrize("losses", [(0.9, 0.95, 1.0), (1.4, 0.6, 0.3)])
+def test_a_low_plot_of_losses_is_neither_covered_nor_cut(qtbot, losses):
+    plot = LossPlot()
+    qtbot.addWidget(plot)
+    plot.resize(300, 150)
+    plot.show()
+    for second, loss in enumerate(losses):
+        plot.add_step(float(second), loss)
+    plot.add_validation(2.0, losses[-1], 0.9, 0.8, True)
+    plot.redraw()
+    qtbot.wait(50)
+    box = plot.plot.getViewBox()
+    legend = box.mapSceneToView(plot._legend.sceneBoundingRect()).boundingRect()
+    x, y = plot._line.getData()
+    assert not [point for point in zip(x, y, strict=True) if legend.contains(*point)]
+    half_a_star = plot._star.opts["symbolSize"] / 2
+    star = box.mapViewToScene(QPointF(2.0, losses[-1]))
+    assert star.x() + half_a_star <= box.sceneBoundingRect().right()
+    assert box.sceneBoundingRect().top() >= 5, "half a number has to fit above the axis"
 
 
 def test_a_bar_of_unknown_length_says_what_is_waited_for(qtbot):

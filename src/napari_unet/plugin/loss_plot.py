@@ -32,6 +32,8 @@ _SMOOTH = 0.9
 _HEADROOM = 1.6
 _LEGEND = {"labelTextSize": "8pt", "verSpacing": -4, "colCount": 2}
 _AXIS_WIDTH = 38
+# Room beside the newest point for half a star, as a share of the time shown.
+_BESIDE = 0.04
 
 
 class Curve:
@@ -115,12 +117,19 @@ class LossPlot(QWidget):
         plot.setMouseEnabled(x=False, y=False)
         left, bottom = plot.getAxis("left"), plot.getAxis("bottom")
         left.setWidth(_AXIS_WIDTH)
+        # Steps between the numbers look like a ruler in so low a plot.
+        left.setStyle(maxTickLevel=0)
         # Numbers as they are: a loss of 650 thousandths is no easier to read than 0.65.
         left.enableAutoSIPrefix(False)
         bottom.enableAutoSIPrefix(False)
         bottom.tickStrings = lambda values, scale, spacing: [clock(value) for value in values]
         layout.addWidget(plot, share)
-        return plot, plot.addLegend(offset=(-4, legend_at), **_LEGEND)
+        legend = plot.addLegend(offset=(-4, legend_at), **_LEGEND)
+        # Half a number stands out above the axis.
+        plot.getPlotItem().layout.setContentsMargins(1, 5, 1, 1)
+        # No more than its words need, or it would lie on the curves of a low plot.
+        legend.layout.setContentsMargins(0, 0, 0, 0)
+        return plot, legend
 
     def set_theme(self, kind: str, background: str | None = None) -> None:
         """Fit the colours to a ``"dark"`` or ``"light"`` theme with this background colour."""
@@ -221,7 +230,7 @@ class LossPlot(QWidget):
         """Show everything but the spikes of single steps."""
         values = [*smooth, *self.validation.y]
         top = float(max(values)) if values else 1.0
-        self.plot.setXRange(0, max(self._latest(), 1.0), padding=0.02)
+        self.plot.setXRange(0, max(self._latest(), 1.0) * (1 + _BESIDE), padding=0)
         self.plot.setYRange(0, top * _HEADROOM if top > 0 else 1.0, padding=0)
         self.scores.setYRange(0, 1.15, padding=0)
         self.scores.getAxis("left").setTicks([[(v, f"{v:g}") for v in (0, 0.5, 1)]])
