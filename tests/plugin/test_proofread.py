@@ -420,3 +420,17 @@ def test_whatever_is_done_in_whatever_order_nothing_breaks_and_undo_leads_back(p
     for _ in range(undone):
         proof_of(layer).proof.redo()
     np.testing.assert_array_equal(layer.data, changed)
+
+
+def test_of_accept_and_the_tool_that_is_on_only_one_stands_out(proofreading):
+    _, dock, layer, hand = proofreading()
+    hand.click(*middle(layer.data[0], 2))
+    accept = dock.view.buttons["accept"]
+    assert accept.styleSheet()
+    dock.controller.act("redraw")
+    assert dock.view.buttons["redraw"].isChecked()
+    assert not accept.styleSheet()
+    dock.view.set_theme("light", "#ffffff")
+    assert not accept.styleSheet()
+    dock.controller.act("leave")
+    assert accept.styleSheet()

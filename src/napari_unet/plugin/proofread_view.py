@@ -121,6 +121,7 @@ class ProofreadView(QWidget):
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
+        self._theme = "dark"
         self.result = LayerCombo("The Labels layer to correct, such as the result of Segment.", "segment first")
         self.status = QLabel()
         self.status.setWordWrap(True)
@@ -309,6 +310,14 @@ class ProofreadView(QWidget):
         """Show which tool is on; none when the name is empty."""
         for action in ACTIONS:
             self.buttons[action.name].setChecked(action.tool and action.name == name)
+        self._dress(bool(name))
+
+    def _dress(self, tool: bool) -> None:
+        """Have one button stand out: the tool that is on, and Accept while there is none; napari paints both blue."""
+        if tool:
+            self.buttons["accept"].setStyleSheet("")
+        else:
+            dress_main_button(self.buttons["accept"], self._theme)
 
     def show_undo(self, undo: str, redo: str) -> None:
         """Show what undo and redo would do, each empty when there is nothing."""
@@ -337,5 +346,6 @@ class ProofreadView(QWidget):
     def set_theme(self, kind: str, background: str) -> None:
         """Fit the messages to a ``"dark"`` or ``"light"`` theme."""
         self.messages.set_theme(kind)
-        dress_main_button(self.buttons["accept"], kind)
+        self._theme = kind
+        self._dress(any(made.isChecked() for made in self.buttons.values()))
         dress_main_button(self.part_button, kind)
