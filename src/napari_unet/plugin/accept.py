@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from ..core.errors import DataError
 from .annotate import background_label, unused_label
+from .kinds import kinds_of
 from .layers import data_shape, label_index, note
 from .preview import is_preview
 
@@ -22,6 +23,8 @@ _TAKEN = 0.5
 
 def accept_cell(viewer: ViewerModel, annotation: Labels, axes: str) -> int:
     """Copy the predicted cell under the cursor into the annotation, and return its number there.
+
+    Where kinds of cell are predicted, that is the label its kind was painted with.
 
     Only pixels that are unpainted or background there are changed; one undo of the annotation takes the cell back.
 
@@ -52,14 +55,15 @@ def accept_cell(viewer: ViewerModel, annotation: Labels, axes: str) -> int:
     free = (painted == 0) | (painted == (background_label(annotation) or 0))
     if free.mean() <= _TAKEN:
         raise DataError("This cell is annotated already; erase its paint first to take the predicted one.")
-    label = unused_label(annotation)
+    kinds = kinds_of(found[0])
+    label = kinds[found[1] - 1] if found[1] <= len(kinds) else unused_label(annotation)
     annotation.data_setitem(tuple(index[free] for index in indices), label)
     return label
 
 
 def is_predicted(layer: Layer) -> bool:
-    """Return whether a layer holds cells that a network has found, and is on show."""
-    return bool(layer.visible) and (is_preview(layer) or note(layer).get("result") == "instances")
+    """Return whether a layer holds cells, or kinds of cell, that a network has found, and is on show."""
+    return bool(layer.visible) and (is_preview(layer) or note(layer).get("result") in ("instances", "classes"))
 
 
 def _value(layer: Any, position: NDArray[np.float64]) -> int:
@@ -76,8 +80,9 @@ def _pixels(
     """Return where a cell of another layer lies in the annotation, in the plane under the cursor."""
     shape, here = data_shape(layer), np.floor(np.asarray(layer.world_to_data(position)) + 0.5).astype(int)
     plane = tuple(int(np.clip(i, 0, n - 1)) for i, n, a in zip(here, shape, axes, strict=True) if a not in "cyx")
-    rows, columns = np.nonzero(np.asarray(layer.data[label_index(axes, plane)]) == value)
     first, second = sorted((axes.index("y"), axes.index("x")))
+    cells = np.asarray(layer.data[label_index(axes, plane)]) == value
+    rows, columns = np.nonzero(_piece(cells, here[first], here[second]) if kinds_of(layer) else cells)
     points = np.tile(here, (len(rows), 1)).astype(float)
     points[:, first], points[:, second] = rows, columns
     # Both lie on the same image: its pixels are theirs, moved by whole pixels for a preview of a part.
@@ -86,3 +91,11 @@ def _pixels(
     size = np.asarray(data_shape(annotation))
     inside = ((moved >= 0) & (moved < size)).all(axis=1)
     return tuple(moved[inside].T)
+
+
+def _piece(cells: NDArray[np.bool_], row: int, column: int) -> NDArray[np.bool_]:
+    """Return the one piece that a pixel belongs to: cells of one kind have one number."""
+    from scipy.ndimage import label
+
+    pieces = label(cells)[0]
+    return np.asarray(pieces == pieces[row, column])

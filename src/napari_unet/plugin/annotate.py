@@ -19,6 +19,8 @@ BACKGROUND = 1
 FIRST_CELL = 2
 BACKGROUND_COLOUR = (0.16, 0.38, 1.0, 1.0)
 """Blue, which no cell has: grey would be lost on a grey picture. Any kind of colour vision tells it from the rest."""
+UNLISTED_COLOUR = (1.0, 0.9, 0.2, 1.0)
+"""Of labels beyond those that have a colour of their own."""
 _FIRST_HUE, _HUES = 0.87, 0.60
 """Cells run from pink over red and yellow to green, and stop before blue."""
 # Colours repeat after so many cells; neighbours in the count stay well apart in hue.
@@ -67,17 +69,22 @@ def annotation_colours() -> Any:
     """Return napari's colormap with label 1 blue and cells in well separated other colours."""
     from napari.utils.colormaps import DirectLabelColormap
 
-    colours = [(*_hue(i), 1.0) for i in range(_COLOURS)]
+    colours = [cell_colour(label) for label in range(_COLOURS)]
     table: dict[int | None, Any] = {label: colours[label % _COLOURS] for label in range(FIRST_CELL, _COLOURED_LABELS)}
-    table |= {None: (1.0, 0.9, 0.2, 1.0), 0: "transparent", BACKGROUND: BACKGROUND_COLOUR}
+    table |= {None: UNLISTED_COLOUR, 0: "transparent", BACKGROUND: BACKGROUND_COLOUR}
     return DirectLabelColormap(color_dict=table)
+
+
+def cell_colour(label: int) -> tuple[float, float, float, float]:
+    """Return the colour that a cell is painted in."""
+    return (*_hue(label % _COLOURS), 1.0)
 
 
 def cell_colours() -> Any:
     """Return napari's colormap with the colours of cells alone, for labels that a network has given."""
     from napari.utils.colormaps import CyclicLabelColormap
 
-    return CyclicLabelColormap(colors=np.array([(0, 0, 0, 0), *((*_hue(i), 1.0) for i in range(_COLOURS))]))
+    return CyclicLabelColormap(colors=np.array([(0, 0, 0, 0), *(cell_colour(i) for i in range(_COLOURS))]))
 
 
 def _hue(i: int) -> tuple[float, float, float]:

@@ -27,6 +27,7 @@ from .sources import (
     Painting,
     Source,
     Tally,
+    count,
     earlier_images,
     looks_complete,
     painting_of,
@@ -89,6 +90,7 @@ class Annotating(QObject):
         view.new_annotation.connect(self.new_annotation)
         view.draw_region.connect(self.draw_region)
         view.complete_toggled.connect(self._set_complete)
+        view.kinds_changed.connect(self.touch)
         view.takes_part.ticked.connect(self._tick)
         view.takes_part.earlier_asked.connect(lambda: view.takes_part.show_earlier(recent_runs()))
         view.takes_part.earlier_chosen.connect(self.add_earlier)
@@ -340,11 +342,13 @@ class Annotating(QObject):
 
     def _show_tallies(self, counts: dict[Any, Counts], tallies: dict[Any, Tally]) -> None:
         self._counted, self._under_way = counts, {}
-        lines = [_line(p, tallies.get(p.labels, Tally())) for p in self.paintings()]
+        kinds = self.view.learns_kinds
+        lines = [_line(p, tallies.get(p.labels, Tally()), kinds) for p in self.paintings()]
         for run in self.earlier:
             found = tallies.get(run.folder, Tally())
             words = f"Painted for the training in {run.folder}."
-            lines.append(Line(f"earlier: {run.folder.name}", found.words(), words, run.on, found.cells))
+            cells = 0 if kinds else found.cells
+            lines.append(Line(f"earlier: {run.folder.name}", _amount(found, kinds), words, run.on, cells))
         self.view.takes_part.show_lines(lines)
 
 
@@ -359,9 +363,17 @@ def _earlier_tally(folder: Path) -> Tally:
     return tally(*earlier_images(folder))
 
 
-def _line(painting: Painting, found: Tally) -> Line:
+def _line(painting: Painting, found: Tally, kinds: bool) -> Line:
     """Return the list's line of one annotation."""
     layer = painting.layer()
     pictures = " + ".join(image.name for image in painting.pictures())
-    words = found.words() + (", every cell painted" if painting.complete and found.planes else "")
-    return Line(layer.name, words, f"Painted on {pictures}.", painting.on, found.cells)
+    words = _amount(found, kinds) + (", every cell painted" if painting.complete and found.planes else "")
+    return Line(layer.name, words, f"Painted on {pictures}.", painting.on, 0 if kinds else found.cells)
+
+
+def _amount(found: Tally, kinds: bool) -> str:
+    """Return how much there is; how many cells each kind has is not known, as they share a label."""
+    if not (kinds and found.planes):
+        return found.words()
+    boxes = [count(found.regions, "complete box", "es")] if found.regions else []
+    return ", ".join([count(found.planes, "plane"), *boxes])

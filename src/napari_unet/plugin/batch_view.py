@@ -34,7 +34,7 @@ from .forms import (
     tooltip_of,
 )
 from .parts import GearButton, Messages, Progress, button, dress_main_button, folded, heading, row
-from .segment_view import SizeSlider, threshold_slider
+from .segment_view import FOLLOWS, SizeSlider, threshold_slider
 
 AXES = {
     "as the files say": "",
@@ -233,6 +233,7 @@ class BatchView(QWidget):
         self.source.changed.connect(self.source_changed)
         self.place.changed.connect(self.place_changed)
         self.ending.currentIndexChanged.connect(lambda _: self.place_changed.emit(self.place.text()))
+        self.what.currentIndexChanged.connect(lambda _: self._show_tuning())
         self.model.currentIndexChanged.connect(lambda _: self.model_changed.emit(self.model.currentData() or ""))
         self.files.itemClicked.connect(lambda item, _: self.chosen.emit(self.files.indexOfTopLevelItem(item)))
         self.files.itemDoubleClicked.connect(lambda item, _: self.opened.emit(self.files.indexOfTopLevelItem(item)))
@@ -268,10 +269,16 @@ class BatchView(QWidget):
         self._busy = busy
         self.run_button.setText("Stop" if busy else "Segment all")
         for widget in (self.source, self.axes, self.model, self.browse_button, self.what, self.place, self.ending,
-                       self.replace, self.threshold, self.smallest, self.advanced):  # fmt: skip
+                       self.replace, self.advanced):  # fmt: skip
             widget.setEnabled(not busy)
+        self._show_tuning()
         if not busy:
             self.progress.rest()
+
+    def _show_tuning(self) -> None:
+        """Offer threshold and smallest cell where the results follow from them."""
+        for editor in (self.threshold, self.smallest):
+            editor.setEnabled(not self._busy and get_value(self.what) == FOLLOWS)
 
     def set_theme(self, kind: str, background: str) -> None:
         """Fit messages, list and button to a ``"dark"`` or ``"light"`` theme."""

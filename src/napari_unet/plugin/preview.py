@@ -13,6 +13,7 @@ from ..core.arrays import Normalisation, Planes, plane_normalisation
 from ..core.events import Preview
 from .annotate import cell_colours
 from .background import Background
+from .kinds import kind_colours, kinds_of
 from .layers import OURS, current_plane, note, place_again, placement, view_box, write_plane
 
 if TYPE_CHECKING:
@@ -53,12 +54,16 @@ class PreviewFeeder(QObject):
         Its axis letters.
     job : Job
         The running training.
+    kinds : tuple of int, optional
+        The labels that kinds of cell are painted with, where those are learnt rather than cells.
     """
 
-    def __init__(self, viewer: ViewerModel, image: Image, planes: Planes, axes: str, job: Job) -> None:
+    def __init__(
+        self, viewer: ViewerModel, image: Image, planes: Planes, axes: str, job: Job, kinds: tuple[int, ...] = ()
+    ) -> None:
         super().__init__()
         self._viewer, self._planes, self._axes, self._job = viewer, planes, axes, job
-        self._image = weakref.ref(image)
+        self._image, self._kinds = weakref.ref(image), kinds
         self._background = Background()
         self._norms: dict[tuple[int, ...], Normalisation] = {}
         self._token = 0
@@ -113,7 +118,7 @@ class PreviewFeeder(QObject):
         if answer.token != self._token or self._asked is None or image is None or image not in self._viewer.layers:
             return False
         if self.on:
-            show_preview(self._viewer, image, self._axes, *self._asked, answer.labels)
+            show_preview(self._viewer, image, self._axes, *self._asked, answer.labels, self._kinds)
             self._timer.start(_BETWEEN_MS)
         return self.on
 
@@ -157,9 +162,18 @@ def prepare_preview(viewer: ViewerModel, image: Image, axes: str) -> None:
 
 
 def show_preview(
-    viewer: ViewerModel, image: Image, axes: str, plane: tuple[int, ...], box: Box, labels: np.ndarray[Any, Any]
+    viewer: ViewerModel,
+    image: Image,
+    axes: str,
+    plane: tuple[int, ...],
+    box: Box,
+    labels: np.ndarray[Any, Any],
+    kinds: tuple[int, ...] = (),
 ) -> None:
-    """Show labels of a crop in the preview layer; selection and painting mode of other layers stay as they are."""
+    """Show labels of a crop in the preview layer; selection and painting mode of other layers stay as they are.
+
+    Kinds of cell have the colours of the labels that they were painted with.
+    """
     where = placement(image, axes, _corner(axes, plane, box))
     data = _as_layer_data(labels, axes)
     layer = _existing(viewer, image)
@@ -169,6 +183,9 @@ def show_preview(
         # Moved first, so that no frame shows the new labels at the old place beyond the image.
         place_again(layer, where)
         layer.data = data
+    if kinds_of(layer) != kinds:
+        note(layer)["kinds"] = kinds
+        layer.colormap = kind_colours(kinds) if kinds else cell_colours()
     # A user who hides it while training is not overruled, only one who did before.
     if note(layer).pop("waiting", False):
         layer.visible = True

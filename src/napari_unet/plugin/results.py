@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .layers import OURS, current_plane, empty_array, label_index, label_shape, placement, write_plane
+from ..core.card import read_card
+from .kinds import kind_colours, kind_names, painted_as
+from .layers import OURS, current_plane, empty_array, label_index, label_shape, note, placement, write_plane
 from .preview import is_preview
 from .proofs import is_corrected, marks_of, restore
 from .stored import LabelStore, shown
@@ -162,6 +164,8 @@ def new_result(
         layer = viewer.add_image(data, contrast_limits=(0, 1), colormap="magma", opacity=0.7, **about)
     else:
         layer = viewer.add_labels(data, opacity=0.6, **about)
+        if what == "classes":
+            _show_kinds(layer, model)
         # Of the brush, the bucket and undo alike, but not of layer.refresh().
         layer.events.labels_update.connect(result._on_paint)
     result._layer = weakref.ref(layer)
@@ -171,3 +175,11 @@ def new_result(
         # What the network thought while it learnt would show through.
         other.visible = False
     return result
+
+
+def _show_kinds(layer: Any, model: str) -> None:
+    """Show kinds of cell in the colours they were painted in, and their names under the mouse."""
+    classes = read_card(model).classes
+    note(layer)["kinds"] = painted_as(classes)
+    layer.colormap = kind_colours(painted_as(classes))
+    layer.features = kind_names(classes)

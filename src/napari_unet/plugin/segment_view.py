@@ -37,6 +37,10 @@ from .segment_link import LinkBox
 from .segment_places import PlaceCombo
 
 CURRENT, WHOLE = "current", "whole"
+FOLLOWS = "instances"
+"""The kind of result that follows threshold and smallest cell; others show what the network has said."""
+_LIVE = "These change the result at once, without running the network again."
+_FIXED = "These are for single cells only; other results are what the network says of each pixel."
 _SLIDER_STEPS = 100
 _SLIDER_LARGEST = 5000
 """Square pixels at the right end at first; more once larger areas are shown."""
@@ -146,6 +150,7 @@ class SegmentView(QWidget):
         self._lay_out(known)
         self._connect()
         self.set_busy(False)
+        self._show_tuning()
 
     def _make_extent(self) -> QComboBox:
         box = QComboBox()
@@ -167,8 +172,8 @@ class SegmentView(QWidget):
         tuning.addRow(caption("Threshold", tooltip_of(known["threshold"])), self.threshold)
         tuning.addRow(caption("Smallest cell", tooltip_of(known["smallest"])), self.smallest)
         self.fold = folded("More settings", self.advanced)
-        live = QLabel("These change the result at once, without running the network again.")
-        live.setWordWrap(True)
+        self.live = QLabel()
+        self.live.setWordWrap(True)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(8, 2, 8, 8)
         layout.setSpacing(4)
@@ -180,7 +185,7 @@ class SegmentView(QWidget):
         layout.addWidget(row(self.run_button, self.many_button, stretch=(1, 0)))
         layout.addWidget(self.progress)
         layout.addWidget(heading("4  Adjust"))
-        layout.addWidget(live)
+        layout.addWidget(self.live)
         layout.addLayout(tuning)
         layout.addWidget(self.fold)
         layout.addWidget(self.link)
@@ -200,6 +205,7 @@ class SegmentView(QWidget):
         self.threshold.valueChanged.connect(lambda _: self.setting_changed.emit("threshold"))
         self.smallest.value_changed.connect(lambda _: self.setting_changed.emit("smallest"))
         self.what.currentIndexChanged.connect(lambda _: self.setting_changed.emit("what"))
+        self.what.currentIndexChanged.connect(lambda _: self._show_tuning())
         self.advanced.changed.connect(self.setting_changed)
 
     def _ask_for_model(self) -> None:
@@ -234,6 +240,13 @@ class SegmentView(QWidget):
         if "smallest" in values:
             self.smallest.set_value(values["smallest"])
         self.blockSignals(False)
+
+    def _show_tuning(self) -> None:
+        """Offer the sliders where the result follows from them."""
+        follows = get_value(self.what) == FOLLOWS
+        for editor in (self.threshold, self.smallest):
+            editor.setEnabled(follows)
+        self.live.setText(_LIVE if follows else _FIXED)
 
     def show_extent(self, planes: int) -> None:
         """Offer the whole stack where there is more than one plane."""

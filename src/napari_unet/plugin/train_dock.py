@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 from qtpy.QtCore import QSignalBlocker, QTimer
 
 from ..core import events
-from ..core.annotation import AnnotatedImage
+from ..core.annotation import AnnotatedImage, class_values
 from ..core.arrays import Planes
 from ..core.card import read_card
 from ..core.errors import UNetError
-from ..core.settings import with_values
+from ..core.settings import TrainingSettings, with_values
 from .annotate import select_background, select_next_cell
 from .annotating import Annotating
 from .background import Background
@@ -183,17 +183,21 @@ class TrainController:
         self.view.set_busy(True)
         self.view.progress.wait("reading the annotation")
 
-        def submit(found: Gathered) -> None:
+        def read_all() -> tuple[Gathered, TrainingSettings, tuple[int, ...]]:
+            found = read()
+            chosen = replace(settings, background_label=found.background)
+            return found, chosen, class_values(found.images, chosen) if chosen.mode == "classes" else ()
+
+        def submit(found: Gathered, chosen: TrainingSettings, kinds: tuple[int, ...]) -> None:
             from .runner import TrainRequest
 
-            chosen = replace(settings, background_label=found.background)
             job = self.engine.train(TrainRequest(found.images, chosen, network, start, image.name, str(resume or "")))
             self._same = same
             if not same:
                 self.rounds.begin(self.shelf.just_trained)
-            self._follow(job, image, planes, axes, found.background, bool(resume))
+            self._follow(job, image, planes, axes, found.background, bool(resume), kinds)
 
-        self._reading.run(read, submit, self._fail_early)
+        self._reading.run(read_all, lambda got: submit(*got), self._fail_early)
 
     def _planes(self, start: str) -> Planes:
         """Return the chosen image, in grey where the model to start from asks for it."""
@@ -225,8 +229,17 @@ class TrainController:
         self.view.set_busy(False)
         self.view.messages.say(message, "error")
 
-    def _follow(self, job: Job, image: Image, planes: Planes, axes: str, background: int, goes_on: bool) -> None:
-        """Show what a training says."""
+    def _follow(
+        self,
+        job: Job,
+        image: Image,
+        planes: Planes,
+        axes: str,
+        background: int,
+        goes_on: bool,
+        kinds: tuple[int, ...] = (),
+    ) -> None:
+        """Show what a training says; ``kinds`` are the labels of the kinds of cell that it learns, if any."""
         self.job = job
         self._path = ""
         if goes_on:
@@ -235,7 +248,7 @@ class TrainController:
             self.view.plot.reset()
             self.view.clear_score()
         self.view.progress.wait("starting")
-        self.feeder = PreviewFeeder(self.viewer, image, planes, axes, job)
+        self.feeder = PreviewFeeder(self.viewer, image, planes, axes, job, kinds)
         self.feeder.on = self.view.preview_box.isChecked()
         self.live = LivePaint(job, partial(self._read_live, background))
         self.live.on = self.view.live_box.isChecked()

@@ -6,6 +6,7 @@ from qtpy.QtCore import QSize, Signal
 from qtpy.QtWidgets import QCheckBox, QLabel, QLineEdit, QPushButton, QTabWidget, QVBoxLayout, QWidget
 
 from ..core.settings import NetworkSettings, TrainingSettings
+from .annotate import FIRST_CELL, cell_colour
 from .check_view import CheckView
 from .choosers import SCRATCH, ImageSection, LayerCombo, ModelCombo
 from .first_steps import FirstSteps
@@ -25,10 +26,27 @@ _LEGEND = (
     '<span style="color:#2961ff">■</span> background &nbsp; <span style="color:#d6336c">■</span>'
     '<span style="color:#e8a33d">■</span><span style="color:#4fae4f">■</span> cells &nbsp; □ unknown'
 )
+_KINDS = (FIRST_CELL, FIRST_CELL + 1)
+"""Labels that are shown as examples of kinds of cell."""
+_KINDS_HINT = (
+    "<span>All cells of one kind are painted with one label. To paint on a kind that is there already, take its label "
+    "up with napari's colour picker, or set it under layer controls. What is bare teaches nothing, except inside a box."
+    "</span>"
+)
 _HINT = (
     "<span>What is bare teaches nothing, except inside a box. Outlines are what the network sees; key {key} takes over "
     "the one under the cursor as a painted cell, Ctrl+Z gives it back.</span>"
 )
+
+
+def kinds_legend() -> str:
+    """Return what the colours mean where each label is a kind of cell: there its number matters, too."""
+    squares = " ".join(f'<span style="color:{_hex(label)}">■</span>\u2009{label}' for label in _KINDS)
+    return f'<span style="color:#2961ff">■</span> background &nbsp; kinds {squares} &nbsp; □\u00a0unknown'
+
+
+def _hex(label: int) -> str:
+    return "#" + "".join(f"{round(255 * part):02x}" for part in cell_colour(label)[:3])
 
 
 class Tabs(QTabWidget):
@@ -55,6 +73,7 @@ class TrainView(QWidget):
     copy_command = Signal()
     preview_toggled = Signal(bool)
     live_toggled = Signal(bool)
+    kinds_changed = Signal()
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -88,6 +107,7 @@ class TrainView(QWidget):
         self._make_train_buttons()
         self._connect()
         self._lay_out()
+        self._keys = Preferences()
         self.set_annotating(False, 0)
         self._busy = self._ready = False
         self.set_continuable(False)
@@ -154,6 +174,7 @@ class TrainView(QWidget):
         self.preview_box.toggled.connect(self.preview_toggled)
         self.live_box.toggled.connect(self.live_toggled)
         self.start.currentIndexChanged.connect(self._on_start)
+        self.simple.changed.connect(self._on_simple)
         self.takes_part.summary.connect(lambda cells: self.tabs.setTabText(1, title(cells)))
 
     def _lay_out(self) -> None:
@@ -199,6 +220,11 @@ class TrainView(QWidget):
         self.fold = folded("More settings", column(self.advanced, self.network_caption, self.network))
         return self.fold
 
+    def _on_simple(self, name: str) -> None:
+        if name == "mode":
+            self._show_kinds()
+            self.kinds_changed.emit()
+
     def _on_start(self) -> None:
         scratch = self.start.currentData() == SCRATCH
         self.network.setEnabled(scratch)
@@ -214,11 +240,6 @@ class TrainView(QWidget):
             keys.key_background,
         )  # fmt: skip
         name_key(
-            self.next_button, "Next cell",
-            "Take a new label, so that the next cell gets its own. Key {key} does the same while the annotation is "
-            "selected.", keys.key_next_cell,
-        )  # fmt: skip
-        name_key(
             self.region_button, "Box",
             "Draw a box in which every cell is painted: inside it, what is unpainted counts as background. Several "
             "boxes, in several planes, are fine. Key {key}.", keys.key_box,
@@ -228,8 +249,27 @@ class TrainView(QWidget):
             "Show while training what the network would segment in the part of the picture on screen. Follows moving, "
             "zooming and the sliders. Key {key} shows and hides it.", keys.key_preview,
         )  # fmt: skip
-        self.hint.setToolTip(_HINT.format(key=keys.key_accept_cell))
+        self._keys = keys
+        self._show_kinds()
         self.where_next.show_key(keys.key_where_next)
+
+    def _show_kinds(self) -> None:
+        """Speak of cells or of kinds of cell, as the labels are said to be."""
+        kinds, keys = self.learns_kinds, self._keys
+        tip = (
+            "Take a new label, for another kind of cell. Key {key} does the same while the annotation is selected."
+            if kinds
+            else "Take a new label, so that the next cell gets its own. Key {key} does the same while the annotation "
+            "is selected."
+        )
+        name_key(self.next_button, "Next kind" if kinds else "Next cell", tip, keys.key_next_cell)
+        self.hint.setToolTip(_KINDS_HINT if kinds else _HINT.format(key=keys.key_accept_cell))
+        self._show_legend()
+
+    @property
+    def learns_kinds(self) -> bool:
+        """Whether the labels stand for kinds of cell rather than for cells."""
+        return bool(self.simple.values()["mode"] == "classes")
 
     def set_annotating(self, possible: bool, background: int, complete: bool = False) -> None:
         """Show whether there is an annotation to paint on, its background label, and whether it is complete."""
@@ -238,12 +278,17 @@ class TrainView(QWidget):
         self.background_button.setEnabled(possible and background > 0)
         self.complete_box.setVisible(possible and not background)
         self.complete_box.setChecked(complete)
-        if not possible:
+        self._possible, self._background = possible, background
+        self._show_legend()
+
+    def _show_legend(self) -> None:
+        """Show what the colours of the annotation mean."""
+        if not self._possible:
             text = "Make a New annotation to paint on."
-        elif background:
-            text = _LEGEND
+        elif self._background:
+            text = kinds_legend() if self.learns_kinds else _LEGEND
         else:
-            text = "All labels are cells; none is background."
+            text = f"All labels are {'kinds' if self.learns_kinds else 'cells'}; none is background."
         self.hint.setText(text)
 
     def show_first_steps(self, empty: bool) -> None:
