@@ -239,7 +239,7 @@ def test_the_table_of_features_looks_at_few_rows_for_its_columns(docks, qtbot, c
         pytest.skip("this napari has no table of features")
     assert viewer.layers.selection.active is cells
     tables = [t for t in viewer.window._qt_window.findChildren(QTableView) if t.model() and t.model().rowCount() == 400]
-    assert tables and all(t.horizontalHeader().resizeContentsPrecision() == 50 for t in tables)
+    assert tables and all(t.horizontalHeader().resizeContentsPrecision() == 10 for t in tables)
 
 
 def test_a_dock_makes_its_parts_only_once(frame_of, qtbot, monkeypatch):

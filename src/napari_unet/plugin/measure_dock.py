@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 
 _POLL_MS = 150
 _TABLE = "Features table widget"
-_ROWS_FOR_WIDTH = 50
+_ROWS_FOR_WIDTH = 10
 """Rows of the table that decide how wide its columns are."""
 
 

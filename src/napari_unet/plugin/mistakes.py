@@ -52,6 +52,8 @@ class MistakesLayer:
     def _add(self, mistakes: NDArray[Any], name: str, where: dict[str, Any]) -> None:
         from napari.utils.colormaps import DirectLabelColormap
 
+        # Nothing else is selected meanwhile, or napari's table, if it is open, lays out all cells once more.
+        self._viewer.layers.selection.clear()
         colours: dict[int | None, Any] = {0: "transparent", None: "transparent"}
         colours.update(_COLOURS.items())
         layer = self._viewer.add_labels(
