@@ -6,7 +6,6 @@ import time
 
 import pytest
 from discs import alive
-from qtpy import PYSIDE6
 
 from napari_unet.plugin.choosers import SCRATCH
 from napari_unet.plugin.models import Shelf
@@ -27,7 +26,6 @@ def walked(make_napari_viewer, monkeypatch):
     return lambda report, count=0: Walk(lambda: make_napari_viewer(show=True), report, count).run()
 
 
-@pytest.mark.skipif(PYSIDE6, reason="PySide mixes our event filters into the tracebacks of napari's own errors")
 @pytest.mark.timeout(1200)
 def test_a_random_walk_leaves_no_traceback_no_lost_label_no_process_and_no_widget(walked, capsys):
     report = walked(Report(SEED, []), ACTIONS)
@@ -130,6 +128,26 @@ def test_errors_of_others_are_told_from_ours():
     assert Trouble("exception", "words", 'File "/a/napari_unet/plugin/dock.py", line 3, in run').ours
     assert not Trouble("exception", "words", 'File "/a/napari/layers/base.py", line 3, in run').ours
     assert Trouble("lost labels", "words").ours
+
+
+OUR_FILTER = '  File "/a/napari_unet/plugin/docking.py", line 3, in eventFilter\n    isalive(window)\n'
+THEIR_CLICK = '  File "/a/vispy/app/backends/_qt.py", line 4, in mousePressEvent\n    self.press()\n'
+
+
+@pytest.mark.parametrize(
+    ("inner", "trace", "ours"),
+    [
+        ("QWidget::mousePressEvent", OUR_FILTER * 2 + THEIR_CLICK, False),
+        ("QWidget::mousePressEvent", OUR_FILTER + THEIR_CLICK + OUR_FILTER.replace("eventFilter", "paint"), True),
+        ("QObject::eventFilter", THEIR_CLICK + OUR_FILTER, True),
+        ("QWidget::wheelEvent", OUR_FILTER + THEIR_CLICK, True),
+    ],
+    ids=["their click", "our paint in their click", "our filter", "an override that is not listed"],
+)
+def test_an_event_filter_that_pyside_lists_has_no_part_in_an_error(inner, trace, ours):
+    override = "Error calling Python override of"
+    words = f"IndexError: {override} QObject::eventFilter(): {override} {inner}(): index 136 is out of bounds"
+    assert Trouble("exception in stroke", words, trace).ours is ours
 
 
 def test_an_exception_in_the_loop_reaches_who_runs_it(qtbot):

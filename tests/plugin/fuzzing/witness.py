@@ -37,6 +37,9 @@ _QT = re.compile(r"different thread|another thread|Destroyed while|Timers cannot
 """Warnings of Qt that mean a mistake of ours."""
 _TICK_MS = 10
 
+_OVERRIDE = re.compile(r"Error calling Python override of \w+::(\w+)\(\)")
+"""What PySide puts before the words of an error, for each override that it has called meanwhile."""
+
 
 @dataclass(frozen=True)
 class Trouble:
@@ -50,7 +53,17 @@ class Trouble:
     @property
     def ours(self) -> bool:
         """Whether code of this package had a part in it."""
-        return not self.trace or "napari_unet" in self.trace
+        return not self.trace or "napari_unet" in self._origin()
+
+    def _origin(self) -> str:
+        """Return the traceback from the innermost override on.
+
+        After an error in an event, PySide still asks event filters, ours too, and lists each as if it had called
+        the one where the error came from. PyQt reports the error at the innermost override, and no more.
+        """
+        overrides = _OVERRIDE.findall(self.words)
+        begin = self.trace.rfind(f", in {overrides[-1]}\n") if overrides else -1
+        return self.trace[self.trace.rfind("File ", 0, begin) :] if begin >= 0 else self.trace
 
     @property
     def signature(self) -> str:
