@@ -74,3 +74,31 @@ def test_the_other_docks_fit_when_they_are_opened(opened, name):
     viewer.add_labels(labels, name="cells", metadata={OURS: {"result": "instances"}})
     fits(dock)
     assert dock.view.sizeHint().height() <= 800
+
+
+def test_the_train_dock_fits_with_each_tab_and_while_it_trains(docks, click, qtbot, opened):
+    _, fits = opened
+    viewer, dock = docks("Annotate and train", show=True)
+    viewer.window._qt_window.resize(1280, 800)
+    viewer.add_image(discs()[0], name="picture")
+    view = dock.view
+    qtbot.waitUntil(lambda: view.isVisible() and dock.use.engine.state == "ready", timeout=LONG)
+    click(view.new_button)
+    view.set_continuable(True)
+    view.set_model_ready(True)
+    view.messages.say("Trained to step 3 in 12 s. The Segment dock offers it as Just trained.", "done")
+    for tab in range(view.tabs.count()):
+        view.tabs.setCurrentIndex(tab)
+        qtbot.wait(50)
+        fits(dock)
+    view.set_busy(True)
+    view.messages.clear_messages()
+    for words in (
+        "Training starts from the model transmitted; no other does clearly better on the labels.",
+        "Images are seen at 0.91 of their size, so that cells are about 36 px wide.",
+        "1 of 12 cells, in a part of picture annotation, are kept to validate on.",
+    ):
+        view.messages.say(words)
+    view.progress.advance(0.4, "step 3")
+    qtbot.wait(50)
+    fits(dock)

@@ -97,7 +97,7 @@ class Messages(QLabel):
     def _render(self) -> None:
         colours = _COLOURS[self._theme]
         rows = [
-            f'<p style="margin:2px 0; color:{colours[kind]}">{_SIGNS[kind]} {html.escape(text)}</p>'
+            f'<p style="margin:1px 0; color:{colours[kind]}">{_SIGNS[kind]} {html.escape(text)}</p>'
             for kind, text in self._lines
         ]
         self.setText("".join(rows))

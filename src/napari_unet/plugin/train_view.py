@@ -20,7 +20,7 @@ from .sources import count
 from .takes_part import TakesPart, title
 from .where_next import WhereNext
 
-_TABS_HEIGHT, _TABS_MOST = 190, 340
+_TABS_HEIGHT, _TABS_MOST = 180, 340
 """Pixels of curves and lists: on a small screen, and where there is room."""
 _LEGEND = (
     '<span style="color:#2961ff">■</span> background &nbsp; <span style="color:#d6336c">■</span>'
@@ -55,6 +55,10 @@ class Tabs(QTabWidget):
     def sizeHint(self) -> QSize:
         """Return the least height; what is in the tabs would ask for more than a small screen has."""
         return QSize(self.minimumSizeHint().width(), _TABS_HEIGHT)
+
+    def hasHeightForWidth(self) -> bool:
+        """Return False: a page with words that wrap would ask for its own best height, and have the dock scrolled."""
+        return False
 
 
 class TrainView(QWidget):
