@@ -111,8 +111,7 @@ class LossPlot(QWidget):
 
     def _make_plot(self, layout: QVBoxLayout, share: int, legend_at: int) -> tuple[Any, Any]:
         """Return a plot that cannot be dragged, and its legend: above falling curves, below rising ones."""
-        plot = self._pg.PlotWidget(background=None)
-        plot.setMenuEnabled(False)
+        plot = self._pg.PlotWidget(background=None, enableMenu=False)
         plot.hideButtons()
         plot.setMouseEnabled(x=False, y=False)
         left, bottom = plot.getAxis("left"), plot.getAxis("bottom")

@@ -27,10 +27,9 @@ class ScorePlot(QWidget):
         self._pg = pyqtgraph
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
-        self.plot = pyqtgraph.PlotWidget()
+        self.plot = pyqtgraph.PlotWidget(enableMenu=False)
         layout.addWidget(self.plot)
         item = self.plot.getPlotItem()
-        item.setMenuEnabled(False)
         item.hideButtons()
         item.setMouseEnabled(False, False)
         # Wider than the curves, or the numbers at both ends are left out for want of room.
