@@ -76,6 +76,8 @@ class Stage:
 
     def picture(self, name: str) -> None:
         """Save what the window shows."""
+        # The plugin adds layers while the window is not painted; on a busy computer that takes longer than the rest.
+        self.wait_until(self.window.updatesEnabled, "the window to be painted")
         self.wait(0.7)
         self.window.grab().save(str(self.folder / name))
 
