@@ -478,3 +478,16 @@ def test_a_dock_taken_out_of_its_window_is_deleted_by_qt_though_python_still_kno
     view = dock.view
     viewer.window.remove_dock_widget(dock)
     qtbot.waitUntil(lambda: not isalive(dock) and not isalive(view))
+
+
+def test_a_dock_that_is_asked_for_comes_to_the_front(docks, qtbot):
+    viewer, behind, front = docks("Proofread", "Segment", show=True)
+    viewer.add_image(discs()[0])
+    frames = [dock.parent() for dock in (behind, front)]
+    frames[1].raise_()
+    qtbot.waitUntil(lambda: frames[0].visibleRegion().isEmpty() and not frames[1].visibleRegion().isEmpty())
+    front.view.proofread.emit()
+    qtbot.waitUntil(lambda: frames[1].visibleRegion().isEmpty() and not frames[0].visibleRegion().isEmpty())
+    frames[0].hide()
+    front.view.proofread.emit()
+    qtbot.waitUntil(lambda: not frames[0].visibleRegion().isEmpty())

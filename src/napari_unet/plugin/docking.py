@@ -158,7 +158,10 @@ atexit.register(EngineUse._open.clear)
 
 def open_dock(viewer: Any, name: str) -> None:
     """Open a dock of this plugin, or bring it to the front."""
-    viewer.window.add_plugin_dock_widget("napari-unet", name)
+    frame, _ = viewer.window.add_plugin_dock_widget("napari-unet", name)
+    # Napari returns a dock that is open already as it is, behind others or hidden.
+    frame.show()
+    frame.raise_()
 
 
 def gather(dock: QWidget) -> None:
