@@ -38,8 +38,9 @@ def frame_of(docks):
 
 def test_a_dock_is_filled_in_turns_after_the_click_that_opens_it(frame_of, qtbot):
     _, _, dock = frame_of("Models")
-    assert dock.layout() is None
-    qtbot.waitUntil(lambda: dock.layout() is not None)
+    assert not dock.is_filled
+    assert dock.layout().itemAt(0).widget().text() == "One moment …"
+    qtbot.waitUntil(lambda: dock.is_filled)
     assert dock.view.isVisibleTo(dock) and dock.view.list.count() > 0
 
 
@@ -58,7 +59,7 @@ def test_a_dock_that_is_closed_before_it_was_filled_stays_empty(frame_of, qtbot)
         qtbot.wait(100)
     assert not errors
     assert dock not in EngineUse.docks()
-    assert not isalive(dock) or dock.layout() is None
+    assert not isalive(dock) or not dock.is_filled
 
 
 def test_what_is_made_for_a_closed_dock_is_closed_at_once(qtbot, monkeypatch):
@@ -120,7 +121,7 @@ def test_what_a_dock_is_made_of_comes_in_turns_of_its_own(frame_of, qtbot, monke
     timer.start()
     _, _, dock = frame_of("Measure and compare")
     assert not taken
-    qtbot.waitUntil(lambda: dock.layout() is not None)
+    qtbot.waitUntil(lambda: dock.is_filled)
     timer.stop()
     # Between each two of them something else had its turn.
     assert len(taken) >= len(docks_of._LOADED_FIRST) + len(dock.loads) + 5
@@ -247,5 +248,5 @@ def test_a_dock_makes_its_parts_only_once(frame_of, qtbot, monkeypatch):
     run = docks_of.Dock._run
     monkeypatch.setattr(docks_of.Dock, "_run", lambda self, *parts: (made.append(1), run(self, *parts)))
     _, _, dock = frame_of("Models")
-    qtbot.waitUntil(lambda: dock.layout() is not None)
+    qtbot.waitUntil(lambda: dock.is_filled)
     assert dock.view is not None and len(made) == 1

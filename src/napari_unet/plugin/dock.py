@@ -10,8 +10,8 @@ from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
-from qtpy.QtCore import QSize, QTimer
-from qtpy.QtWidgets import QScrollArea, QVBoxLayout, QWidget
+from qtpy.QtCore import QSize, Qt, QTimer
+from qtpy.QtWidgets import QLabel, QScrollArea, QSizePolicy, QVBoxLayout, QWidget
 
 from .docking import EngineUse, ThemeWatch, own_viewer, theme_of
 from .keyboard import show_theme
@@ -63,6 +63,13 @@ class Dock(QWidget):
         super().__init__()
         self.viewer = own_viewer(napari_viewer)
         self.use = EngineUse(self)
+        # Loading takes a second or more on a busy machine, where an empty panel would look broken.
+        self._waiting = QLabel("One moment \u2026", self, alignment=Qt.AlignmentFlag.AlignCenter)
+        # What takes all the room keeps napari from adding a stretch below.
+        self._waiting.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Expanding)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addWidget(self._waiting)
         self._area: QScrollArea | None = None
         self._parts: tuple[Any, Any] | None = None
         self._taken = 0
@@ -79,6 +86,11 @@ class Dock(QWidget):
     def controller(self) -> Any:
         """What answers to the user."""
         return self._made()[1]
+
+    @property
+    def is_filled(self) -> bool:
+        """Whether view and controller are made and shown."""
+        return self._taken == len(self._steps())
 
     # --- filling it ------------------------------------------------------------------------------
 
@@ -141,8 +153,9 @@ class Dock(QWidget):
         from .engine_status import EngineStatus
 
         view, controller = self._parts or (None, None)
-        layout = QVBoxLayout(self)
-        layout.setContentsMargins(0, 0, 0, 0)
+        layout = self.layout()
+        layout.removeWidget(self._waiting)
+        self._waiting.deleteLater()
         layout.addWidget(self._area)
         if hasattr(controller, "engine"):
             status = EngineStatus(self.use.engine, view)
