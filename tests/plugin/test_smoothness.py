@@ -10,6 +10,7 @@ from napari.layers import Labels
 from qtpy.QtWidgets import QWidget
 
 from napari_unet.core.settings import PredictionSettings, options
+from napari_unet.plugin import results
 from napari_unet.plugin.collector import Hold
 from napari_unet.plugin.docking import painted_later
 from napari_unet.plugin.preview import is_preview, prepare_preview, show_preview, shows_answer
@@ -165,6 +166,29 @@ def test_a_result_is_shown_once_and_then_left_to_the_user(pictured, what):
     result.write(viewer, (1,), np.ones((40, 60)), ())
     assert not layer.visible
     assert layer.data[1].all() and layer.data[2].all()
+
+
+@pytest.mark.parametrize("what", ["instances", "classes"])
+@pytest.mark.parametrize("axes", ["zyx", "zxy"])
+def test_what_is_painted_into_a_plane_that_is_still_to_be_computed_stays(pictured, what, axes, monkeypatch):
+    monkeypatch.setattr(results, "_show_kinds", lambda layer, model: None)
+    viewer, image, _ = pictured
+    result = new_result(viewer, image, axes, what, "model")
+    layer = result.layer()
+    layer.data_setitem((np.array([1, 1]), np.array([3, 4]), np.array([5, 5])), 2)
+    layer.data_setitem((np.array([1]), np.array([9]), np.array([9])), 1)
+    shape = (40, 60) if axes == "zyx" else (60, 40)
+    values = np.zeros(shape, int)
+    values[:20], values[20:25, 30:] = 1, 2
+    result.write(viewer, (1,), values, ())
+    found, wanted = layer.data[1], values.copy() if axes == "zyx" else values.T.copy()
+    first, second = (found[3, 5], found[9, 9]) if what == "instances" else (2, 1)
+    wanted[[3, 4], [5, 5]], wanted[9, 9] = first, second
+    np.testing.assert_array_equal(found, wanted)
+    # No cell of the network's has the number of a painted one.
+    assert what == "classes" or len({1, 2, first, second}) == 4
+    result.write(viewer, (2,), values, ())
+    assert set(np.unique(layer.data[2])) == {0, 1, 2}
 
 
 # --- sizes of cells --------------------------------------------------------------------------------------------------

@@ -201,6 +201,11 @@ def write_plane(array: WritableArray, axes: str, plane: tuple[int, ...], values:
     array[label_index(axes, plane)] = _upright(values, axes)
 
 
+def read_plane(array: ArrayLike, axes: str, plane: tuple[int, ...]) -> NDArray[Any]:
+    """Return the plane that :func:`write_plane` writes, as (Y, X)."""
+    return _upright(np.asarray(array[label_index(axes, plane)]), axes)
+
+
 def _upright(block: NDArray[Any], axes: str) -> NDArray[Any]:
     """Return a 2D block with its axes swapped when the layer holds width before height."""
     return block.T if axes.index("x") < axes.index("y") else block

@@ -17,7 +17,7 @@ from ..core.errors import DataError, UNetError
 from ..core.labels import ids_of
 from ..core.measure import Scale, Table, measure
 from ..report import Report, draw_cells
-from .layers import _upright, label_index, note
+from .layers import _upright, label_index, note, read_plane
 
 if TYPE_CHECKING:
     from napari.layers import Image, Labels, Layer
@@ -223,10 +223,7 @@ class Question:
 
     def pair(self, plane: tuple[int, ...]) -> Pair:
         """Return one plane."""
-        truth, prediction = (
-            _upright(np.asarray(array[label_index(self.axes, plane)]), self.axes)
-            for array in (self.truth, self.prediction)
-        )
+        truth, prediction = (read_plane(array, self.axes, plane) for array in (self.truth, self.prediction))
         return known_pair(
             plane, truth, prediction, background_label=self.background_label, complete=self.complete
         )  # fmt: skip

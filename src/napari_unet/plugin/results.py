@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ..core.card import read_card
 from .kinds import kind_colours, kind_names, painted_as
-from .layers import OURS, current_plane, empty_array, label_index, label_shape, note, placement, write_plane
+from .layers import OURS, current_plane, empty_array, label_index, label_shape, note, placement, read_plane, write_plane
 from .preview import is_preview
 from .proofs import is_corrected, marks_of, restore
 from .stored import LabelStore, shown
@@ -97,7 +97,7 @@ class Result:
         if not self.is_in(viewer):
             return
         self.reveal()
-        write_plane(self.array, self.axes, plane, self._with_checked(plane, values))
+        write_plane(self.array, self.axes, plane, self._with_checked(plane, self._with_paint(plane, values)))
         self.tuned[plane] = tuning
         self.redraw(viewer, plane)
 
@@ -106,6 +106,22 @@ class Result:
         layer = self.layer()
         if viewer.dims.ndisplay == 3 or current_plane(viewer, layer, self.axes) == plane:
             layer.refresh(extent=False)
+
+    def _with_paint(self, plane: tuple[int, ...], values: NDArray[Any]) -> NDArray[Any]:
+        """Return a plane's result below what the user painted there while it was still empty.
+
+        Painted cells get numbers of their own; kinds of cell keep theirs.
+        """
+        if not self._painted or plane in self.tuned or self.store is not None:
+            return values
+        paint = read_plane(self.array, self.axes, plane)
+        painted = paint > 0
+        if not painted.any():
+            return values
+        if self.what == "instances":
+            ids = np.unique(paint[painted])
+            paint = np.searchsorted(ids, paint) + 1 + int(values.max(initial=0))
+        return np.where(painted, paint, values).astype(values.dtype)
 
     def _with_checked(self, plane: tuple[int, ...], values: NDArray[Any]) -> NDArray[Any]:
         """Return a plane's result with the cells put back that the user has checked in an earlier one."""
