@@ -11,6 +11,7 @@ import pytest
 import zarr
 from discs import discs, errors, stack
 from napari.layers import Labels
+from packaging.version import Version
 
 from napari_unet.plugin import stored
 from napari_unet.plugin.preview import camera_of
@@ -247,7 +248,9 @@ def test_the_file_behind_an_array_is_known_where_it_is_sure(tmp_path):
     array = zarr.create_array(str(tmp_path / "a.zarr"), shape=(30, 30), chunks=(10, 10), dtype=np.uint8)
     where = str(tmp_path / "a.zarr")
     assert file_of(array).rstrip("/") == where
-    assert file_of(da.from_zarr(where)) == where
+    if Version(zarr.__version__) >= Version("3.1"):
+        # An older one cannot read through what Dask opens it with.
+        assert file_of(da.from_zarr(where)) == where
     assert file_of(da.from_array(array)).rstrip("/") == where
     assert file_of(np.zeros((3, 3)), "opened.tif") == "opened.tif"
     assert file_of(zarr.zeros((3, 3))) == file_of(np.zeros((3, 3))) == ""

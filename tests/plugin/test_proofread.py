@@ -7,6 +7,7 @@ from napari.layers import Points
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QApplication
 
+from napari_unet.plugin.docking import EngineUse
 from napari_unet.plugin.mark_overlay import OVERLAY_NAME
 from napari_unet.plugin.preview import camera_of
 from napari_unet.plugin.proofs import proof_of, restore, teaching
@@ -261,6 +262,7 @@ def test_checked_cells_survive_a_new_segmentation_and_count_in_the_next_training
     click(segment.view.run_button)
     qtbot.waitUntil(lambda: segment.controller.job is None, timeout=LONG)
     click(segment.view.proofread_button)
+    qtbot.waitUntil(lambda: all(dock.is_filled for dock in EngineUse.docks()))
     layer, hand = viewer.layers["picture cells"], Hand(viewer, qtbot)
     qtbot.wait(50)
     accepted, grown, deleted = cells_in(layer.data)[:3]
