@@ -52,6 +52,9 @@ class Dock(QWidget):
     loads: ClassVar[Sequence[str]] = ()
     """Modules that view and controller are made of, loaded in a turn each; named as in :mod:`importlib`."""
 
+    tab: ClassVar[str] = ""
+    """What its tab says where docks lie behind each other; each subclass has its own."""
+
     make_view: Callable[..., Any]
     """Returns the view, which has ``set_theme`` and ``gear``, a :class:`~napari_unet.plugin.parts.GearButton`; each
     subclass has its own."""

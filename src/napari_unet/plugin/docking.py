@@ -13,6 +13,7 @@ from qtpy.QtCore import QEvent, QObject, QTimer
 from qtpy.QtWidgets import QDockWidget, QMainWindow, QWidget
 
 from .collector import Hold
+from .dock_tabs import TabName
 from .steady_canvas import steady
 
 if TYPE_CHECKING:
@@ -179,6 +180,15 @@ def gather(dock: QWidget) -> None:
             return
 
 
+def name_tab(dock: Any) -> None:
+    """Have the tab of a :class:`~napari_unet.plugin.dock.Dock` bear its short name, in the viewer's theme."""
+    frame = _frame(dock)
+    if frame is not None and dock.tab and frame.findChild(TabName) is None:
+        tab = TabName(frame, dock.tab)
+        watch = ThemeWatch(dock.viewer, lambda kind, _: tab.set_theme(kind))
+        dock.use.on_close(watch.close)
+
+
 def _frame(dock: QWidget) -> QDockWidget | None:
     """Return the frame that napari has put around a dock."""
     parent: Any = dock.parent()
@@ -224,6 +234,7 @@ class _DockEvents(QObject):
             # whatever thread is busy, a widget takes PySide down with it.
             dock.deleteLater()
         elif dock.parent() is not None:
+            name_tab(dock)
             gather(dock)
             steady(dock.window())
             window = self._own_window()

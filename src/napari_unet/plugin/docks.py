@@ -23,6 +23,7 @@ class TrainDock(Dock):
     """
 
     loads = (_PLOTS, ".train_view", ".train_dock")
+    tab = "Train"
 
     def make_view(self) -> Any:
         """Return the widgets."""
@@ -49,6 +50,7 @@ class SegmentDock(Dock):
     """
 
     loads = (".segment_view", ".segment_dock")
+    tab = "Segment"
 
     def make_view(self) -> Any:
         """Return the widgets."""
@@ -75,6 +77,7 @@ class BatchDock(Dock):
     """
 
     loads = (".batch_view", ".batch_dock")
+    tab = "Many files"
 
     def make_view(self) -> Any:
         """Return the widgets."""
@@ -101,6 +104,7 @@ class ProofreadDock(Dock):
     """
 
     loads = (".proofread_view", ".proofread_dock")
+    tab = "Proofread"
 
     def make_view(self) -> Any:
         """Return the widgets."""
@@ -126,6 +130,7 @@ class MeasureDock(Dock):
     """
 
     loads = (_PLOTS, ".measure_view", ".measure_dock")
+    tab = "Measure"
 
     def make_view(self) -> Any:
         """Return the widgets."""
@@ -152,6 +157,7 @@ class ModelsDock(Dock):
     """
 
     loads = (".models_view", ".models_dock")
+    tab = "Models"
 
     def make_view(self) -> Any:
         """Return the widgets."""

@@ -120,7 +120,12 @@ def keyboard_style(kind: str) -> str:
     framed = ", ".join(f"{name}:focus" for name in _FRAMED)
     colour, box = _FRAME.get(kind, _FRAME["dark"]), _UNTICKED.get(kind, _UNTICKED["dark"])
     return (
-        # With the focus behind the tab: before it, Qt draws corners of the frame between all tabs, focus or not.
-        f"{framed}, QTabBar::tab:selected:focus {{ border: 2px solid {colour}; }}"
+        f"{framed} {{ border: 2px solid {colour}; }}{tab_style(kind)}"
         f"QListWidget::indicator:unchecked {{ border: 1px solid {box}; width: 11px; height: 11px; }}"
     )
+
+
+def tab_style(kind: str) -> str:
+    """Return the style that shows when the keyboard is on tabs."""
+    # With the focus behind the tab: before it, Qt draws corners of the frame between all tabs, focus or not.
+    return f"QTabBar::tab:selected:focus {{ border: 2px solid {_FRAME.get(kind, _FRAME['dark'])}; }}"
