@@ -13,6 +13,7 @@ from napari_unet.core.settings import TrainingSettings
 from napari_unet.plugin.choice_kinds import of_box, of_form, of_index, of_text
 from napari_unet.plugin.choices import FILE_NAME, Lasting, Remembering
 from napari_unet.plugin.forms import SettingsForm, set_value
+from napari_unet.plugin.models import Shelf
 from napari_unet.plugin.preferences import Keeper
 from napari_unet.plugin.sources import painting_of
 
@@ -32,12 +33,13 @@ def reopen(viewer, name):
 
 
 @pytest.fixture
-def next_session(docks):
+def next_session(docks, monkeypatch):
     """Return a function that opens docks as if napari had been started anew."""
 
     def start(*names):
         Lasting.shared().flush()
         Lasting._one = None
+        monkeypatch.setattr(Shelf, "_shared", None)
         return docks(*names)
 
     return start
@@ -198,6 +200,101 @@ def test_a_model_that_is_gone_takes_its_settings_with_it(docks, next_session, tm
     bundled = dock.controller.models.card_values("bundled")["threshold"]
     assert (dock.view.values()["threshold"], dock.view.values()["mirror"]) == (pytest.approx(bundled), True)
     assert not errors(dock.view)
+
+
+@pytest.fixture
+def trained(tmp_path, disc_model):
+    """Return a function that has a training write a model, as its dock tells the shelf, and returns its path."""
+
+    def make(name):
+        model = tmp_path / "runs" / name / "model"
+        shutil.copytree(disc_model, model)
+        Shelf.shared().set_just_trained(str(model))
+        return str(model)
+
+    return make
+
+
+@pytest.mark.parametrize("name", ["Segment", "Segment many files"])
+def test_the_model_trained_last_is_offered_first_in_the_next_session(docks, next_session, qtbot, trained, name):
+    viewer, dock = docks(name)
+    assert dock.view.model.currentData() == "bundled"
+    close(viewer, dock, qtbot)
+    # With the dock closed, as somebody who closes napari after a long training.
+    model = trained("run")
+    _, dock = next_session(name)
+    assert dock.view.model.currentData() == model
+    assert dock.view.model.currentText().startswith("Trained last, 20")
+    assert dock.view.values()["threshold"] == dock.controller.models.card_values(model)["threshold"]
+
+
+def test_a_dock_that_was_never_open_begins_with_the_model_trained_last(docks, next_session, trained):
+    docks(TRAIN)
+    model = trained("run")
+    Shelf.shared().save(model, "my nuclei")
+    _, dock = next_session("Segment")
+    assert dock.view.model.currentText() == "my nuclei"
+
+
+def test_what_was_chosen_after_a_training_is_kept_until_the_next_training(docks, next_session, qtbot, trained):
+    viewer, dock = docks("Segment")
+    first = trained("first")
+    assert dock.view.model.currentData() == first
+    dock.view.model.choose("bundled")
+    viewer, dock = next_session("Segment")
+    assert dock.view.model.currentData() == "bundled"
+    # In the same viewer, too: closed, trained, opened again.
+    close(viewer, dock, qtbot)
+    second = trained("second")
+    dock = reopen(viewer, "Segment")
+    assert dock.view.model.currentData() == second
+    dock.view.model.choose("bundled")
+    close(viewer, dock, qtbot)
+    assert reopen(viewer, "Segment").view.model.currentData() == "bundled"
+
+
+def test_a_model_saved_under_a_name_stands_for_its_training(docks, next_session, trained):
+    _, dock, models = docks("Segment", "Models")
+    model = trained("run")
+    dock.view.threshold.setValue(0.31)
+    saved = Shelf.shared().save(model, "nuclei")
+    models.view.choose(saved)
+    models.view.rename.emit("my nuclei")
+    _, dock, models = next_session("Segment", "Models")
+    assert dock.view.model.currentText() == "my nuclei"
+    assert dock.view.values()["threshold"] == 0.31
+    assert [dock.view.model.itemText(i)[:12] for i in range(dock.view.model.count())].count("Trained last") == 0
+    # Who deletes it does not want it to be offered as the last one.
+    models.view.choose(dock.view.model.currentData())
+    models.view.delete.emit()
+    _, dock = next_session("Segment")
+    assert dock.view.model.currentData() == "bundled"
+    assert dock.view.model.findData(model) < 0
+
+
+def test_a_discarded_training_gives_way_to_the_one_of_an_earlier_session(docks, next_session, trained):
+    docks(TRAIN)
+    model = trained("first")
+    next_session(TRAIN)
+    trained("second")
+    Shelf.shared().set_just_trained("")
+    _, dock = next_session("Segment")
+    assert dock.view.model.currentData() == model
+
+
+def test_a_model_that_is_gone_was_not_trained_last(docks, next_session, trained):
+    docks(TRAIN)
+    shutil.rmtree(trained("run"))
+    _, dock = next_session("Segment")
+    assert dock.view.model.currentData() == "bundled"
+    assert not errors(dock.view)
+
+
+def test_a_model_remembered_by_an_earlier_version_is_chosen_again(docks, own_home, disc_model):
+    own_home.mkdir(parents=True)
+    (own_home / FILE_NAME).write_text(json.dumps({"SegmentDock": {"model": disc_model}}), encoding="utf-8")
+    _, dock = docks("Segment")
+    assert dock.view.model.currentData() == disc_model
 
 
 def test_device_follows_the_preference_and_not_the_last_time(docks, next_session):

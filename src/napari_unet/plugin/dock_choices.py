@@ -23,7 +23,6 @@ from .choice_kinds import (
 )
 from .choices import Choice
 from .model_choice import TUNING, ModelChoice
-from .models import model_there
 from .preferences import current
 from .preferring import COMPUTING
 
@@ -99,16 +98,8 @@ def of_batch(controller: BatchController) -> list[Choice]:
 
 
 def _of_model(models: ModelChoice, view: SegmentView | BatchView) -> Choice:
-    """Return the model to segment with, wherever it lies; one that is gone is ignored."""
-    combo = view.model
-
-    def show(path: Any) -> None:
-        if isinstance(path, str) and combo.findData(path) < 0 and model_there(path):
-            models.offer(path)
-        if combo.findData(path) >= 0:
-            combo.choose(path)
-
-    return Choice("model", lambda: combo.currentData(), show, (combo.currentIndexChanged,))
+    """Return the model to segment with, unless another one was trained since."""
+    return Choice("model", models.chosen, models.choose_again, (view.model.currentIndexChanged,))
 
 
 def _of_prediction(models: ModelChoice, view: SegmentView | BatchView) -> Choice:
@@ -121,7 +112,7 @@ def _of_prediction(models: ModelChoice, view: SegmentView | BatchView) -> Choice
 
     def show(known: Any) -> None:
         values = check_settings(start, known["values"])
-        if known["model"] != view.model.currentData():
+        if not models.shelf.is_same(str(known["model"]), view.model.currentData()):
             values = {n: v for n, v in values.items() if n not in (*TUNING, "what")}
         view.show_values(values)
 

@@ -10,7 +10,7 @@ from ..core.errors import UNetError
 from ..core.settings import PredictionSettings, with_values
 from .choosers import ModelCombo
 from .docking import disconnect_from
-from .models import ModelEntry, Shelf
+from .models import ModelEntry, Shelf, model_there
 from .parts import Messages
 
 TUNING = ("threshold", "smallest", "holes", "separation", "seed_height", "gap")
@@ -46,6 +46,8 @@ class ModelChoice:
         view.model_changed.connect(self._on_model)
         self.shelf.changed.connect(self.show_models)
         self.show_models()
+        if self.shelf.trained_last():
+            view.model.choose(self.shelf.trained_last())
 
     def close(self) -> None:
         """Let go of the shelf."""
@@ -75,6 +77,27 @@ class ModelChoice:
         if model not in [entry.path for entry in self._browsed]:
             self._browsed.append(ModelEntry(card.name or Path(model).stem, model))
         self.show_models()
+
+    def chosen(self) -> dict[str, str]:
+        """Return the chosen model, and after which training it was chosen."""
+        return {"path": self._view.model.currentData(), "after": self.shelf.last_training()}
+
+    def choose_again(self, known: Any) -> None:
+        """Choose a model of before, wherever it lies, or what was trained since; one that is gone is ignored.
+
+        Parameters
+        ----------
+        known : dict or str
+            From :meth:`chosen`, or the path alone.
+        """
+        path, after = (known, "") if isinstance(known, str) else (str(known["path"]), str(known["after"]))
+        trained, combo = self.shelf.trained_last(), self._view.model
+        if trained and (after != self.shelf.last_training() or self.shelf.is_same(path, trained)):
+            path = trained
+        if combo.findData(path) < 0 and model_there(path):
+            self.offer(path)
+        if combo.findData(path) >= 0:
+            combo.choose(path)
 
     def card_values(self, path: str) -> dict[str, Any]:
         """Return the settings that suit a model; see :func:`read_card` for errors."""

@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 from qtpy.QtCore import QObject, Signal
@@ -13,7 +14,11 @@ from qtpy.QtCore import QObject, Signal
 from ..core.card import BUNDLED, CARD_NAME, Card, bundled_models, read_card
 from ..core.errors import ModelError, StoreError, UNetError
 from ..runs import HOME_VARIABLE, home
+from .choices import Lasting
 from .preferences import Keeper, current
+
+_KEPT = "Shelf"
+"""Under which the model trained last is kept for the next session."""
 
 
 def models_folder() -> Path:
@@ -95,9 +100,10 @@ def check_channels(card: Card, channels: int, rgb: bool) -> bool:
 
 
 class Shelf(QObject):
-    """The models that both docks offer; one per viewer process.
+    """The models that all docks offer; one per viewer process.
 
-    ``changed`` fires when a model was trained or saved.
+    ``changed`` fires when a model was trained or saved. Which one was trained last, and where it was saved, is known in
+    the next session too.
     """
 
     changed = Signal()
@@ -106,6 +112,8 @@ class Shelf(QObject):
     def __init__(self) -> None:
         super().__init__()
         self.just_trained: str = ""
+        self._saved_as: dict[str, str] = {}
+        self._earlier = (self.last_training(), self._last("saved"))
         self._folder = models_folder()
         Keeper.shared().changed.connect(self._on_preferences)
 
@@ -121,14 +129,46 @@ class Shelf(QObject):
             self._folder = models_folder()
             self.changed.emit()
 
+    def _last(self, what: str) -> str:
+        found = Lasting.shared().of(_KEPT).get(what, "")
+        return found if isinstance(found, str) else ""
+
+    def _note_last(self, trained: str, saved: str) -> None:
+        """Keep for the next session what was trained last, and as what it was saved."""
+        Lasting.shared().note(_KEPT, "trained", trained)
+        Lasting.shared().note(_KEPT, "saved", saved)
+
+    def last_training(self) -> str:
+        """Return which training was the last one, by the path of its model, which may be gone; empty for none."""
+        return self._last("trained")
+
+    def trained_last(self) -> str:
+        """Return the model trained last, in this session or an earlier one; empty when it is there no more."""
+        if self.just_trained:
+            return self.just_trained
+        found = (self._last("saved"), self.last_training())
+        return next((path for path in found if path and model_there(path)), "")
+
+    def is_same(self, one: str, other: str) -> bool:
+        """Return whether two paths are of one model: as it was trained, and as it was saved."""
+        return one == other or {one, other} == {self.last_training(), self._last("saved")}
+
+    def moved(self, model: str, new: str) -> None:
+        """Take note that a saved model has another path now, or none."""
+        if model == self._last("saved"):
+            self._note_last(self.last_training() if new else "", new)
+
     def entries(self) -> list[ModelEntry]:
-        """Return all models, the one just trained first."""
-        trained = [ModelEntry("Just trained", self.just_trained)] if self.just_trained else []
-        return [*trained, *bundled_entries(), *saved_models()]
+        """Return all models, the one trained last first, unless it was saved under a name in an earlier session."""
+        saved, last = saved_models(), self.trained_last()
+        known = last in [entry.path for entry in saved]
+        label = "Just trained" if self.just_trained else f"Trained last, {_day(last)}" if last and not known else ""
+        return [*([ModelEntry(label, last)] if label else []), *bundled_entries(), *saved]
 
     def set_just_trained(self, path: str) -> None:
-        """Offer a model that a training has just written."""
+        """Offer a model that a training has just written; nothing when that was discarded."""
         self.just_trained = path
+        self._note_last(*((path, self._saved_as.get(path, "")) if path else self._earlier))
         self.changed.emit()
 
     def save(self, model: str, name: str) -> str:
@@ -156,8 +196,18 @@ class Shelf(QObject):
             partial.rename(target)
         except OSError as error:
             raise StoreError(f"The model cannot be saved to {target}: {error.strerror or error}.") from error
+        self._saved_as[model] = str(target)
+        if model == self.last_training():
+            self._note_last(model, str(target))
         self.changed.emit()
         return str(target)
+
+
+def _day(model: str) -> str:
+    """Return when a model was written."""
+    path = Path(model)
+    written = (path / CARD_NAME if path.is_dir() else path).stat().st_mtime
+    return f"{datetime.fromtimestamp(written):%Y-%m-%d %H:%M}"
 
 
 def _file_name(name: str) -> str:

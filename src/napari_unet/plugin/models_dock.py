@@ -101,6 +101,7 @@ class ModelsController:
         path = self.view.path()
         new = self._try(lambda: rename_model(path, name))
         if new is not None:
+            self.shelf.moved(path, new)
             self._changed(new)
             self.view.messages.say(f"It is called {name_of(Path(new))} now.", "done")
 
@@ -124,6 +125,7 @@ class ModelsController:
         if item is not None:
             if self.shelf.just_trained == path:
                 self.shelf.just_trained = ""
+            self.shelf.moved(path, "")
             self._changed()
             self.view.messages.say(f"{item.name} is in the trash; Restore brings it back.", "done")
 
