@@ -14,7 +14,7 @@ from napari_unet.core import starts
 from napari_unet.core.annotation import AnnotatedImage
 from napari_unet.core.arrays import Planes
 from napari_unet.core.card import BUNDLED, KINDS, Card, bundled_models, is_bundled, model_path
-from napari_unet.core.choosing import choose_model
+from napari_unet.core.choosing import choose_model, mirror_note
 from napari_unet.core.package import Model, load_model, new_model, save_model
 from napari_unet.core.plan import resolve
 from napari_unet.core.prediction import predict
@@ -121,3 +121,11 @@ def test_a_near_start_is_taught_more_gently_than_a_far_one(taught: Model, ignora
     near = resolve([item], free, start=taught).settings.learning_rate
     far = resolve([item], free, start=ignorant).settings.learning_rate
     assert near < far == resolve([item], free, network=TINY).settings.learning_rate
+
+
+def test_it_is_said_when_the_card_asks_for_mirrored_images():
+    card = Card("cells", TINY, prediction={"mirror": True})
+    said = mirror_note(card, PredictionSettings(mirror=True))
+    assert "4 times as long" in said and "Switch mirror off" in said
+    assert mirror_note(card, PredictionSettings(mirror=False)) == ""
+    assert mirror_note(Card("cells", TINY), PredictionSettings(mirror=True)) == ""

@@ -1,6 +1,8 @@
 """The choice of how outputs become cells."""
 
+from dataclasses import dataclass, field
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -41,14 +43,31 @@ def answer(labels, dip, outside=0.0):
     return {"classes": np.stack([1 - inside, inside]), "distance": columns[None]}
 
 
+@dataclass(frozen=True)
+class Fake:
+    """What stands for a predictor; copies of it share what was asked, as ``mirror`` is all that differs."""
+
+    mirror: bool = False
+    network: Any = field(default_factory=lambda: SimpleNamespace(outputs=OUTPUTS))
+    answers: list[Any] = field(default_factory=list)
+    mirrored: list[Any] = field(default_factory=list)
+    asks: list[bool] = field(default_factory=list)
+
+    @property
+    def asked(self):
+        """How often something was asked."""
+        return len(self.asks)
+
+
 @pytest.fixture
 def predictor(monkeypatch):
-    """Let regions be answered by ``predictor.answers``, one per sample in turn."""
-    fake = SimpleNamespace(network=SimpleNamespace(outputs=OUTPUTS), answers=[], asked=0)
+    """Let regions be answered by ``predictor.answers``, one per sample in turn, or by ``predictor.mirrored``."""
+    fake = Fake()
 
-    def predict_region(_predictor, _planes, _plane, box, _normalisation):
-        outputs = fake.answers[fake.asked % len(fake.answers)]
-        fake.asked += 1
+    def predict_region(predictor, _planes, _plane, box, _normalisation):
+        answers = fake.mirrored if predictor.mirror else fake.answers
+        outputs = answers[fake.asks.count(predictor.mirror) % len(answers)]
+        fake.asks.append(predictor.mirror)
         return {name: values[:, box[0] : box[1], box[2] : box[3]] for name, values in outputs.items()}
 
     monkeypatch.setattr(tuning, "predict_region", predict_region)
@@ -57,14 +76,14 @@ def predictor(monkeypatch):
 
 def test_cells_with_two_summits_are_held_together(predictor):
     labels = grid_of_cells()
-    predictor.answers = [answer(labels, dip=0.3)]
+    predictor.answers[:] = [answer(labels, dip=0.3)]
     chosen = tuning.tune(predictor, Split((), (sample_of(labels),)), PredictionSettings(), 1.0)
     assert chosen["seed_height"] >= 0.3 > PredictionSettings().seed_height
 
 
 def test_what_is_good_already_stays(predictor):
     labels = grid_of_cells()
-    predictor.answers = [answer(labels, dip=0.0)]
+    predictor.answers[:] = [answer(labels, dip=0.0)]
     assert tuning.tune(predictor, Split((), (sample_of(labels),)), PredictionSettings(smallest=7), 1.0) == {
         "smallest": 7
     }
@@ -72,14 +91,14 @@ def test_what_is_good_already_stays(predictor):
 
 def test_a_higher_threshold_drops_faint_bridges(predictor):
     labels = grid_of_cells()
-    predictor.answers = [answer(labels, dip=0.0, outside=0.55)]
+    predictor.answers[:] = [answer(labels, dip=0.0, outside=0.55)]
     chosen = tuning.tune(predictor, Split((), (sample_of(labels),)), PredictionSettings(), 1.0)
     assert chosen["threshold"] > 0.55
 
 
 def test_the_smallest_cell_is_counted_at_the_scale_of_the_samples(predictor):
     labels = grid_of_cells()
-    predictor.answers = [answer(labels, dip=0.0)]
+    predictor.answers[:] = [answer(labels, dip=0.0)]
     split = Split((), (sample_of(labels),))
     at_half = PredictionSettings(smallest=4 * 24**2 + 8)
     measured = [tuning._outputs(predictor, split.validation[0])]
@@ -90,7 +109,7 @@ def test_the_smallest_cell_is_counted_at_the_scale_of_the_samples(predictor):
 
 def test_both_parts_are_measured(predictor):
     few, many = grid_of_cells(1), grid_of_cells(3)
-    predictor.answers = [answer(few, 0.0), answer(many, 0.0)]
+    predictor.answers[:] = [answer(few, 0.0), answer(many, 0.0)]
     tuning.tune(predictor, Split((sample_of(many),), (sample_of(few),)), PredictionSettings(), 1.0)
     assert predictor.asked == 2
 
@@ -115,14 +134,48 @@ def test_specks_raise_the_smallest_cell(predictor):
     specks[::15, ::15][labels[::15, ::15] == 0] = 99
     outputs = answer(labels, dip=0.0)
     outputs["classes"][1][specks == 99], outputs["classes"][0][specks == 99] = 0.9, 0.1
-    predictor.answers = [outputs]
+    predictor.answers[:] = [outputs]
     chosen = tuning.tune(predictor, Split((), (sample_of(labels),)), PredictionSettings(smallest=1), 1.0)
     assert chosen == {"smallest": 2}
 
 
 def test_sparse_paint_leaves_the_settings_alone(predictor):
     labels = grid_of_cells()
-    predictor.answers = [answer(labels, dip=0.3)]
+    predictor.answers[:] = [answer(labels, dip=0.3)]
     sample = sample_of(labels)
     sample.known.mask[labels == 0] = False
     assert tuning.tune(predictor, Split((), (sample,)), PredictionSettings(), 1.0) == {"smallest": 15}
+
+
+def test_mirrored_images_are_averaged_where_that_is_clearly_better(predictor):
+    labels = grid_of_cells()
+    predictor.answers[:] = [answer(np.where(labels > 3, 0, labels), dip=0.0)]
+    predictor.mirrored[:] = [answer(labels, dip=0.0)]
+    chosen = tuning.tune(predictor, Split((), (sample_of(labels),)), PredictionSettings(), 1.0, seconds=np.inf)
+    assert chosen["mirror"] is True
+
+
+def test_mirrored_images_are_left_out_where_they_change_little(predictor):
+    labels = grid_of_cells()
+    predictor.answers[:] = predictor.mirrored[:] = [answer(labels, dip=0.0)]
+    split, was_mirrored = Split((), (sample_of(labels),)), PredictionSettings(mirror=True)
+    assert "mirror" not in tuning.tune(predictor, split, PredictionSettings(), 1.0, seconds=np.inf)
+    assert tuning.tune(predictor, split, was_mirrored, 1.0, seconds=np.inf)["mirror"] is False
+
+
+def test_mirrored_images_are_tried_on_as_many_samples_as_there_is_time_for(predictor, monkeypatch):
+    labels = grid_of_cells()
+    predictor.answers[:] = predictor.mirrored[:] = [answer(labels, dip=0.0)]
+    ticks = iter((0.0, 3.0))
+    monkeypatch.setattr(tuning.time, "perf_counter", lambda: next(ticks))
+    three = Split((), (sample_of(labels),) * 3)
+    # Each of the three took a second, so that mirrored each takes four.
+    tuning.tune(predictor, three, PredictionSettings(), 1.0, seconds=9.0)
+    assert predictor.asks.count(True) == 2
+
+
+def test_without_time_mirrored_images_are_not_tried(predictor):
+    labels = grid_of_cells()
+    predictor.answers[:] = [answer(labels, dip=0.0)]
+    tuning.tune(predictor, Split((), (sample_of(labels),)), PredictionSettings(), 1.0)
+    assert predictor.asks == [False]

@@ -27,6 +27,8 @@ _MOST_THREADS = 4
 _CUDA: Any = torch.cuda
 """Without types: only a part of the module has any."""
 _FLIPS: tuple[tuple[int, ...], ...] = ((), (2,), (3,), (2, 3))
+MIRRORED = len(_FLIPS)
+"""Times as long as the image alone, the average over its mirrored images takes."""
 
 
 Box = tuple[int, int, int, int]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 from .arrays import Normalisation, Planes
 from .instances import Outputs, labels_from_outputs
 from .patches import Sample, Split
-from .prediction import Predictor, predict_region
+from .predictor import MIRRORED, Predictor, predict_region
 from .settings import PredictionSettings
 from .unet import DISTANCE
 from .validation import known_box, match_known_at
@@ -31,7 +32,13 @@ _LEAST_GAIN = 0.03
 """Gain in mean AP below which a setting stays as it is: on few cells less than that is chance."""
 
 
-def tune(predictor: Predictor, split: Split, base: PredictionSettings, scale: float) -> dict[str, Any]:
+Measured = tuple[Outputs, NDArray[np.int32], NDArray[np.bool_]]
+"""Outputs, true instances and known mask of one region."""
+
+
+def tune(
+    predictor: Predictor, split: Split, base: PredictionSettings, scale: float, seconds: float = 0.0
+) -> dict[str, Any]:
     """Return the prediction settings that separate the annotated cells best.
 
     Parameters
@@ -45,6 +52,9 @@ def tune(predictor: Predictor, split: Split, base: PredictionSettings, scale: fl
         What to start from; ``smallest`` in pixels of the image's own size.
     scale : float
         Size at which the samples are seen over the image's own size.
+    seconds : float
+        How long it may take to find out whether averaging over mirrored images is worth its time; with too few
+        it is not tried.
 
     Returns
     -------
@@ -55,7 +65,9 @@ def tune(predictor: Predictor, split: Split, base: PredictionSettings, scale: fl
     samples = _samples(split)
     if not samples:
         return chosen
+    begin = time.perf_counter()
     measured = [_outputs(predictor, sample) for sample in samples]
+    each = (time.perf_counter() - begin) / len(samples)
     settings = dataclasses.replace(base, smallest=round(base.smallest * scale**2))
     best = mean_ap(measured, settings)
     for name, values in CANDIDATES.items():
@@ -70,11 +82,23 @@ def tune(predictor: Predictor, split: Split, base: PredictionSettings, scale: fl
         value = mean_ap(measured, dataclasses.replace(settings, smallest=round(base.smallest * factor * scale**2)))
         if value > best + _LEAST_GAIN:
             best, chosen["smallest"] = value, base.smallest * factor
+            settings = dataclasses.replace(settings, smallest=round(base.smallest * factor * scale**2))
+    affordable = int(min(len(samples), seconds / max(MIRRORED * each, 1e-6)))
+    if affordable and _mirror_pays(predictor, samples[:affordable], measured[:affordable], settings):
+        chosen["mirror"] = True
+    elif base.mirror:
+        # A start model for which it paid says nothing of this one.
+        chosen["mirror"] = False
     return chosen
 
 
-Measured = tuple[Outputs, NDArray[np.int32], NDArray[np.bool_]]
-"""Outputs, true instances and known mask of one region."""
+def _mirror_pays(
+    predictor: Predictor, samples: Sequence[Sample], measured: Sequence[Measured], settings: PredictionSettings
+) -> bool:
+    """Return whether the average over mirrored images is clearly better than the image alone."""
+    averaging = dataclasses.replace(predictor, mirror=True)
+    mirrored = mean_ap([_outputs(averaging, sample) for sample in samples], settings)
+    return mirrored > mean_ap(measured, settings) + _LEAST_GAIN
 
 
 def mean_ap(measured: Sequence[Measured], settings: PredictionSettings) -> float:

@@ -22,7 +22,7 @@ from .choice_kinds import (
     without_computing,
 )
 from .choices import Choice
-from .model_choice import TUNING, ModelChoice
+from .model_choice import OF_MODEL, ModelChoice
 from .preferences import current
 from .preferring import COMPUTING
 
@@ -113,7 +113,7 @@ def _of_prediction(models: ModelChoice, view: SegmentView | BatchView) -> Choice
     def show(known: Any) -> None:
         values = check_settings(start, known["values"])
         if not models.shelf.is_same(str(known["model"]), view.model.currentData()):
-            values = {n: v for n, v in values.items() if n not in (*TUNING, "what")}
+            values = {n: v for n, v in values.items() if n not in OF_MODEL}
         view.show_values(values)
 
     def own_values() -> dict[str, Any]:

@@ -15,6 +15,8 @@ from .parts import Messages
 
 TUNING = ("threshold", "smallest", "holes", "separation", "seed_height", "gap")
 """Settings that labels follow from without running the network again."""
+OF_MODEL = (*TUNING, "what", "mirror")
+"""Settings that each model brings along."""
 
 
 class ModelView(Protocol):
@@ -104,7 +106,7 @@ class ModelChoice:
         card = read_card(path)
         settings = with_values(PredictionSettings(), card.prediction)
         what = "classes" if card.mode == "classes" else "instances"
-        return {**{name: getattr(settings, name) for name in TUNING}, "what": what}
+        return {**{name: getattr(settings, name) for name in OF_MODEL}, "what": what}
 
     def _on_model(self, path: str) -> None:
         """Show the settings that suit the model."""
