@@ -3,10 +3,13 @@
 import numpy as np
 import pytest
 from discs import discs, stack
+from napari.components import ViewerModel
 from qtpy.QtWidgets import QComboBox
 
 from napari_unet.core.uncertainty import Suggestion
 from napari_unet.plugin.axes_row import AxesRow
+from napari_unet.plugin.proofs import proof_of
+from napari_unet.plugin.results import give_way, new_result
 
 TRAIN = "Annotate and train"
 
@@ -76,3 +79,98 @@ def test_a_picture_keeps_its_axes_while_other_layers_come_and_go(docks):
     other = viewer.add_points([[1, 2]])
     viewer.layers.remove(other)
     assert dock.view.images.axes._boxes[0] is box and dock.view.images.axes.axes() == "tyx"
+
+
+# --- results that are painted into while they are computed -------------------------------------------------------
+
+CELLS = np.zeros((40, 50), int)
+CELLS[5:15, 5:15], CELLS[20:30, 20:30] = 1, 2
+
+
+@pytest.fixture
+def growing():
+    """Return a viewer model, the empty result of a stack of three planes in it, and a brush of one pixel."""
+    viewer = ViewerModel()
+    image = viewer.add_image(np.zeros((3, 40, 50)), name="stack")
+    result = new_result(viewer, image, "zyx", "instances", "model")
+
+    result.reveal()
+
+    def paint(at, label):
+        result.layer().data_setitem(tuple(np.array([i]) for i in at), label)
+
+    return viewer, result, paint
+
+
+def test_paint_keeps_its_number_and_cells_of_the_network_give_way(growing):
+    viewer, result, paint = growing
+    paint((1, 35, 40), 2)
+    result.write(viewer, (1,), CELLS, ())
+    plane = result.array[1]
+    # The user may be about to paint on with 2.
+    assert plane[35, 40] == 2 and (plane == 2).sum() == 1
+    assert plane[10, 10] == 1 and plane[25, 25] == 3
+    assert proof_of(result.layer()).proof.highest >= 3
+
+
+def test_numbers_that_are_given_way_to_are_beyond_all_others():
+    found = give_way(np.array([[0, 1, 2], [9, 2, 0]]), np.array([2, 9, 30]), 70)
+    np.testing.assert_array_equal(found, [[0, 1, 71], [72, 71, 0]])
+
+
+def test_what_is_painted_while_a_plane_without_cells_is_segmented_again_stays(growing):
+    viewer, result, paint = growing
+    result.write(viewer, (1,), np.zeros((40, 50), int), ("large cells only",))
+    assert not result.has((1,))
+    result.expect((1,))
+    paint((1, 10, 10), 7)
+    result.write(viewer, (1,), CELLS, ("all cells",))
+    assert result.array[1, 10, 10] == 7 and result.array[1, 11, 11] == 1
+
+
+def test_a_correction_made_before_a_plane_comes_once_more_stays(growing):
+    viewer, result, paint = growing
+    result.write(viewer, (1,), CELLS, ("first",))
+    paint((1, 10, 10), 0)
+    result.write(viewer, (1,), CELLS, ("again",))
+    assert result.array[1, 10, 10] == 0
+    assert result.tuned == {(1,): ("first",)}
+
+
+def test_a_plane_that_was_erased_is_filled_when_it_is_segmented_again(growing):
+    viewer, result, paint = growing
+    result.write(viewer, (1,), np.minimum(CELLS, 1), ())
+    result.layer().data_setitem(np.nonzero(result.array), 0)
+    assert not result.has((1,))
+    result.expect((1,))
+    result.write(viewer, (1,), CELLS, ())
+    np.testing.assert_array_equal(result.array[1], CELLS)
+
+
+def test_paint_is_not_covered_by_a_cell_that_was_checked_in_an_earlier_result(growing):
+    viewer, first, _ = growing
+    first.write(viewer, (1,), CELLS, ())
+    earlier = proof_of(first.layer())
+    earlier.set_picture(first.image())
+    earlier.proof.accept([(1,)], 1)
+    second = new_result(viewer, first.image(), "zyx", "instances", "model")
+    second.reveal()
+    second.layer().data_setitem((np.array([1]), np.array([10]), np.array([10])), 7)
+    second.write(viewer, (1,), CELLS, ())
+    assert second.array[1, 10, 10] == 7
+    assert second.array[1, 11, 11] == 1 and (1,) in proof_of(second.layer()).proof.marks
+
+
+@pytest.mark.parametrize("dtype", [np.int64, np.uint8])
+def test_labels_that_were_converted_by_napari_are_filled_all_the_same(growing, dtype):
+    viewer, result, paint = growing
+    layer = result.layer()
+    result.write(viewer, (0,), CELLS, ())
+    paint((1, 30, 40), 9)
+    layer.data = layer.data.astype(dtype)
+    result.write(viewer, (1,), CELLS, ())
+    assert layer.data[1, 10, 10] == 1 and layer.data[1, 30, 40] == 9
+    assert layer.data.dtype == dtype
+    result.write(viewer, (2,), CELLS * 500, ())
+    assert layer.data[2].max() == 1000 and layer.data[1, 30, 40] == 9
+    assert result.has((2,))

@@ -12,7 +12,18 @@ from numpy.typing import NDArray
 
 from ..core.card import read_card
 from .kinds import kind_colours, kind_names, painted_as
-from .layers import OURS, current_plane, empty_array, label_index, label_shape, note, placement, read_plane, write_plane
+from .layers import (
+    OURS,
+    current_plane,
+    empty_array,
+    full_data,
+    label_index,
+    label_shape,
+    note,
+    placement,
+    read_plane,
+    write_plane,
+)
 from .preview import is_preview
 from .proofs import is_corrected, marks_of, restore
 from .stored import LabelStore, shown
@@ -41,7 +52,7 @@ class Result:
     what, model : str
         Kind of result, and the model that made it.
     array : WritableArray
-        The layer's data.
+        The layer's data at first.
     jobs : dict
         By plane: the job whose network outputs of it the engine keeps.
     tuned : dict
@@ -65,6 +76,7 @@ class Result:
     store: LabelStore | None = None
     saved: Path | None = None
     _painted: bool = False
+    _filled: set[tuple[int, ...]] = field(default_factory=set)
     _layer: weakref.ref[Layer] | None = None
     _veiled: bool = True
 
@@ -87,17 +99,39 @@ class Result:
         """Whether it has several planes, in depth or in time."""
         return any(n > 1 for n, a in zip(self.array.shape, self.axes, strict=True) if a in "zt")
 
+    def data(self, highest: int = 0) -> Any:
+        """Return what the layer holds now: napari's menu can convert labels to numbers of another kind.
+
+        To one that is too small for a number to come they are converted back.
+        """
+        layer = self.layer()
+        now = full_data(layer) if layer is not None else self.array
+        if now is self.array or now.shape != self.array.shape:
+            return self.array
+        if self.what != "probabilities" and highest > np.iinfo(now.dtype).max:
+            layer.data = now.astype(self.array.dtype)
+        return full_data(layer)
+
     def has(self, plane: tuple[int, ...]) -> bool:
         """Return whether a plane holds anything, by computing, painting or correcting."""
-        held = bool(np.asarray(self.array[label_index(self.axes, plane)]).any())
+        held = bool(np.asarray(self.data()[label_index(self.axes, plane)]).any())
         return held or is_corrected(self.layer(), plane)
 
+    def expect(self, plane: tuple[int, ...]) -> None:
+        """Learn that a plane that holds nothing now is computed anew."""
+        self._filled.discard(plane)
+
     def write(self, viewer: ViewerModel, plane: tuple[int, ...], values: NDArray[Any], tuning: Tuning) -> None:
-        """Put a plane's result in place, and redraw when it is on screen."""
-        if not self.is_in(viewer):
+        """Put a plane's result in place, unless the user has corrected one there, and redraw when it is on screen."""
+        if not self.is_in(viewer) or self._protects(plane):
             return
         self.reveal()
-        write_plane(self.array, self.axes, plane, self._with_checked(plane, self._with_paint(plane, values)))
+        out = self._with_paint(plane, self._with_checked(plane, values))
+        write_plane(self.data(int(out.max(initial=0))), self.axes, plane, out)
+        if values.any():
+            self._filled.add(plane)
+        else:
+            self._filled.discard(plane)
         self.tuned[plane] = tuning
         self.redraw(viewer, plane)
 
@@ -107,20 +141,25 @@ class Result:
         if viewer.dims.ndisplay == 3 or current_plane(viewer, layer, self.axes) == plane:
             layer.refresh(extent=False)
 
-    def _with_paint(self, plane: tuple[int, ...], values: NDArray[Any]) -> NDArray[Any]:
-        """Return a plane's result below what the user painted there while it was still empty.
+    def _protects(self, plane: tuple[int, ...]) -> bool:
+        """Return whether a plane holds cells of the network's that the user has seen, and may have corrected."""
+        return plane in self._filled and self.edited
 
-        Painted cells get numbers of their own; kinds of cell keep theirs.
+    def _with_paint(self, plane: tuple[int, ...], values: NDArray[Any]) -> NDArray[Any]:
+        """Return a plane's result below what the user painted there while the network had no cells in it.
+
+        What was painted keeps its numbers, for the user may be about to paint on with them.
         """
-        if not self._painted or plane in self.tuned or self.store is not None:
+        if not self._painted or plane in self._filled or self.store is not None:
             return values
-        paint = read_plane(self.array, self.axes, plane)
+        paint = read_plane(self.data(), self.axes, plane)
         painted = paint > 0
         if not painted.any():
             return values
         if self.what == "instances":
-            ids = np.unique(paint[painted])
-            paint = np.searchsorted(ids, paint) + 1 + int(values.max(initial=0))
+            proof = marks_of(self.layer()).proof
+            values = give_way(values, np.unique(paint[painted]), max(proof.marked(plane), default=0))
+            proof.use(int(max(values.max(), paint.max())))
         return np.where(painted, paint, values).astype(values.dtype)
 
     def _with_checked(self, plane: tuple[int, ...], values: NDArray[Any]) -> NDArray[Any]:
@@ -141,6 +180,14 @@ class Result:
 
     def _on_paint(self, event: Any = None) -> None:
         self._painted = True
+
+
+def give_way(values: NDArray[Any], taken: NDArray[Any], highest: int) -> NDArray[Any]:
+    """Return labels of which those that are taken have other numbers, beyond all these and ``highest``."""
+    ids, places = np.unique(values, return_inverse=True)
+    clash = (ids > 0) & np.isin(ids, taken)
+    ids[clash] = max(int(ids.max()), int(taken.max()), highest) + 1 + np.arange(clash.sum())
+    return np.asarray(ids[places].reshape(values.shape))
 
 
 def result_name(image: Image, what: str) -> str:

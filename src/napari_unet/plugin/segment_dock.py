@@ -188,6 +188,7 @@ class SegmentController:
         last, axes = self.result, self._choice.axes()
         same = last is not None and (last.image(), last.axes, last.what, last.model) == (image, axes, what, model)
         if last is not None and same and len(todo) == 1 and last.is_in(self.viewer) and not last.has(todo[0]):
+            last.expect(todo[0])
             return last
         return new_result(self.viewer, image, axes, what, model)
 
