@@ -17,13 +17,13 @@ from typing import Any
 
 from napari_unet.plugin.runner import Engine
 
+from .account import Labels
 from .desk import Desk, own_folder, run_loop
 from .vocabulary import KINDS, REOPEN, add_controls, draw
 from .witness import (
     Errors,
     Gap,
     Heart,
-    Labels,
     Trouble,
     forget_last_error,
     is_bad,
@@ -139,9 +139,10 @@ class Walk:
             self._labels, self._heart = Labels(self._desk), Heart()
             self._widgets = {id(widget) for widget in own_widgets()}
             try:
-                self._open()
-                self._walk()
-                self._close()
+                with self._labels.watching():
+                    self._open()
+                    self._walk()
+                    self._close()
             finally:
                 if self._hang:
                     faulthandler.cancel_dump_traceback_later()
@@ -191,10 +192,10 @@ class Walk:
             else:
                 self._report.reached[name] += reached
 
-        self._labels.prepare()
+        self._labels.prepare(kind)
         run_loop(_SETTLE_MS + int(1000 * values.get("seconds", 0)), act)
         begin = time.thread_time()
-        for what, words in self._labels.look(kind):
+        for what, words in self._labels.look():
             self._errors.add(what, f"{words} (by {name})")
         self._listen()
         if time.thread_time() - begin > 0.02:

@@ -1,4 +1,4 @@
-"""Who watches the walk: errors of any kind, gaps without an answer, labels that changed or are gone."""
+"""Who watches the walk: errors of any kind, gaps without an answer, and what is left behind; see also account.py."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ import tempfile
 import threading
 import time
 import traceback
-import weakref
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -20,16 +19,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
 
-import numpy as np
-from numpy.typing import NDArray
 from qtpy.QtCore import Qt, QTimer, qInstallMessageHandler
 from qtpy.QtWidgets import QApplication
 
-from napari_unet.plugin.layers import note
-from napari_unet.plugin.preview import is_preview
-
-from .desk import PROOFREAD, TRAIN, Desk
-from .vocabulary import ALL, PAINT, PROOF, Kind, is_labels
+from .desk import Desk
 
 _INTERNAL = re.compile(r"internal error|The image cannot be read|The command ended with")
 """What a dock says when something has failed that is nobody's mistake."""
@@ -214,91 +207,6 @@ def _place(file: IO[str], thread: int) -> str:
     names = [f"{Path(path).stem}.{name}" for path, name in frames]
     own = [i for i, (path, _) in enumerate(frames) if "napari_unet" in path]
     return " > ".join(names[own[0] :][:4] + ["..."] + names[-3:] if own else names[-6:])
-
-
-# --- labels -----------------------------------------------------------------------------------------------
-
-
-@dataclass
-class Known:
-    """A layer of labels as it was last seen, and the pixels that the user has changed."""
-
-    layer: weakref.ref[Any]
-    values: NDArray[Any]
-    touched: NDArray[np.bool_]
-
-
-class Labels:
-    """An account of its own of all labels: they change by what the user does to them, and by nothing else.
-
-    Parameters
-    ----------
-    desk : Desk
-        Whose.
-    """
-
-    def __init__(self, desk: Desk) -> None:
-        self._desk = desk
-        self._known: dict[int, Known] = {}
-
-    def forget(self) -> None:
-        """Begin anew, with another viewer."""
-        self._known = {}
-
-    def look(self, kind: Kind) -> Iterator[tuple[str, str]]:
-        """Compare what is there with the account after an action, and yield what is wrong."""
-        layers = [layer for layer in self._desk.viewer.layers if _belongs_to_user(layer)]
-        if not kind.removes:
-            for known in self._known.values():
-                layer = known.layer()
-                if layer is None or layer not in self._desk.viewer.layers:
-                    yield "lost layer", f"{layer.name if layer is not None else 'a layer'} is gone"
-        allowed = self._allowed(kind)
-        for layer in layers:
-            yield from self._compare(layer, kind.edits == ALL or any(layer is one for one in allowed))
-        self._known = {id(layer): self._known[id(layer)] for layer in layers}
-
-    def _allowed(self, kind: Kind) -> list[Any]:
-        """Return the layers that the user may have changed."""
-        annotate, proofread = self._desk.dock(TRAIN), self._desk.dock(PROOFREAD)
-        found = [proofread.view.result.layer()] if proofread is not None and kind.edits in (PAINT, PROOF) else []
-        if kind.edits == PAINT:
-            found += [self._desk.viewer.layers.selection.active, self._active_before]
-            found += [annotate.view.annotation.layer()] if annotate is not None else []
-        return found
-
-    _active_before: Any = None
-
-    def prepare(self) -> None:
-        """Remember what is worked on, as the action may select another layer."""
-        self._active_before = self._desk.viewer.layers.selection.active
-
-    def _compare(self, layer: Any, allowed: bool) -> Iterator[tuple[str, str]]:
-        now, known = np.array(layer.data), self._known.get(id(layer))
-        if known is None or known.layer() is not layer or known.values.shape != now.shape:
-            self._known[id(layer)] = Known(weakref.ref(layer), now, np.zeros(now.shape, bool))
-            return
-        differs = known.values != now
-        if allowed:
-            known.touched |= differs
-        elif differs.any():
-            # A result that is being computed changes, but not where the user has corrected it.
-            wrong = differs & known.touched if "result" in note(layer) else differs
-            if wrong.any():
-                which = tuple(np.argwhere(wrong)[0].tolist())
-                yield (
-                    "lost labels",
-                    (
-                        f"{int(wrong.sum())} pixels of {layer.name} were changed by nobody, such as {which} from "
-                        f"{known.values[which]} to {now[which]}"
-                    ),
-                )
-        known.values = now
-
-
-def _belongs_to_user(layer: Any) -> bool:
-    """Return whether a layer is of labels that the user has made or may have corrected."""
-    return is_labels(layer) and not is_preview(layer) and "mistakes" not in note(layer)
 
 
 # --- docks, and what is left behind -----------------------------------------------------------------------
