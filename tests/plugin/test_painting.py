@@ -5,6 +5,7 @@ import pytest
 from discs import discs
 from napari.components import ViewerModel
 from napari.layers import Labels
+from skimage.color import deltaE_ciede2000, rgb2lab
 
 from napari_unet import runs
 from napari_unet.core.annotation import AnnotatedImage
@@ -12,7 +13,7 @@ from napari_unet.core.arrays import Planes
 from napari_unet.core.errors import DataError
 from napari_unet.core.settings import NetworkSettings, TrainingSettings
 from napari_unet.plugin.accept import accept_cell
-from napari_unet.plugin.annotate import new_annotation
+from napari_unet.plugin.annotate import BACKGROUND_COLOUR, cell_colour, new_annotation
 from napari_unet.plugin.layers import OURS
 from napari_unet.plugin.preview import show_preview
 from napari_unet.plugin.regions import draw_regions, read_regions, regions_of
@@ -27,6 +28,9 @@ from napari_unet.plugin.sources import (
     recent_runs,
     source_of,
 )
+
+PAINT = 0.55
+"""Opacity of a new annotation."""
 
 
 @pytest.fixture
@@ -44,6 +48,40 @@ def stacked():
 def box(plane, y0, y1, x0, x1):
     """Return the corners of a rectangle as napari draws it."""
     return np.array([[plane, y0, x0], [plane, y0, x1], [plane, y1, x1], [plane, y1, x0]], float)
+
+
+# --- colours -----------------------------------------------------------------------------------
+
+# Machado, Oliveira and Fernandes 2009, severity 1: what is left of linear red, green and blue without one kind of cone.
+VISIONS = {
+    "all cones": np.eye(3),
+    "no long": [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]],
+    "no middle": [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.01182, 0.04294, 0.968881]],
+    "no short": [[1.255528, -0.076749, -0.178779], [-0.078411, 0.930809, 0.147602], [0.004733, 0.691367, 0.3039]],
+}
+
+
+def seen(colours, vision, grey=None):
+    """Return colours as somebody with this vision sees them, in Lab; as paint on a grey picture where one is given."""
+    rgb = np.array(colours)[:, :3]
+    rgb = rgb if grey is None else PAINT * rgb + (1 - PAINT) * grey
+    linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
+    left = np.clip(linear @ np.transpose(VISIONS[vision]), 0, 1)
+    return rgb2lab(np.where(left <= 0.0031308, 12.92 * left, 1.055 * left ** (1 / 2.4) - 0.055)[None])[0]
+
+
+@pytest.mark.parametrize("vision", VISIONS)
+def test_cells_background_and_bare_picture_are_told_apart_with_any_colour_vision(vision):
+    cells = [cell_colour(label) for label in range(2, 62)]
+    for grey in (0, 0.25, 0.5, 0.75, 1):
+        painted, blue = seen(cells, vision, grey), seen([BACKGROUND_COLOUR], vision, grey)
+        bare = seen([(grey, grey, grey)], vision)
+        assert deltaE_ciede2000(painted, blue).min() > 9
+        assert deltaE_ciede2000(bare, blue) > 9
+        assert deltaE_ciede2000(painted, bare).min() > 4
+    lone = seen(cells, vision)
+    # One cell and the next are often painted side by side.
+    assert deltaE_ciede2000(lone[1:], lone[:-1]).min() > 8
 
 
 # --- complete regions ----------------------------------------------------------------------

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import weakref
+from collections.abc import Callable
+from colorsys import hls_to_rgb
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,24 +14,26 @@ from .layers import OURS, data_shape, empty_array, label_shape, note, placement
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
-    from napari.layers import Image, Labels
+    from napari.layers import Image, Labels, Layer
 
 BACKGROUND = 1
 """The label that is painted on background."""
 FIRST_CELL = 2
 BACKGROUND_COLOUR = (0.16, 0.38, 1.0, 1.0)
-"""Blue, which no cell has: grey would be lost on a grey picture. Any kind of colour vision tells it from the rest."""
+"""Blue, which no cell has: grey would be lost on a grey picture. Any kind of colour vision tells it from cells."""
 UNLISTED_COLOUR = (1.0, 0.9, 0.2, 1.0)
 """Of labels beyond those that have a colour of their own."""
-_FIRST_HUE, _HUES = 0.87, 0.60
-"""Cells run from pink over red and yellow to green, and stop before blue."""
+_FIRST_HUE, _HUES = 0.02, 0.34
+"""Cells run from red over yellow to green: who sees no red takes pink for blue or grey, who sees no blue cyan."""
+_LUMINANCES = (0.145, 0.304, 0.567)
+"""Of one cell and the next, from 0 (black) to 1: who tells no hues apart still sees that it is another one."""
 # Colours repeat after so many cells; neighbours in the count stay well apart in hue.
 _COLOURS = 60
 # Labels above share one colour: enough for painting by hand, and the table stays quick to build.
 _COLOURED_LABELS = 3000
 _SEARCHED_BYTES = 64_000_000
-_KEYS: weakref.WeakKeyDictionary[Labels, KeyBindings] = weakref.WeakKeyDictionary()
-"""Annotations keep their keys, also when the dock is closed."""
+_KEYS: weakref.WeakKeyDictionary[Layer, KeyBindings] = weakref.WeakKeyDictionary()
+"""Annotations and their boxes keep their keys, also when the dock is closed."""
 
 
 def new_annotation(viewer: ViewerModel, image: Image, axes: str) -> Labels:
@@ -65,6 +69,26 @@ def bind_keys(layer: Labels) -> None:
         _KEYS[layer] = KeyBindings(layer, {"key_next_cell": select_next_cell, "key_background": select_background})
 
 
+def bind_keys_beside(viewer: ViewerModel, layer: Layer, labels: Labels) -> None:
+    """Let the same keys lead from another layer, such as boxes drawn on the annotation, back to painting."""
+    if layer in _KEYS:
+        return
+    # Weakly: the viewer would be kept by the keys of its own layer.
+    there, paint = weakref.ref(viewer), weakref.ref(labels)
+
+    def leading(action: Callable[[Labels], None]) -> Callable[[Any], None]:
+        def act(_: Any) -> None:
+            known, found = there(), paint()
+            if known is not None and found is not None and found in known.layers:
+                known.layers.selection.active = found
+                action(found)
+
+        return act
+
+    actions = {"key_next_cell": leading(select_next_cell), "key_background": leading(select_background)}
+    _KEYS[layer] = KeyBindings(layer, actions)
+
+
 def annotation_colours() -> Any:
     """Return napari's colormap with label 1 blue and cells in well separated other colours."""
     from napari.utils.colormaps import DirectLabelColormap
@@ -88,11 +112,22 @@ def cell_colours() -> Any:
 
 
 def _hue(i: int) -> tuple[float, float, float]:
-    """Return the i-th colour: hues a golden share of the way apart, in three strengths; never grey nor blue."""
-    from colorsys import hls_to_rgb
+    """Return the i-th colour: hues a golden share of the way apart, in three luminances; never grey nor blue."""
+    hue = _FIRST_HUE + _HUES * ((0.35 + i * 0.618034) % 1.0)
+    darker, brighter = 0.0, 1.0
+    for _ in range(12):
+        middle = (darker + brighter) / 2
+        if _luminance(hls_to_rgb(hue, middle, 0.9)) < _LUMINANCES[i % 3]:
+            darker = middle
+        else:
+            brighter = middle
+    return hls_to_rgb(hue, brighter, 0.9)
 
-    hue = (_FIRST_HUE + _HUES * ((0.35 + i * 0.618034) % 1.0)) % 1.0
-    return hls_to_rgb(hue, (0.55, 0.68, 0.42)[i % 3], 0.9)
+
+def _luminance(colour: tuple[float, float, float]) -> float:
+    """Return the relative luminance of an sRGB colour, 0 to 1."""
+    red, green, blue = (c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in colour)
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
 
 
 def brush_size(image: Image, axes: str) -> int:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..core.annotation import Box
-from .annotate import BACKGROUND_COLOUR
+from .annotate import BACKGROUND_COLOUR, bind_keys_beside
 from .layers import OURS, data_shape, note, placement
 
 if TYPE_CHECKING:
@@ -62,6 +62,7 @@ def draw_regions(viewer: ViewerModel, labels: Labels, axes: str) -> Shapes:
             metadata={OURS: {"regions_of": weakref.ref(labels)}},
             **placement(labels, axes.replace("c", "p")),
         )
+    bind_keys_beside(viewer, layer, labels)
     viewer.layers.selection.active = layer
     layer.mode = "add_rectangle"
     return layer

@@ -6,7 +6,7 @@ from qtpy.QtCore import QSize, Signal
 from qtpy.QtWidgets import QCheckBox, QLabel, QLineEdit, QPushButton, QTabWidget, QVBoxLayout, QWidget
 
 from ..core.settings import NetworkSettings, TrainingSettings
-from .annotate import FIRST_CELL, cell_colour
+from .annotate import BACKGROUND_COLOUR, FIRST_CELL, cell_colour
 from .check_view import CheckView
 from .choosers import SCRATCH, ImageSection, LayerCombo, ModelCombo
 from .first_steps import FirstSteps
@@ -22,11 +22,8 @@ from .where_next import WhereNext
 
 _TABS_HEIGHT, _TABS_MOST = 180, 340
 """Pixels of curves and lists: on a small screen, and where there is room."""
-_LEGEND = (
-    '<span style="color:#2961ff">■</span> background &nbsp; <span style="color:#d6336c">■</span>'
-    '<span style="color:#e8a33d">■</span><span style="color:#4fae4f">■</span> cells &nbsp; □ unknown'
-)
-_KINDS = (FIRST_CELL, FIRST_CELL + 1)
+_CELLS = (FIRST_CELL, FIRST_CELL + 1, FIRST_CELL + 2)
+_KINDS = _CELLS[:2]
 """Labels that are shown as examples of kinds of cell."""
 _KINDS_HINT = (
     "<span>All cells of one kind are painted with one label. To paint on a kind that is there already, take its label "
@@ -39,14 +36,21 @@ _HINT = (
 )
 
 
+def legend() -> str:
+    """Return what the colours of an annotation mean."""
+    cells = "".join(_square(cell_colour(label)) for label in _CELLS)
+    return f"{_square(BACKGROUND_COLOUR)} background &nbsp; {cells} cells &nbsp; □\u00a0unknown"
+
+
 def kinds_legend() -> str:
     """Return what the colours mean where each label is a kind of cell: there its number matters, too."""
-    squares = " ".join(f'<span style="color:{_hex(label)}">■</span>\u2009{label}' for label in _KINDS)
-    return f'<span style="color:#2961ff">■</span> background &nbsp; kinds {squares} &nbsp; □\u00a0unknown'
+    kinds = " ".join(f"{_square(cell_colour(label))}\u2009{label}" for label in _KINDS)
+    return f"{_square(BACKGROUND_COLOUR)} background &nbsp; kinds {kinds} &nbsp; □\u00a0unknown"
 
 
-def _hex(label: int) -> str:
-    return "#" + "".join(f"{round(255 * part):02x}" for part in cell_colour(label)[:3])
+def _square(colour: tuple[float, float, float, float]) -> str:
+    """Return a square of a colour."""
+    return f'<span style="color:#{"".join(f"{round(255 * part):02x}" for part in colour[:3])}">■</span>'
 
 
 class Tabs(QTabWidget):
@@ -290,7 +294,7 @@ class TrainView(QWidget):
         if not self._possible:
             text = "Make a New annotation to paint on."
         elif self._background:
-            text = kinds_legend() if self.learns_kinds else _LEGEND
+            text = kinds_legend() if self.learns_kinds else legend()
         else:
             text = f"All labels are {'kinds' if self.learns_kinds else 'cells'}; none is background."
         self.hint.setText(text)
