@@ -29,7 +29,7 @@ EXAMPLES: list[Event] = [
     Started("train", "cpu", "float32", 10, 2.5, ("one", "two")),
     StepDone(3, 0.25, 1e-3, 1.5, 9.0, 10),
     Validated(3, 0.5, 0.6, 0.7, True, 2.0),
-    Joined(4, 2.5, 9, 2),
+    Joined(4, 2.5, 9, 2, 7),
     Preview(4, 7, np.random.default_rng(0).random((3, 4), np.float32), np.arange(12, dtype=np.int32).reshape(3, 4)),
     CheckpointSaved(5, "runs/a", True),
     ResultOpened("a.zarr", ".a.zarr.unfinished/a.zarr", True),

@@ -41,18 +41,19 @@ def test_paint_joins_and_the_run_folder_has_it(real, qtbot):
     seen = Seen(real.train(asked))
     seen.wait(qtbot, StepDone, LONG)
     more = request(9).images
-    assert seen.job.repaint(more)
+    assert seen.job.repaint(more, 5)
     seen.wait(qtbot, Joined, LONG)
     assert seen.of(Joined)[0].cells > 4
+    assert seen.of(Joined)[0].paint == 5
     np.testing.assert_array_equal(runs.load_run(seen.job.folder).images[0].labels, more[0].labels)
     nothing = dataclasses.replace(more[0], labels=np.zeros_like(more[0].labels))
-    seen.job.repaint([nothing])
+    seen.job.repaint([nothing], 6)
     seen.wait(qtbot, Adapted, LONG)
     assert "not learnt yet" in seen.of(Adapted)[0].message
     seen.job.stop()
     seen.wait(qtbot)
     assert seen.failure is None
-    assert not seen.job.repaint(more)
+    assert not seen.job.repaint(more, 7)
 
 
 def test_a_continued_training_counts_on(real, qtbot):

@@ -74,6 +74,12 @@ def test_keys_alone_paint_draw_and_accept(docks, click, press, qtbot):
     assert isinstance(regions, Shapes) and regions.mode == "add_rectangle"
     regions.add_rectangles([np.array([[5, 5], [5, 50], [50, 50], [50, 5.0]])])
     qtbot.waitUntil(lambda: "1 complete box" in str(lines(dock)), timeout=LONG)
+    # As the dock has said when the box was drawn.
+    press(viewer, "G")
+    assert viewer.layers.selection.active is layer and layer.mode == "paint" and layer.selected_label == 1
+    viewer.layers.selection.active = regions
+    press(viewer, "N")
+    assert viewer.layers.selection.active is layer and layer.selected_label == layer.data.max() + 1
 
     image, labels = discs()
     result = viewer.add_labels(labels, metadata={"napari_unet": {"result": "instances"}})
@@ -231,6 +237,32 @@ def test_strokes_at_the_very_end_start_another_round_and_discard_stops_it(docks,
     # Both rounds are one training to the user.
     assert dock.controller.shelf.just_trained == ""
     assert runs.finished_model(first.folder)
+    assert not errors(view)
+
+
+def test_paint_that_a_training_was_given_too_late_starts_another_round(docks, click, qtbot):
+    viewer, dock = docks(DOCK)
+    view = dock.view
+    layer = annotated(viewer, dock, click)
+    make_small(view, seconds=4.0)
+    click(view.train_button)
+    qtbot.waitUntil(lambda: len(view.plot.training.x) > 0, timeout=LONG)
+    first = dock.controller.job
+    tell = first._client.tell
+    # As when it is in its last step, or measures the best model: it has the paint, and asks for none any more.
+    first._client.tell = lambda number, what, value: None if what == "repainted" else tell(number, what, value)
+    layer.paint((120, 120), 60)
+    qtbot.waitUntil(lambda: dock.controller.live._sent > 0, timeout=LONG)
+    qtbot.waitUntil(lambda: dock.controller.job not in (None, first) and bool(dock.controller.job.id), timeout=LONG)
+    assert (runs.load_run(dock.controller.job.folder).images[0].labels == 60).any()
+    # What has joined is not learnt once more.
+    first._client.tell = tell
+    layer.paint((10, 120), 61)
+    qtbot.waitUntil(lambda: bool(view.plot._marks), timeout=LONG)
+    assert not dock.controller.live.behind
+    second = dock.controller.rounds.before
+    ended(qtbot, dock)
+    assert dock.controller.rounds.before == second
     assert not errors(view)
 
 

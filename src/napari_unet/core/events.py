@@ -38,7 +38,7 @@ class Started(Event):
     seconds: float | None = None
     """Time limit in seconds, if there is one."""
     notes: tuple[str, ...] = ()
-    """Sentences for the user, for example that there is nothing to validate on."""
+    """Sentences for the user, for example that there is nothing to measure on."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +80,8 @@ class Joined(Event):
     """Cells that are painted now, those kept apart included."""
     planes: int
     """Planes that they lie in."""
+    paint: int = 0
+    """Which state of the paint this is, as whoever painted counts them; 0 where nobody does."""
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from .. import runs
 from ..core import device, plan, prediction, training
 from ..core.arrays import Normalisation, Planes
-from ..core.events import Event, PlaneDone, PreviewRequest
+from ..core.events import Event, Joined, PlaneDone, PreviewRequest
 from ..core.instances import Outputs, labels_from_outputs
 from ..core.package import Model, load_model
 from ..core.settings import PredictionSettings, with_values
@@ -43,9 +43,10 @@ def train(job: Job) -> Generator[Event, None, None]:
         run.images, run.settings, start=start, network=run.network, name=run.name, folder=folder,
         resume=_resumed(job, run.resume) if run.resume else None,
     )  # fmt: skip
-    for event in training.train(
-        work, stop=job.stop, preview=lambda: _preview(job), news=lambda present: _news(job, present)
-    ):
+    joined = _Paint(job)
+    for event in training.train(work, stop=job.stop, preview=lambda: _preview(job), news=joined.news):
+        if isinstance(event, Joined):
+            event = replace(event, paint=joined.newest)
         runs.append_event(folder, event)
         yield event
 
@@ -55,11 +56,19 @@ def _resumed(job: Job, folder: str) -> Path:
     return Path(job.files.find(str(Path(folder) / plan.STATE_NAME))).parent
 
 
-def _news(job: Job, present: plan.TrainingPlan) -> plan.TrainingPlan | None:
-    """Return the plan with what was painted meanwhile, when the viewer says that it lies in the run folder."""
-    if job.latest("repainted") is None:
-        return None
-    return plan.renew(present, runs.load_run(job.files.run(job.payload["folder"])).images)
+class _Paint:
+    """What is painted while a training runs, and which state of it was taken last, by the viewer's count."""
+
+    def __init__(self, job: Job) -> None:
+        self.job, self.newest = job, 0
+
+    def news(self, present: plan.TrainingPlan) -> plan.TrainingPlan | None:
+        """Return the plan with what was painted meanwhile, when the viewer says that it lies in the run folder."""
+        told = self.job.latest("repainted")
+        if told is None:
+            return None
+        self.newest = int(told)
+        return plan.renew(present, runs.load_run(self.job.files.run(self.job.payload["folder"])).images)
 
 
 def _preview(job: Job) -> PreviewRequest | None:

@@ -108,6 +108,11 @@ def name_devices(editor: QComboBox, where: str, devices: dict[str, str]) -> None
         editor.model().item(index).setEnabled(there)
 
 
+def kind_of_device(device: str) -> str:
+    """Return what a device, as torch names it, is called in the docks."""
+    return _DEVICES.get(device.split(":")[0], device)
+
+
 def _title(device: str, devices: dict[str, str]) -> str:
     """Return the kind of a device with its name, unless they are the same."""
     title, name = _DEVICES.get(device, device), devices.get(device, "")

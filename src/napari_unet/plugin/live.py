@@ -42,15 +42,15 @@ class LivePaint(QObject):
         super().__init__()
         self._job, self._read = job, read
         self._background = Background()
-        self._strokes = self._sent = 0
+        self._strokes = self._sent = self._learnt = 0
         self._timer = QTimer(self, singleShot=True, interval=QUIET_MS)
         self._timer.timeout.connect(self._send)
         self.on = True
 
     @property
     def behind(self) -> bool:
-        """Whether there are strokes that the training has not been given."""
-        return self._sent < self._strokes
+        """Whether there are strokes that the training has not learnt from; it may have ended with them in its hands."""
+        return self._learnt < self._strokes
 
     def touch(self) -> None:
         """Note a stroke."""
@@ -58,10 +58,14 @@ class LivePaint(QObject):
         if self.on:
             self._timer.start()
 
+    def note_joined(self, paint: int) -> None:
+        """Note that the training learns from the paint as it was after so many strokes."""
+        self._learnt = max(self._learnt, paint)
+
     def set_on(self, on: bool) -> None:
         """Pause or go on; what was painted meanwhile joins then."""
         self.on = on
-        if on and self.behind:
+        if on and self._sent < self._strokes:
             self._timer.start()
 
     def close(self) -> None:
@@ -78,7 +82,9 @@ class LivePaint(QObject):
             self.failed.emit(str(error))
             return
         strokes, job = self._strokes, self._job
-        self._background.run(lambda: job.repaint(read()), lambda sent: self._on_sent(sent, strokes), self.failed.emit)
+        self._background.run(
+            lambda: job.repaint(read(), strokes), lambda sent: self._on_sent(sent, strokes), self.failed.emit
+        )
 
     def _on_sent(self, sent: bool, strokes: int) -> None:
         if sent:

@@ -111,8 +111,15 @@ class Job(QObject):
         if self.running and self.id:
             self._client.tell(self.id, "view", look_payload(plane, box))
 
-    def repaint(self, images: Sequence[AnnotatedImage]) -> bool:
+    def repaint(self, images: Sequence[AnnotatedImage], paint: int) -> bool:
         """Have what was painted meanwhile join a training; from any thread, as it writes to the disk.
+
+        Parameters
+        ----------
+        images : sequence of AnnotatedImage
+            All that takes part.
+        paint : int
+            Which state of the paint this is, from 1 on; comes back in :class:`~napari_unet.core.events.Joined`.
 
         Returns
         -------
@@ -122,7 +129,7 @@ class Job(QObject):
         if not self.running or not self.id or self.folder is None:
             return False
         runs.repaint(self.folder, images)
-        self._client.tell(self.id, "repainted", True)
+        self._client.tell(self.id, "repainted", paint)
         return True
 
     def submit(

@@ -22,6 +22,7 @@ from .background import Background
 from .checking import Checking
 from .choosers import SCRATCH, ImageChoice, images_of
 from .docking import abandon_job, connect_job, disconnect_from, painted_later
+from .engine_status import kind_of_device
 from .keys import KeyBindings
 from .layers import check_labels_fit
 from .live import LivePaint
@@ -308,7 +309,7 @@ class TrainController:
             handler(event)
 
     def _on_started(self, event: events.Started) -> None:
-        self.view.progress.wait(f"training on {event.device}")
+        self.view.progress.wait(f"training on {kind_of_device(event.device)}")
         if self.feeder is not None:
             self.feeder.start()
         for text in event.notes:
@@ -328,6 +329,8 @@ class TrainController:
         self.view.show_score(event.f1, event.iou, event.step, event.best)
 
     def _on_joined(self, event: events.Joined) -> None:
+        if self.live is not None:
+            self.live.note_joined(event.paint)
         self.view.plot.mark_paint(event.elapsed)
         self.view.show_joined(event.cells, event.planes)
 
