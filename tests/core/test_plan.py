@@ -97,7 +97,7 @@ def test_images_without_paint_are_left_out() -> None:
 def test_the_user_is_told_what_matters() -> None:
     one = discs((60, 60), [(30, 30)], 9)
     notes = planned(item(np.random.default_rng(0).random((60, 60)), one, name="x")).notes
-    assert any("nothing to validate on" in n for n in notes)
+    assert any("nothing to measure on" in n for n in notes)
     large = np.kron(LABELS, np.ones((6, 6), int))
     image = np.kron(IMAGE, np.ones((6, 6)))
     plan = planned(item(image, large), unpainted="background")

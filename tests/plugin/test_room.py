@@ -3,10 +3,13 @@
 import numpy as np
 import pytest
 from discs import discs
-from qtpy.QtWidgets import QScrollArea
+from qtpy.QtGui import QTextDocument
+from qtpy.QtWidgets import QScrollArea, QStyleOptionViewItem
 
 from napari_unet.plugin.layers import OURS
 from napari_unet.plugin.models import Shelf
+from napari_unet.plugin.parts import Messages, breakable
+from napari_unet.plugin.takes_part import Line, TakesPart
 
 LONG = 60_000
 
@@ -96,9 +99,38 @@ def test_the_train_dock_fits_with_each_tab_and_while_it_trains(docks, click, qtb
     for words in (
         "Training starts from the model transmitted; no other does clearly better on the labels.",
         "Images are seen at 0.91 of their size, so that cells are about 36 px wide.",
-        "1 of 12 cells, in a part of picture annotation, are kept to validate on.",
+        "Kept apart to measure on: 1 of 12 cells, in a part of picture annotation.",
     ):
         view.messages.say(words)
     view.progress.advance(0.4, "step 3")
     qtbot.wait(50)
     fits(dock)
+
+
+def test_names_as_long_as_those_of_public_data_are_shortened_or_broken_but_not_cut(qtbot):
+    long = f"{'04acab7636c4cf61' * 4} annotation"
+    shown = TakesPart()
+    qtbot.addWidget(shown)
+    shown.resize(300, 200)
+    shown.show()
+    shown.show_lines([Line(long, "6 cells, 1 plane", "Painted on a & b.", True, 6)])
+    qtbot.wait(20)
+    option = QStyleOptionViewItem()
+    shown.list.itemDelegate().initStyleOption(option, shown.list.model().index(0, 0))
+    first, second = option.text.splitlines()
+    assert first.startswith("04acab") and "…" in first and first.endswith("annotation") and second == "6 cells, 1 plane"
+    assert shown.list.horizontalScrollBar().maximum() == 0
+    assert "a &amp; b" in shown.list.item(0).toolTip()
+
+    words = Messages()
+    qtbot.addWidget(words)
+    words.say(f"Kept apart to measure on: 1 of 6 cells, in a part of {long}.")
+    assert words.lines() == [("note", f"Kept apart to measure on: 1 of 6 cells, in a part of {long}.")]
+    page = QTextDocument()
+    page.setHtml(words.text())
+    page.setTextWidth(298)
+    assert page.idealWidth() <= 298
+
+    # What is copied stays as it is.
+    path = f"/data/{'04acab7636c4cf61' * 4}/cells.model"
+    assert breakable(f"Saved in {path}.") == f"Saved in {path}."

@@ -149,12 +149,12 @@ def split_samples(
     if best is None and several:
         return _split_planes(everything, share, rng)
     if best is None:
-        return Split(everything, (), "There is nothing to validate on: paint at least two cells side by side. "
+        return Split(everything, (), "There is nothing to measure on: paint at least two cells side by side. "
                      "The curves show the training loss alone.")  # fmt: skip
     index, train, validation, where = best
     rest = tuple(s for i, s in enumerate(everything) if i != index)
     total = sum(s.cells for s in everything)
-    note = f"{validation.cells} of {total} cells, in a part of {validation.name}, are kept to validate on."
+    note = f"Kept apart to measure on: {validation.cells} of {total} cells, in a part of {validation.name}."
     return Split((*rest, train), (validation,), note, (where,))
 
 
@@ -176,7 +176,7 @@ def _split_as_before(samples: tuple[Sample, ...], held: Sequence[Held]) -> Split
     cells = [sum(s.cells for s in side) for side in (train, validation)]
     if not all(cells):
         return None
-    note = f"{cells[1]} of {sum(cells)} cells are kept to validate on, where they were before."
+    note = f"Kept apart to measure on: {cells[1]} of {sum(cells)} cells, where they were before."
     return Split(tuple(train), tuple(validation), note, tuple(held))
 
 
@@ -187,7 +187,7 @@ def _split_planes(samples: tuple[Sample, ...], share: float, rng: np.random.Gene
     chosen = {int(i) for i in with_cells[:count]}
     train = tuple(s for i, s in enumerate(samples) if i not in chosen)
     validation = tuple(s for i, s in enumerate(samples) if i in chosen)
-    note = f"{len(chosen)} of {len(samples)} annotated planes are kept to validate on."
+    note = f"Kept apart to measure on: {len(chosen)} of {len(samples)} annotated planes."
     return Split(train, validation, note, tuple(Held(s.name) for s in validation))
 
 

@@ -8,7 +8,7 @@ from qtpy.QtCore import Qt, Signal
 from qtpy.QtWidgets import QAbstractItemView, QLabel, QListWidget, QListWidgetItem, QVBoxLayout, QWidget
 
 from ..core.checks import ERROR, NOTE, WARNING, Finding
-from .parts import button, row
+from .parts import breakable, button, row
 
 _SIGNS = {ERROR: "✖", WARNING: "⚠", NOTE: "•"}
 
@@ -74,8 +74,8 @@ class CheckView(QWidget):
         self.list.blockSignals(True)
         self.list.clear()
         for finding, place in zip(findings, where, strict=True):
-            item = QListWidgetItem(f"{_SIGNS[finding.severity]} {f'{place}: ' if place else ''}{finding.words}")
-            self.list.addItem(item)
+            words = f"{_SIGNS[finding.severity]} {f'{place}: ' if place else ''}{finding.words}"
+            self.list.addItem(QListWidgetItem(breakable(words)))
         self.list.blockSignals(False)
         self._diameter = next((finding.diameter for finding in findings if finding.diameter), 0.0)
         self.diameter_button.setText(f"Take {self._diameter:.0f} px as the diameter")

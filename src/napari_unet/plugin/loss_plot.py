@@ -117,7 +117,8 @@ class LossPlot(QWidget):
         left, bottom = plot.getAxis("left"), plot.getAxis("bottom")
         left.setWidth(_AXIS_WIDTH)
         # Steps between the numbers look like a ruler in so low a plot.
-        left.setStyle(maxTickLevel=0)
+        for axis in (left, bottom):
+            axis.setStyle(maxTickLevel=0)
         # Numbers as they are: a loss of 650 thousandths is no easier to read than 0.65.
         left.enableAutoSIPrefix(False)
         bottom.enableAutoSIPrefix(False)

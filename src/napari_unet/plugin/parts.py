@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -38,7 +39,16 @@ _MAIN_BUTTON = {
     "dark": ("#3f58b5", "#4d69d1", "#ffffff"),
     "light": ("#a0b8ff", "#b9cbff", "#10142b"),
 }
+_LONG_WORD = re.compile(r"\S{24}(?=\S)")
 _SIGNS = {"error": "✖", "warning": "⚠", "note": "•", "done": "✔"}
+
+
+def breakable(text: str) -> str:
+    """Return a text whose long words, such as the names of some files, may be broken where they meet a border."""
+    # Paths as they are: they break at their slashes, and are copied.
+    return " ".join(
+        word if "/" in word or "\\" in word else _LONG_WORD.sub("\\g<0>\u200b", word) for word in text.split(" ")
+    )
 
 
 class Messages(QLabel):
@@ -97,7 +107,7 @@ class Messages(QLabel):
     def _render(self) -> None:
         colours = _COLOURS[self._theme]
         rows = [
-            f'<p style="margin:1px 0; color:{colours[kind]}">{_SIGNS[kind]} {html.escape(text)}</p>'
+            f'<p style="margin:1px 0; color:{colours[kind]}">{_SIGNS[kind]} {html.escape(breakable(text))}</p>'
             for kind, text in self._lines
         ]
         self.setText("".join(rows))

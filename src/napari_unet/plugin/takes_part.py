@@ -2,13 +2,47 @@
 
 from __future__ import annotations
 
+import html
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from qtpy.QtCore import Qt, Signal
+from qtpy.QtCore import QModelIndex, QSize, Qt, Signal
 from qtpy.QtGui import QAction
-from qtpy.QtWidgets import QListWidget, QListWidgetItem, QMenu, QToolButton, QVBoxLayout, QWidget
+from qtpy.QtWidgets import (
+    QListWidget,
+    QListWidgetItem,
+    QMenu,
+    QStyledItemDelegate,
+    QStyleOptionViewItem,
+    QToolButton,
+    QVBoxLayout,
+    QWidget,
+)  # fmt: skip
+
+from .parts import breakable
+
+_BESIDE = 34
+"""Pixels of a line that its tick and margins take."""
+
+
+class _Shortened(QStyledItemDelegate):
+    """Draws long names shortened in their middle, as they often differ in their ends alone."""
+
+    def initStyleOption(self, option: QStyleOptionViewItem | None, index: QModelIndex) -> None:
+        """Shorten each line to the room that there is."""
+        super().initStyleOption(option, index)
+        shown: Any = self.parent()
+        if option is not None:
+            room, cut = shown.viewport().width() - _BESIDE, Qt.TextElideMode.ElideMiddle
+            # Qt has put its own sign in place of the ends of lines.
+            lines = (option.fontMetrics.elidedText(line, cut, room) for line in option.text.splitlines())
+            option.text = "\u2028".join(lines)
+
+    def sizeHint(self, option: QStyleOptionViewItem, index: QModelIndex) -> QSize:
+        """Return how high a line is; it is as wide as the list."""
+        return QSize(0, super().sizeHint(option, index).height())
 
 
 @dataclass(frozen=True)
@@ -62,6 +96,8 @@ class TakesPart(QWidget):
         self.list.setToolTip(
             "<span>Everything annotated in this viewer is learnt together; untick what shall not be.</span>"
         )
+        self.list.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        self.list.setItemDelegate(_Shortened(self.list))
         self.list.itemChanged.connect(self._on_item)
         self.menu = QMenu(self)
         self.menu.aboutToShow.connect(self.earlier_asked)
@@ -90,7 +126,7 @@ class TakesPart(QWidget):
                 item.setFlags(Qt.ItemFlag.ItemIsEnabled | Qt.ItemFlag.ItemIsUserCheckable)
                 self.list.addItem(item)
             item.setText(f"{line.name}\n{line.words}")
-            item.setToolTip(f"<span>{line.tooltip}</span>")
+            item.setToolTip(f"<span>{html.escape(breakable(f'{line.name}. {line.tooltip}'))}</span>")
             item.setCheckState(Qt.CheckState.Checked if line.on else Qt.CheckState.Unchecked)
         self.list.blockSignals(False)
         self.summary.emit(sum(line.cells for line in lines if line.on))
