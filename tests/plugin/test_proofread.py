@@ -436,3 +436,63 @@ def test_of_accept_and_the_tool_that_is_on_only_one_stands_out(proofreading):
     assert not accept.styleSheet()
     dock.controller.act("leave")
     assert accept.styleSheet()
+
+
+# --- signs of small cells ------------------------------------------------------------------------------------------
+
+
+def crossed_out(docks, qtbot, brightness):
+    """Return what is on screen around a cell of 6 x 6 pixels that was deleted, of a large picture seen as a whole."""
+    viewer, dock = docks("Proofread", show=True)
+    viewer.add_image(np.full((2000, 2000), brightness, np.uint8), contrast_limits=(0, 255))
+    labels = np.zeros((2000, 2000), np.int32)
+    labels[1000:1006, 1000:1006] = 1
+    layer = viewer.add_labels(labels, metadata={"napari_unet": {"result": "instances"}})
+    qtbot.waitUntil(dock.view.isVisible, timeout=20_000)
+    viewer.reset_view()
+    dock.controller.session.current = ((), 1)
+    dock.controller.act("delete")
+    assert not layer.data.any()
+    qtbot.wait(100)
+    shot = viewer.screenshot(flash=False)[..., :3].astype(int)
+    hand = Hand(viewer, qtbot)
+    place = hand.at(1002.5, 1002.5)
+    return viewer, shot[place.y() - 10 : place.y() + 10, place.x() - 10 : place.x() + 10].sum(axis=2)
+
+
+def test_a_small_cell_that_was_deleted_is_crossed_out_for_all_to_see(docks, qtbot):
+    for brightness in (255, 0):
+        viewer, seen = crossed_out(docks, qtbot, brightness)
+        black, white = (seen < 250).sum(), (seen > 520).sum()
+        # A cross of black arms with white edges, whatever it lies on: neither a blot of one colour nor nothing.
+        assert min(black, white) > 20
+        middle = seen[10 - 1 : 10 + 1, 10 - 1 : 10 + 1]
+        assert (middle < 250).all()
+        sides = [seen[10, 2], seen[10, 17], seen[2, 10], seen[17, 10]]
+        assert all(abs(side - 3 * brightness) < 60 for side in sides)
+
+
+def test_signs_keep_their_size_on_screen_when_the_picture_is_made_smaller(proofreading, qtbot):
+    viewer, _, layer, hand = proofreading()
+    hand.click(*middle(layer.data[0], 2))
+    hand.key("A")
+    camera = camera_of(viewer)
+    for zoom in (0.05, 8.0, 0.2):
+        camera.zoom = zoom
+        qtbot.wait(100)
+        accepted, circle = viewer.layers[OVERLAY_NAME].size * zoom
+        assert accepted >= 11.9
+        assert circle > 1.5 * accepted
+
+
+def test_signs_come_to_lie_above_a_new_result(proofreading, qtbot):
+    viewer, dock, layer, hand = proofreading()
+    hand.click(*middle(layer.data[0], 2))
+    hand.key("A")
+    again = viewer.add_labels(layer.data.copy(), name="again", metadata={"napari_unet": {"result": "instances"}})
+    assert dock.view.result.layer() is again
+    hand.click(*middle(layer.data[0], 3))
+    hand.key("A")
+    names = [layer.name for layer in viewer.layers]
+    assert names.index(OVERLAY_NAME) == names.index("again") + 1
+    assert viewer.layers.selection.active is again

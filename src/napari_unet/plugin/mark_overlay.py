@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+from qtpy.QtCore import QTimer
 
 from ..core.checked import ACCEPTED, DELETED, EDITED
 from .layers import OURS
+from .preview import camera_of
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -26,7 +28,6 @@ _WHITE, _BLACK = (1.0, 1.0, 1.0, 1.0), (0.0, 0.0, 0.0, 1.0)
 _FACES = {
     ACCEPTED: _WHITE, EDITED: _WHITE, DELETED: _BLACK, CURRENT: (1.0, 0.5, 0.1, 0.0), DRAWN: (0.94, 0.89, 0.26, 1.0),
 }  # fmt: skip
-# The colour is in the border, as the least size makes borders thick: of a small sign little else is to be seen.
 _BORDERS = {
     ACCEPTED: (0.0, 0.45, 0.70, 1.0),
     EDITED: (0.90, 0.62, 0.0, 1.0),
@@ -34,8 +35,12 @@ _BORDERS = {
     CURRENT: (1.0, 0.5, 0.1, 1.0),
     DRAWN: _BLACK,
 }
-_SCREEN_SIZES = (9, 400)
+_LEAST, _MOST = 12.0, 400
 """Pixels on screen that a sign has at least and at most."""
+_CIRCLE = 2
+"""Sizes of the smallest sign that the circle around a cell has at least."""
+_ZOOMED_MS = 40
+"""From the last turn of the wheel until signs are as large as they have to be."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +65,9 @@ class MarkOverlay:
         self._viewer = viewer
         self._layer: weakref.ref[Any] | None = None
         self._shown: list[Sign] = []
+        self._zoomed = QTimer(singleShot=True, interval=_ZOOMED_MS)
+        self._zoomed.timeout.connect(self._fit)
+        camera_of(viewer).events.zoom.connect(self._on_zoom)
 
     def layer(self) -> Any:
         """Return the Points layer, or None."""
@@ -69,10 +77,12 @@ class MarkOverlay:
     def show(self, below: Labels, signs: Sequence[Sign]) -> None:
         """Show these signs right above a layer, and no others."""
         layer = self.layer()
+        if layer is not None:
+            self._raise_above(layer, below)
         if layer is not None and list(signs) == self._shown:
             return
         if layer is not None and layer.ndim != below.ndim:
-            self.close()
+            self.remove()
             layer = None
         if layer is None:
             if signs:
@@ -83,8 +93,34 @@ class MarkOverlay:
         layer.selected_data = set()
         layer.data = _positions(signs, below.ndim)
         if signs:
-            for name, values in _look(signs).items():
+            for name, values in _look(signs, self._least(below)).items():
                 setattr(layer, name, values)
+
+    def _raise_above(self, layer: Any, below: Labels) -> None:
+        """Move the signs above labels that came on top of them, through whose colours they would hardly be seen."""
+        layers = self._viewer.layers
+        own, other = layers.index(layer), layers.index(below)
+        if own < other:
+            layers.move(own, other + 1)
+
+    def _least(self, layer: Any) -> float:
+        """Return how large a sign has to be, in pixels of the picture, to be seen at this zoom."""
+        return _LEAST / max(camera_of(self._viewer).zoom * float(abs(layer.scale[-1])), 1e-9)
+
+    def _on_zoom(self, event: Any = None) -> None:
+        self._zoomed.start()
+
+    def _fit(self) -> None:
+        """Keep signs large enough for the present zoom.
+
+        napari could do so itself, but then draws a border that leaves nothing of the shape.
+        """
+        layer = self.layer()
+        if layer is None or not self._shown:
+            return
+        sizes = _sizes(self._shown, self._least(layer))
+        if not np.allclose(layer.size, sizes):
+            layer.size, layer.border_width = sizes, _borders(self._shown, self._least(layer))
 
     def _insert(self, below: Labels, signs: Sequence[Sign]) -> None:
         """Add the Points layer; selection and active layer stay as they are."""
@@ -100,7 +136,7 @@ class MarkOverlay:
         placement |= {name: getattr(below, name) for name in ("units", "axis_labels") if hasattr(below, name)}
         layer = Points(
             _positions(signs, below.ndim), ndim=below.ndim, name=OVERLAY_NAME, metadata={OURS: {"overlay": True}},
-            canvas_size_limits=_SCREEN_SIZES, **placement, **_look(signs),
+            canvas_size_limits=(0, _MOST), **placement, **_look(signs, self._least(below)),
         )  # fmt: skip
         active, selected = self._viewer.layers.selection.active, set(self._viewer.layers.selection)
         self._viewer.layers.insert(self._viewer.layers.index(below) + 1, layer)
@@ -109,6 +145,12 @@ class MarkOverlay:
         self._layer, self._shown = weakref.ref(layer), list(signs)
 
     def close(self) -> None:
+        """Take the Points layer away, and follow the zoom no longer."""
+        self._zoomed.stop()
+        camera_of(self._viewer).events.zoom.disconnect(self._on_zoom)
+        self.remove()
+
+    def remove(self) -> None:
         """Take the Points layer away."""
         layer = self.layer()
         if layer is not None:
@@ -121,12 +163,23 @@ def _positions(signs: Sequence[Sign], ndim: int) -> NDArray[np.float64]:
     return np.asarray([sign.position for sign in signs], float).reshape(-1, ndim)
 
 
-def _look(signs: Sequence[Sign]) -> dict[str, Any]:
+def _sizes(signs: Sequence[Sign], least: float) -> list[float]:
+    """Return the sizes of signs in pixels of the picture; the circle goes around the smallest sign."""
+    return [max(sign.size, (_CIRCLE if sign.kind == CURRENT else 1) * least) for sign in signs]
+
+
+def _borders(signs: Sequence[Sign], least: float) -> list[float]:
+    """Return how wide borders are, over the sizes of the signs; a small circle has a wider one, or it would be lost."""
+    circle = [0.035 if sign.size > 2 * _CIRCLE * least else 0.07 for sign in signs]
+    return [width if sign.kind == CURRENT else 0.15 for sign, width in zip(signs, circle, strict=True)]
+
+
+def _look(signs: Sequence[Sign], least: float) -> dict[str, Any]:
     """Return symbols, sizes and colours of signs, by the attribute of the Points layer."""
     return {
         "symbol": [_SYMBOLS[sign.kind] for sign in signs],
-        "size": [sign.size for sign in signs],
+        "size": _sizes(signs, least),
         "face_color": np.asarray([_FACES[sign.kind] for sign in signs]),
         "border_color": np.asarray([_BORDERS[sign.kind] for sign in signs]),
-        "border_width": [0.035 if sign.kind == CURRENT else 0.15 for sign in signs],
+        "border_width": _borders(signs, least),
     }

@@ -274,7 +274,7 @@ class ProofreadController(ProofreadActions):
         self.view.show_tool(self.tool)
         session = self.session
         if session is None or not session.is_open():
-            self._overlay.close()
+            self._overlay.remove()
             self.view.show_scope("", False)
             self.view.show_target(0, "", "")
             known = known_proof(self.view.result.layer())
