@@ -7,7 +7,6 @@ import hashlib
 import itertools
 import json
 import os
-import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
@@ -21,7 +20,7 @@ from . import stores
 from .core.arrays import ArrayLike, Planes
 from .core.errors import StoreError, UNetError
 from .core.settings import PredictionSettings, to_dict
-from .runs import home
+from .runs import as_typed, home
 
 FORMAT = 1
 ENDING = ".job.json"
@@ -73,7 +72,7 @@ def segment_command(
             words += ["--what", value]
         elif value != field.default or field.name in (chosen or {}):
             words += ["--set", f"{field.name}={str(value).lower() if isinstance(value, bool) else value}"]
-    return shlex.join(words)
+    return as_typed(words)
 
 
 def segment_job(

@@ -285,7 +285,16 @@ def command_line(
     changed = {**_changed(training, *always), **(_changed(network) if start == SCRATCH else {})}
     for option, value in changed.items():
         words += [f"--{option.replace('_', '-')}", value] if option in named else ["--set", f"{option}={value}"]
-    return shlex.join(map(str, words))
+    return as_typed(list(map(str, words)))
+
+
+def as_typed(words: Sequence[str]) -> str:
+    """Return a command line as it is typed into a terminal of this system."""
+    if os.name != "nt":
+        return shlex.join(words)
+    # PowerShell and cmd know double quotes alone, and PowerShell takes a comma for a list.
+    plain = re.compile(r"[\w.:=+/\\-]+")
+    return " ".join(word if plain.fullmatch(word) else f'"{word}"' for word in words)
 
 
 def _changed(values: Any, *always: str) -> dict[str, Any]:
