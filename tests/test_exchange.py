@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import tomllib
 import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from packaging.requirements import Requirement
 
 from napari_unet.cli import main
 from napari_unet.core.arrays import Planes, plane_normalisation
@@ -195,6 +197,13 @@ def test_the_official_library_segments_a_raw_picture_as_we_do(package: Path, loa
     portable = Portable(loaded)
     inner = slice(portable.halo, -portable.halo)
     np.testing.assert_allclose(got, portable.run(normalised(raw))[0][..., inner, inner], atol=1e-3)
+
+
+def test_the_extra_keeps_from_a_pydantic_with_which_the_library_describes_nothing() -> None:
+    text = (Path(__file__).parents[1] / "pyproject.toml").read_text(encoding="utf-8")
+    asked = map(Requirement, tomllib.loads(text)["project"]["optional-dependencies"]["bioimageio"])
+    (pydantic,) = (found for found in asked if found.name == "pydantic")
+    assert pydantic.specifier.contains("2.13.5") and not pydantic.specifier.contains("2.14.4")
 
 
 def test_a_package_that_fails_the_librarys_test_is_not_left_behind(
