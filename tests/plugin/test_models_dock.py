@@ -1,5 +1,6 @@
 """The shelf by clicks: rename, copy, delete and back, in and out."""
 
+import dataclasses
 import json
 import shutil
 import zipfile
@@ -8,12 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from discs import alive, discs, errors
+from qtpy.QtWidgets import QScrollArea
 
 from napari_unet import runs
 from napari_unet.core.annotation import AnnotatedImage
 from napari_unet.core.card import bundled_models, read_card
 from napari_unet.core.settings import NetworkSettings, TrainingSettings
-from napari_unet.plugin import library
+from napari_unet.plugin import library, models_facts
 from napari_unet.plugin.command import _ENDING, Command
 from napari_unet.plugin.models import Shelf, models_folder, saved_models
 
@@ -63,6 +65,65 @@ def test_a_model_shows_what_it_is_and_was_trained_on(models, saved, qtbot):
     )
     assert not dock.view.rename_button.isEnabled()
     assert not dock.view.delete_button.isEnabled()
+
+
+def with_card(saved, **changes):
+    """Change the card of a saved model."""
+    path = Path(saved) / "model.json"
+    path.write_text(dataclasses.replace(read_card(saved), **changes).to_json(), encoding="utf-8")
+
+
+def test_scores_and_trainings_are_in_a_biologists_words(saved):
+    entry = {"date": "2026-11-28T12:03:04+00:00", "seconds": 20.4, "steps": 1, "images": ["nuclei"], "cells": 1}
+    with_card(saved, metrics={"loss": 0.3, "iou": 0.8, "f1": 0.25}, ledger=(entry,))
+    words = models_facts.facts(saved)
+    assert "Scores on cells kept apart: F1 0.25, IoU 0.80." in words
+    assert "Trained on: 2026-11-28, nuclei, 1 cell, 1 step, 20 s." in words
+    assert models_facts.line(saved).endswith("1 cell · F1 0.25")
+    assert "1 is perfect" in models_facts.more_facts(saved)
+
+
+def test_a_model_of_several_kinds_of_pictures_shows_its_worst_and_best_score(saved):
+    found = {"f1_fluorescence": 0.95, "f1_usiigaci": 0.73, "f1_em": 0.52}
+    with_card(saved, metrics=found, ledger=({"pictures": {"usiigaci": 33, "em": 3}},))
+    assert models_facts.line(saved).endswith("F1 0.52 to 0.95")
+    words = models_facts.facts(saved)
+    assert "F1 phase contrast 0.73, F1 electron microscopy 0.52" in words
+    assert "33 phase contrast, 3 electron microscopy pictures" in words
+
+
+def test_of_many_trainings_the_last_are_shown_and_all_in_the_tooltip(models, saved, qtbot):
+    dock, _ = models
+    with_card(saved, ledger=tuple({"date": f"2026-11-{day:02}", "cells": day} for day in range(1, 13)))
+    dock.controller.show()
+    choose(dock, "discs")
+    words, tip = dock.view.facts.text(), dock.view.facts.toolTip()
+    assert "9 earlier trainings, and<br>2026-11-10, 10 cells<br>2026-11-11" in words
+    assert "2026-11-01, 1 cell<br>" in tip and "2026-11-12" in tip
+    window = dock.window()
+    window.resize(1280, 800)
+    bar = dock.findChild(QScrollArea).verticalScrollBar()
+    qtbot.waitUntil(lambda: bar.maximum() == 0)
+
+
+def test_the_just_trained_model_bears_the_name_that_the_list_shows(models, disc_model):
+    dock, segment = models
+    dock.controller.shelf.set_just_trained(disc_model)
+    choose(dock, "Just trained")
+    assert f"<b>Just trained ({read_card(disc_model).name})</b>" in dock.view.facts.text()
+
+
+def test_after_a_deletion_the_neighbour_is_chosen(models, saved, click, qtbot):
+    dock, _ = models
+    for _ in range(2):
+        click(dock.view.duplicate_button)
+        wait(dock, qtbot)
+        choose(dock, "discs")
+    choose(dock, "discs copy")
+    click(dock.view.delete_button)
+    assert dock.view.name() == "discs copy 2"
+    click(dock.view.delete_button)
+    assert dock.view.name() == "discs"
 
 
 def test_rename_duplicate_delete_and_restore_reach_disk_and_the_other_docks(models, click, qtbot, saved, answer):
@@ -218,6 +279,21 @@ def test_an_export_can_be_cancelled_and_closing_leaves_no_process(models, tmp_pa
     dock.controller.close()
     qtbot.waitUntil(lambda: not alive(pid) and not _ENDING, timeout=LONG)
     dock.controller.shelf.changed.connect(dock.controller.show)
+
+
+def test_painted_background_has_no_outline_in_the_picture(disc_model, tmp_path):
+    image, labels = discs()
+    paint = np.where(labels > 0, labels + 1, 0)
+    paint[60:64][paint[60:64] == 0] = 1
+    painted, plain = (
+        runs.create_run(
+            [AnnotatedImage(image, found)], TrainingSettings(background_label=1), NetworkSettings(), name="x"
+        )
+        for found in (paint, np.where(paint > 1, paint, 0))
+    )
+    for folder in (painted, plain):
+        shutil.copytree(disc_model, folder / "model")
+    np.testing.assert_array_equal(library.from_run(painted / "model"), library.from_run(plain / "model"))
 
 
 def test_pictures_show_the_cells_that_were_taught(models, disc_model, qtbot, tmp_path):

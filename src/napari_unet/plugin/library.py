@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import html
 import io
 import json
 import re
@@ -19,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..core.card import CARD_NAME, THUMBNAIL_NAME, Card, is_bundled, model_path, read_card, read_file
-from ..core.errors import ModelError, StoreError, UNetError
+from ..core.errors import ModelError, StoreError
 from ..runs import JOB_NAME
 from .models import _file_name, models_folder
 
@@ -186,60 +185,6 @@ def name_of(path: Path) -> str:
     return path.stem if path.suffix == ".zip" else path.name
 
 
-# --- facts ---------------------------------------------------------------------------------------
-
-
-def facts(model: str) -> str:
-    """Return what a model is and what it was trained on, as rich text; or what is wrong with it."""
-    try:
-        card, size = read_card(model), size_of(model)
-    except (UNetError, OSError) as error:
-        return f"<p>{html.escape(str(error))}</p>"
-    kinds = "tells single cells apart" if card.mode == "instances" else f"finds {', '.join(card.classes[1:])}"
-    objects = f"; cells about {card.diameter:.0f} px across" if card.diameter else ""
-    channels = "1 channel" if card.channels == 1 else f"{card.channels} channels"
-    scores = ", ".join(f"{_score_name(name)} {value:.2f}" for name, value in card.metrics.items())
-    name = name_of(Path(model)) if is_saved(model) else card.name
-    parts = [
-        f"<b>{html.escape(name)}</b>, {size / 1e6:.1f} MB. {html.escape(card.description)}",
-        f"{kinds.capitalize()}; {channels}{objects}.",
-        f"Scores on cells kept apart: {html.escape(scores)}." if scores else "No scores were measured.",
-        "Trained on: " + ("<br>".join(_training(entry) for entry in card.ledger) or "not recorded") + ".",
-    ]
-    return "".join(f"<p style='margin:2px 0'>{part}</p>" for part in parts)
-
-
-def line(model: str) -> str:
-    """Return size, cells and score of a model in a few words."""
-    try:
-        card, size = read_card(model), size_of(model)
-    except (UNetError, OSError):
-        return "cannot be read"
-    cells = sum(int(entry.get("cells", 0) or 0) for entry in card.ledger)
-    score = next((f"F1 {value:.2f}" for name, value in card.metrics.items() if name.startswith("f1")), "")
-    return " · ".join(filter(None, [f"{size / 1e6:.1f} MB", f"{cells} cells" if cells else "", score]))
-
-
-def _score_name(name: str) -> str:
-    """Return a score as one reads it: F1, IoU, F1 fluorescence."""
-    first, _, rest = name.partition("_")
-    return " ".join(filter(None, [{"f1": "F1", "iou": "IoU"}.get(first, first), rest.replace("_", " ")]))
-
-
-def _training(entry: dict[str, Any]) -> str:
-    """Return one entry of the ledger in words."""
-    words = [str(entry["date"])[:10]] if entry.get("date") else []
-    images, pictures = entry.get("images"), entry.get("pictures")
-    if isinstance(images, list) and images:
-        more = f" and {len(images) - 3} more" if len(images) > 3 else ""
-        words.append(f"{', '.join(map(str, images[:3]))}{more}")
-    if isinstance(pictures, dict):
-        words.append(", ".join(f"{count} {name}" for name, count in pictures.items()) + " pictures")
-    words += [f"{entry[key]} {unit}" for key, unit in (("cells", "cells"), ("steps", "steps")) if entry.get(key)]
-    words += [f"{entry['seconds']:.0f} s"] if isinstance(entry.get("seconds"), (int, float)) else []
-    return html.escape(", ".join(words) or "no details")
-
-
 # --- pictures ------------------------------------------------------------------------------------
 
 
@@ -290,11 +235,14 @@ def from_run(path: Path) -> NDArray[np.uint8] | None:
     run = _run_of(path)
     if run is None:
         return None
-    stems = [entry["stem"] for entry in json.loads((run / JOB_NAME).read_text(encoding="utf-8"))["images"]]
+    job = json.loads((run / JOB_NAME).read_text(encoding="utf-8"))
+    stems = [entry["stem"] for entry in job["images"]]
     if not stems:
         return None
     image = np.asarray(tifffile.imread(run / "images" / f"{stems[0]}.tif"))
     labels = np.asarray(tifffile.imread(run / "labels" / f"{stems[0]}.tif"))
+    # Painted background has no outline: it would look like cells in the shape of strokes.
+    labels = np.where(labels == job["settings"]["background_label"], 0, labels)
     return compose(image if image.ndim == 2 else image[0], labels, _most_painted(labels))
 
 
@@ -326,7 +274,7 @@ def _from_test(path: Path, card: Card) -> NDArray[np.uint8]:
 
 def _most_painted(labels: NDArray[Any]) -> tuple[int, int]:
     """Return the middle of the paint."""
-    ys, xs = np.nonzero(labels > 1)
+    ys, xs = np.nonzero(labels)
     return (int(np.median(ys)), int(np.median(xs))) if len(ys) else (labels.shape[0] // 2, labels.shape[1] // 2)
 
 

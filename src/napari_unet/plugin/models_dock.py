@@ -16,10 +16,8 @@ from .library import (
     Trashed,
     delete_model,
     duplicate_model,
-    facts,
     free_name,
     is_saved,
-    line,
     name_of,
     rename_model,
     restore_model,
@@ -27,6 +25,7 @@ from .library import (
     trashed_models,
 )  # fmt: skip
 from .models import Shelf, models_folder
+from .models_facts import facts, line, more_facts
 from .models_view import Line, ModelsView
 
 _SHOWN_IN_TRASH = 15
@@ -78,7 +77,8 @@ class ModelsController:
         self._pictures.run(lambda: {path: thumbnail(path) for path in paths}, self.view.show_pictures)
 
     def _on_chosen(self, path: str) -> None:
-        self.view.show_facts(facts(path) if path else "", bool(path) and is_saved(path))
+        words = (facts(path, self.view.name()), more_facts(path)) if path else ("", "")
+        self.view.show_facts(*words, bool(path) and is_saved(path))
 
     def _try(self, action: Callable[[], Any]) -> Any:
         """Do something on disk; say what is wrong when it cannot be done, and return None."""

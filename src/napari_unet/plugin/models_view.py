@@ -200,8 +200,11 @@ class ModelsView(QWidget):
         return item.data(Qt.ItemDataRole.UserRole + 1) if item is not None else ""
 
     def show_models(self, lines: Sequence[Line], choose: str = "") -> None:
-        """Show these models; the present choice stays where it can, unless another one is to be chosen."""
-        wanted = choose or self.path()
+        """Show these models; the present choice stays where it can, unless another one is to be chosen.
+
+        In place of a model that is gone, its neighbour is chosen.
+        """
+        wanted, row = choose or self.path(), max(0, min(self.list.currentRow(), len(lines) - 1))
         self.list.blockSignals(True)
         self.list.clear()
         for line in lines:
@@ -212,7 +215,7 @@ class ModelsView(QWidget):
             item.setIcon(_icon(np.full((THUMBNAIL_SIDE, THUMBNAIL_SIDE, 3), 90, np.uint8)))
             self.list.addItem(item)
         paths = [line.path for line in lines]
-        self.list.setCurrentRow(paths.index(wanted) if wanted in paths else 0)
+        self.list.setCurrentRow(paths.index(wanted) if wanted in paths else row)
         self.list.blockSignals(False)
         self.chosen.emit(self.path())
 
@@ -224,9 +227,10 @@ class ModelsView(QWidget):
             if picture is not None:
                 item.setIcon(_icon(picture))
 
-    def show_facts(self, text: str, own: bool) -> None:
-        """Show what the chosen model is, and whether it may be renamed and deleted."""
+    def show_facts(self, text: str, more: str, own: bool) -> None:
+        """Show what the chosen model is, more of it as a tooltip, and whether it may be renamed and deleted."""
         self.facts.setText(text)
+        self.facts.setToolTip(more)
         self._own = own
         self.set_busy(self._busy)
 
