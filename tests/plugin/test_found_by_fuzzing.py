@@ -8,6 +8,7 @@ from qtpy.QtWidgets import QComboBox
 
 from napari_unet.core.uncertainty import Suggestion
 from napari_unet.plugin.axes_row import AxesRow
+from napari_unet.plugin.proof_session import ProofSession
 from napari_unet.plugin.proofs import proof_of
 from napari_unet.plugin.results import give_way, new_result
 
@@ -174,3 +175,18 @@ def test_labels_that_were_converted_by_napari_are_filled_all_the_same(growing, d
     result.write(viewer, (2,), CELLS * 500, ())
     assert layer.data[2].max() == 1000 and layer.data[1, 30, 40] == 9
     assert result.has((2,))
+
+
+def test_undo_of_a_stroke_leaves_the_cells_that_came_during_it(growing):
+    viewer, result, paint = growing
+    session = ProofSession(viewer, result.layer())
+    assert session.plane() == (1,)
+    session.remember()
+    paint((1, 30, 40), 7)
+    result.write(viewer, (1,), CELLS, ())
+    paint((1, 31, 40), 7)
+    session.expect_stroke()
+    session.settle()
+    assert set(session.proof.marked((1,))) == {7}
+    session.step_back(undo=True)
+    np.testing.assert_array_equal(result.array[1], CELLS)

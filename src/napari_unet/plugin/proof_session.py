@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -68,6 +69,7 @@ class ProofSession:
         self._before: tuple[Index, NDArray[Any]] | None = None
         self._stroke = self._stale = False
         self._touched: Box | None = None
+        self.known.told = weakref.WeakMethod(self.on_network)
         self.remember()
 
     def pair(self) -> None:
@@ -251,6 +253,12 @@ class ProofSession:
         """Return the letters of the axes on screen."""
         beyond = self.viewer.dims.ndim - len(self.known.axes)
         return "".join(self.known.axes[axis - beyond] for axis in self.viewer.dims.displayed if axis >= beyond)
+
+    def on_network(self, plane: Index, before: NDArray[Any], after: NDArray[Any]) -> None:
+        """Learn what a network has written into a plane, perhaps during a stroke, of which that is no part."""
+        if self._before is not None and self._before[0] == plane:
+            differs = before != after
+            self._before[1][differs] = after[differs]
 
     def settle(self) -> bool:
         """Note what was painted since :meth:`remember`; return False when that cannot be told."""

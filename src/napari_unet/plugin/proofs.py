@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -63,6 +64,8 @@ class LayerProof:
         Where they are kept until the labels are saved.
     asked : bool
         Whether marks of an earlier time were looked for.
+    told : weak reference to a method, or None
+        Called with a plane, and what it held before and after, when a network has written it.
     """
 
     def __init__(self, layer: Labels) -> None:
@@ -74,6 +77,7 @@ class LayerProof:
         self.whole, self.writing, self.asked = True, False, False
         self.steps = 0
         self.journal: Journal | None = None
+        self.told: weakref.WeakMethod[Any] | None = None
         self._outdated, self._begun = False, -np.inf
         self._noted: dict[str, dict[str, Any]] = {}
         self._picture: weakref.ref[Any] | None = None
@@ -164,6 +168,15 @@ class LayerProof:
             places.append(np.stack([spans[a] if a in "yx" else np.full(len(rows), i) for a, i in index]))
             values.append(patch.after[differs])
         return tuple(np.concatenate(places, axis=1)), np.concatenate(values)
+
+    @contextlib.contextmanager
+    def networks(self, plane: Index) -> Iterator[None]:
+        """Tell what of a plane a network changes in this context, which is no correction."""
+        before = self.read(plane).copy()
+        yield
+        tell = self.told() if self.told is not None else None
+        if tell is not None:
+            tell(plane, before, self.read(plane))
 
     def _write_part(self, plane: Index, box: Box, values: NDArray[Any]) -> None:
         spans = {"y": slice(box[0], box[1]), "x": slice(box[2], box[3])}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import weakref
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,7 +26,7 @@ from .layers import (
     write_plane,
 )
 from .preview import is_preview
-from .proofs import is_corrected, marks_of, restore
+from .proofs import is_corrected, known_proof, marks_of, restore
 from .stored import LabelStore, shown
 
 if TYPE_CHECKING:
@@ -109,7 +110,7 @@ class Result:
         if now is self.array or now.shape != self.array.shape:
             return self.array
         if self.what != "probabilities" and highest > np.iinfo(now.dtype).max:
-            layer.data = now.astype(self.array.dtype)
+            layer.data = np.asarray(now).astype(self.array.dtype)
         return full_data(layer)
 
     def has(self, plane: tuple[int, ...]) -> bool:
@@ -127,7 +128,9 @@ class Result:
             return
         self.reveal()
         out = self._with_paint(plane, self._with_checked(plane, values))
-        write_plane(self.data(int(out.max(initial=0))), self.axes, plane, out)
+        known = known_proof(self.layer())
+        with known.networks(plane) if known is not None else contextlib.nullcontext():
+            write_plane(self.data(int(out.max(initial=0))), self.axes, plane, out)
         if values.any():
             self._filled.add(plane)
         else:
