@@ -7,7 +7,15 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from napari_unet.core.errors import DataError
-from napari_unet.core.places import Cells, Places, find_cells, linked_axes, plane_view
+from napari_unet.core.places import (
+    Cells,
+    Places,
+    find_cells,
+    linked_axes,
+    number_pieces,
+    pieces_of_kinds,
+    plane_view,
+)
 
 Stack = NDArray[np.int64]
 
@@ -90,3 +98,44 @@ def test_a_plane_is_seen_upright_whatever_the_order_of_axes() -> None:
     assert view.tolist() == labels[0, :, 0, 3].T.tolist()
     view[0, 0] = -1
     assert labels[0, 0, 0, 3, 0] == -1
+
+
+def squares(numbers: list[int]) -> Stack:
+    """Return squares in a row with these labels."""
+    out = np.zeros((20, 12 * len(numbers)), np.int64)
+    for at, number in enumerate(numbers):
+        out[4:12, 12 * at + 2 : 12 * at + 10] = number
+    return out
+
+
+def test_every_piece_gets_a_number_and_keeps_its_label() -> None:
+    labels = squares([3, 7, 3])
+    labels[12:14, 10:12] = 3  # meets the first one at a corner
+    labels[2:4, 14:22] = -5
+    pieces, of = number_pieces(labels)
+    assert sorted(of.tolist()) == [3, 3, 7]
+    assert not pieces[labels <= 0].any()
+    for number, label in enumerate(of, 1):
+        assert (labels[pieces == number] == label).all()
+    assert pieces[4, 2] == pieces[13, 11]
+
+
+@pytest.mark.parametrize(
+    ("numbers", "expected"),
+    [
+        ([1] * 9, (9, 1)),
+        ([1, 2] * 4, (8, 2)),
+        ([1, 2, 3, 4, 5], (0, 0)),
+        ([1, 1, 2, 3, 4, 5], (0, 0)),
+        ([1, 1, 2], (0, 0)),
+        ([], (0, 0)),
+    ],
+)
+def test_many_pieces_under_few_numbers_are_no_cells(numbers: list[int], expected: tuple[int, int]) -> None:
+    assert pieces_of_kinds(squares(numbers) if numbers else np.zeros((9, 9), int)) == expected
+
+
+def test_specks_beside_cells_do_not_make_kinds_of_them() -> None:
+    labels = squares([1, 2, 3])
+    labels[15, ::2] = 2
+    assert pieces_of_kinds(labels) == (0, 0)

@@ -27,6 +27,10 @@ _LINKED = 0.5
 
 _PAIRS = 50
 """Pairs of planes that are looked at for that, spread over the stack."""
+_SPECK = 0.05
+"""Share of the usual piece's area below which a piece tells nothing of what the labels are."""
+_PIECES_EACH, _MORE_PIECES = 2, 3
+"""So many pieces per number, and so many more than there are numbers, are those of kinds or of a mask."""
 
 
 @dataclass(frozen=True)
@@ -220,6 +224,45 @@ def _is_linked(places: Places, shape: Index, axis: int) -> bool:
         meets = (a[:, 0] < b[:, 1]) & (b[:, 0] < a[:, 1]) & (a[:, 2] < b[:, 3]) & (b[:, 2] < a[:, 3])
         shared, met = shared + len(a), met + int(meets.sum())
     return shared > 0 and met > _LINKED * shared
+
+
+def number_pieces(labels: Plane) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+    """Return every separate piece of a plane under a number of its own, 1..n, and the label of each of them.
+
+    Parameters
+    ----------
+    labels : NDArray of int
+        (Y, X); what is not above 0 is background. Pixels that meet at a corner belong together.
+
+    Returns
+    -------
+    tuple of NDArray
+        The numbers, (Y, X), and the labels, (n,).
+    """
+    # Takes a moment to load, and few need it.
+    from skimage.measure import label as number_equal
+
+    inside = np.maximum(labels, 0)
+    pieces = number_equal(inside, background=0, connectivity=2).astype(np.int32)
+    of = np.zeros(int(pieces.max(initial=0)) + 1, np.int64)
+    of[pieces.ravel()] = inside.ravel()
+    return pieces, of[1:]
+
+
+def pieces_of_kinds(labels: Plane) -> tuple[int, int]:
+    """Return how many pieces and numbers a plane has that looks like kinds of cell, or a mask; else 0 and 0.
+
+    Cells have a number each, so that a plane has about as many pieces as numbers. Where there are several times as
+    many, a number is no cell.
+    """
+    pieces, of = number_pieces(labels)
+    areas = np.bincount(pieces.ravel(), minlength=1)[1:].astype(float)
+    # Of the piece that a pixel usually lies in, which no number of specks makes small.
+    usual = (areas**2).sum() / max(areas.sum(), 1)
+    seen = areas >= _SPECK * usual
+    count, numbers = int(seen.sum()), len(np.unique(of[seen]))
+    likely = count >= max(_PIECES_EACH * numbers, numbers + _MORE_PIECES)
+    return (count, numbers) if likely else (0, 0)
 
 
 def _next(plane: Index, axis: int) -> Index:

@@ -40,6 +40,9 @@ from .measuring import (
     scale_of,
 )  # fmt: skip
 from .mistakes import MistakesLayer
+from .not_cells import NotCells, with_kinds
+from .pieces import holds_kinds
+from .sources import count
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -68,7 +71,9 @@ class MeasureController:
         self._work = Work()
         self._running = Background()
         self._saving = Background()
-        self._compared: tuple[weakref.ref[Any], weakref.ref[Any], weakref.ref[Any] | None, str] | None = None
+        self._compared: tuple[weakref.ref[Any], weakref.ref[Any], weakref.ref[Any] | None] | None = None
+        self._warnings: list[str] = []
+        self._not_cells = NotCells(viewer, view)
         self._mistakes = MistakesLayer(viewer)
         self._hold: Hold | None = None
         self._poll = QTimer(interval=_POLL_MS)
@@ -93,6 +98,7 @@ class MeasureController:
         self._release()
         self._poll.stop()
         self._choice.close()
+        self._not_cells.close()
 
     # --- what there is --------------------------------------------------------------------------
 
@@ -142,6 +148,7 @@ class MeasureController:
 
     def _measure(self) -> None:
         self.view.messages.clear_messages()
+        self._not_cells.clear()
         try:
             cells, axes = self._cells()
             image, names = self._image(cells, axes)
@@ -152,7 +159,7 @@ class MeasureController:
         work = self._begin("measure", axes, data_shape(cells))
         labels = full_data(cells)
         self._running.run(
-            partial(measure_layer, labels, axes, image, names, scale, work, depth),
+            partial(measure_layer, labels, axes, image, names, scale, work, depth, background_label(cells)),
             partial(self._on_measured, weakref.ref(cells), scale, work), self._fail,
         )  # fmt: skip
 
@@ -162,17 +169,19 @@ class MeasureController:
         if cells is None or work.stopped:
             self.view.messages.say("Cancelled; the table is as it was.", "warning")
             return
-        self.measured = found
+        self.measured = found = with_kinds(found, cells.features)
         cells.features = found.features
         what, unit = (
             ("volume", f"{scale.unit}³") if f"volume_{scale.unit}³" in found.features else ("area", f"{scale.unit}²")
         )
         middle = np.median(found.features[f"{what}_{unit}"])
-        self.view.set_measured(f"{len(found.features['index'])} cells, median {what} {middle:.4g} {unit}")
+        things = count(len(found.features["index"]), "kind" if holds_kinds(cells) else "cell")
+        self.view.set_measured(f"{things}, median {what} {middle:.4g} {unit}")
         self._explain(found, scale, cells)
 
     def _explain(self, found: Measured, scale: Scale, cells: Any) -> None:
         """Say what has to be known to read the table."""
+        self._not_cells.say(cells, found.kinds, "Each row is everything under one number.")
         if found.joined:
             self.view.messages.say("A cell that is in several planes has one row here, and one per plane in the file.")
         if found.repeated:
@@ -217,6 +226,7 @@ class MeasureController:
 
     def _compare(self) -> None:
         self.view.messages.clear_messages()
+        self._not_cells.clear()
         try:
             cells, axes = self._cells()
             truth = self._truth(cells)
@@ -230,10 +240,8 @@ class MeasureController:
         question = Question(*arrays, axes, background_label(truth), complete, image)
         work = self._begin("compare", axes, data_shape(cells))
         shown = self._choice.image() if image is not None else None
-        self._compared = (
-            weakref.ref(cells), weakref.ref(truth), weakref.ref(shown) if shown is not None else None,
-            learnt_from(cells, truth),
-        )  # fmt: skip
+        self._compared = weakref.ref(cells), weakref.ref(truth), weakref.ref(shown) if shown is not None else None
+        self._warnings = [*filter(None, [learnt_from(cells, truth)])]
         self._running.run(
             partial(answer, question, mistakes, work), partial(self._on_answer, axes, work), self._fail
         )  # fmt: skip
@@ -260,10 +268,13 @@ class MeasureController:
         letters = [a for a in axes if a not in "cyx"]
         self.view.set_compared(_scores(comparison.scores), [_line(cell, letters) for cell in comparison.worst()])
         self.view.plot.show_curves(comparison.curve("ap"), comparison.curve("f1"))
-        cells, _, _, warning = self._compared or (None, None, None, "")
-        if warning:
+        for warning in self._warnings:
             self.view.messages.say(warning, "warning")
-        source = cells() if cells is not None else None
+        source, truth = (known() for known in self._compared[:2]) if self._compared is not None else (None, None)
+        for layer, kinds in zip((source, truth), found.kinds, strict=True):
+            words = "F1, AP and SEG take everything under one number for one cell, so they say little here."
+            said = self._not_cells.say(layer, kinds, words) if layer is not None else ""
+            self._warnings += [said] if said else []
         if source is not None:
             with painted_later(self.view):
                 self._show_mistakes(source, found)
@@ -307,11 +318,11 @@ class MeasureController:
     def _save_report(self, path: str) -> None:
         if self.answered is None or self._compared is None:
             return
-        cells, truth, image = (known() if known is not None else None for known in self._compared[:3])
+        cells, truth, image = (known() if known is not None else None for known in self._compared)
         if cells is None or truth is None:
             self.view.messages.say("The layers that were compared are gone; compare again.", "warning")
             return
-        report = report_of(cells, truth, image, self.answered, self._compared[3])
+        report = report_of(cells, truth, image, self.answered, self._warnings)
         self._save(lambda: write_report(path, report), path, "one file to open in a browser")
 
     # --- threads --------------------------------------------------------------------------------

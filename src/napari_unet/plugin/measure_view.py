@@ -10,6 +10,7 @@ from qtpy.QtWidgets import QComboBox, QFileDialog, QLabel, QListWidget, QSizePol
 from .choosers import ImageSection, LayerCombo
 from .forms import caption, guard_wheel, plain_form
 from .parts import GearButton, Messages, Progress, button, dress_main_button, heading, row
+from .pieces import MAKE_CELLS, MAKE_CELLS_TIP
 from .score_plot import ScorePlot
 
 COMPLETE, SPARSE = "complete", "sparse"
@@ -40,6 +41,7 @@ class MeasureView(QWidget):
     save_table = Signal(str)
     save_report = Signal(str)
     cell_chosen = Signal(int)
+    make_cells = Signal()
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -66,6 +68,7 @@ class MeasureView(QWidget):
         self._lay_out()
         self._connect()
         self.set_busy("")
+        self.offer_cells(False)
         self.set_measured("")
         self.set_compared("", ())
 
@@ -92,6 +95,7 @@ class MeasureView(QWidget):
         self.compare_button = button(
             "Compare", "Score the cells against the truth, and mark the missed, poor and false ones in a new layer."
         )
+        self.pieces_button = button(MAKE_CELLS, MAKE_CELLS_TIP)
         self.report_button = button(
             "Save report ...", "Write scores, curves and pictures of the worst cells as one .html file."
         )
@@ -117,12 +121,14 @@ class MeasureView(QWidget):
         for widget in (compare, self.progress, self.scores, self.plot):
             layout.addWidget(widget)
         layout.addWidget(self.worst, 1)
+        layout.addWidget(self.pieces_button)
         layout.addWidget(self.messages)
 
     def _connect(self) -> None:
         self.measure_button.clicked.connect(lambda: (self.cancel if self._busy == "measure" else self.measure).emit())
         self.compare_button.clicked.connect(lambda: (self.cancel if self._busy == "compare" else self.compare).emit())
         self.table_button.clicked.connect(self.show_table)
+        self.pieces_button.clicked.connect(self.make_cells)
         self.csv_button.clicked.connect(lambda: self._ask("Save the table", "Tables (*.csv)", ".csv", self.save_table))
         self.report_button.clicked.connect(
             lambda: self._ask("Save the report", "Pages (*.html)", ".html", self.save_report)
@@ -154,6 +160,10 @@ class MeasureView(QWidget):
         if not what:
             self.progress.rest()
         self.progress.setVisible(bool(what))
+
+    def offer_cells(self, offered: bool) -> None:
+        """Offer to make cells of pieces, above the words that say of what."""
+        self.pieces_button.setVisible(offered)
 
     def set_measured(self, summary: str) -> None:
         """Show the result of a measurement in a line; nothing when there is none."""

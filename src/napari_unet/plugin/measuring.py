@@ -18,6 +18,7 @@ from ..core.labels import ids_of
 from ..core.measure import Scale, Table, measure
 from ..report import Report, draw_cells
 from .layers import _upright, label_index, note, read_plane
+from .pieces import holds_kinds, kinds_words, looks_like_kinds
 
 if TYPE_CHECKING:
     from napari.layers import Image, Labels, Layer
@@ -125,27 +126,38 @@ class Measured:
         Whether a label is one cell through several planes.
     repeated : bool
         Whether a label stands for different cells in different planes.
+    kinds : tuple of int
+        How many pieces and numbers a plane has, if these look like kinds rather than cells; else 0 and 0.
     """
 
     table: Table
     features: dict[str, NDArray[Any]] = field(default_factory=dict)
     joined: bool = False
     repeated: bool = False
+    kinds: tuple[int, int] = (0, 0)
 
 
 def measure_layer(
     labels: ArrayLike, axes: str, image: Planes | None, names: Sequence[str], scale: Scale, work: Work,
-    depth: float | None = None,
+    depth: float | None = None, background: int = 0,
 ) -> Measured:  # fmt: skip
-    """Return the table of every cell, and the features for its layer; in a thread."""
+    """Return the table of every cell, and the features for its layer; in a thread.
+
+    What is painted on ``background`` is no cell.
+    """
     table = measure(labels, axes, image, names, scale, stop=work.ask)
+    if table and background:
+        cells = table["label"] != background
+        table = {name: values[cells] for name, values in table.items()}
     if not table or not len(table["label"]):
         raise DataError("There is no cell in the labels; segment something first, or choose another layer.")
     several = len(np.unique(table["label"])) < len(table["label"])
     joined = several and are_joined(labels, axes)
     rows = join_planes(table, depth) if joined else table
     features = {"index": rows["label"], **{name: values for name, values in rows.items() if name != "label"}}
-    return Measured(table, features, joined, several and not joined)
+    first = tuple(int(table[a][0]) for a in axes if a not in "yxc")
+    kinds = looks_like_kinds(labels, axes, first, background)
+    return Measured(table, features, joined, several and not joined, kinds)
 
 
 def are_joined(labels: ArrayLike, axes: str) -> bool:
@@ -252,11 +264,15 @@ class Answer:
         Of the layers' shape: 1 missed, 2 poor, 3 false.
     pictures : tuple
         Of the worst cells, see :func:`~napari_unet.report.draw_cells`.
+    kinds : tuple
+        Of prediction and truth: how many pieces and numbers a plane has, if these look like kinds rather than
+        cells; else 0 and 0.
     """
 
     comparison: Comparison
     mistakes: Any
     pictures: tuple[Any, ...]
+    kinds: tuple[tuple[int, int], tuple[int, int]] = ((0, 0), (0, 0))
 
 
 def answer(question: Question, mistakes: Any, work: Work) -> Answer:
@@ -271,7 +287,18 @@ def answer(question: Question, mistakes: Any, work: Work) -> Answer:
     pictures = draw_cells(
         found, lambda plane: (question.pair(plane), question.grey(plane)), stop=lambda: work.stopped
     )  # fmt: skip
-    return Answer(found, mistakes, pictures)
+    return Answer(found, mistakes, pictures, _kinds(question))
+
+
+def _kinds(question: Question) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Return how many pieces and numbers prediction and truth have, if these look like kinds rather than cells."""
+    plane = next((pair.plane for pair in question.pairs() if pair.truth.any()), None)
+    if plane is None:
+        return (0, 0), (0, 0)
+    return (
+        looks_like_kinds(question.prediction, question.axes, plane),
+        looks_like_kinds(question.truth, question.axes, plane, question.background_label),
+    )
 
 
 def learnt_from(prediction: Layer, truth: Layer) -> str:
@@ -293,12 +320,27 @@ def learnt_from(prediction: Layer, truth: Layer) -> str:
     )
 
 
+def not_cells(layer: Labels, kinds: tuple[int, int]) -> str:
+    """Return what is said of a layer whose numbers are no cells; nothing where they are, or a network says so.
+
+    Parameters
+    ----------
+    layer : Labels
+        Which one.
+    kinds : tuple of int
+        How many pieces and numbers it has, if these look like kinds.
+    """
+    if holds_kinds(layer):
+        return f"{layer.name} holds kinds of cell, not cells."
+    return kinds_words(layer.name, *kinds) if kinds[0] and note(layer).get("result") != "instances" else ""
+
+
 def _listed(value: Any) -> list[Any]:
     """Return a list as it is, and anything else as none."""
     return value if isinstance(value, list) else []
 
 
-def report_of(prediction: Labels, truth: Labels, image: Image | None, given: Answer, warning: str) -> Report:
+def report_of(prediction: Labels, truth: Labels, image: Image | None, given: Answer, warnings: Sequence[str]) -> Report:
     """Return what the page shall say."""
     about = {"Prediction": prediction.name, "Truth": truth.name}
     if image is not None:
@@ -308,7 +350,7 @@ def report_of(prediction: Labels, truth: Labels, image: Image | None, given: Ans
     if own.get("command"):
         about["Command"] = str(own["command"])
     title = f"{prediction.name} against {truth.name}"
-    return Report(title, given.comparison, about, (warning,) if warning else (), given.pictures)
+    return Report(title, given.comparison, about, tuple(warnings), given.pictures)
 
 
 def _model_facts(model: str) -> dict[str, str]:

@@ -32,7 +32,7 @@ class ProofreadActions:
     def __init__(self, viewer: ViewerModel, view: ProofreadView) -> None:
         self.viewer, self.view = viewer, view
         self.session: ProofSession | None = None
-        self.tool = ""
+        self.tool, self.refusal = "", ""
         self._first = 0
         self._points: list[Point] = []
         self._preserved = False
@@ -44,7 +44,7 @@ class ProofreadActions:
     def _open(self) -> ProofSession:
         """Return what is being corrected."""
         if self.session is None or not self.is_open():
-            raise DataError("There is no result to correct; segment first, or choose a Labels layer.")
+            raise DataError(self.refusal or "There is no result to correct; segment first, or choose a Labels layer.")
         return self.session
 
     def _do_simple(self, name: str) -> None:

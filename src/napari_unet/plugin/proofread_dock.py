@@ -17,18 +17,20 @@ from .mark_overlay import MarkOverlay
 from .preferences import Preferences
 from .preferring import Preferring
 from .proof_keeping import ProofKeeping
+from .proof_kinds import ProofKinds
 from .proof_loading import ProofLoading
 from .proof_parts import ProofParts
 from .proof_session import Point, ProofSession
 from .proofread_actions import ProofreadActions
 from .proofread_hooks import LayerHooks
-from .proofread_signs import Entry, entries_of, is_foreign, is_result, scope_of, signs_of, status_words
+from .proofread_signs import Entry, entries_of, is_likely, is_result, scope_of, signs_of, status_words
 from .proofread_view import SIGNS, ProofreadView
 from .proofs import LayerProof, known_proof, marks_of
 from .stored import store_of
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
+    from napari.layers import Labels
 
 _MOST_ENTRIES = 300
 _AFTER_DATA_MS = 200
@@ -72,6 +74,7 @@ class ProofreadController(ProofreadActions):
         self._complained: Journal | None = None
         self._keeping = ProofKeeping(viewer, view, self.show)
         self._parts = ProofParts(viewer, view, self.show)
+        self._kinds = ProofKinds(viewer, view, self.show)
         self._preferring = Preferring(self._on_preferences)
         self._watch = LayerWatch(viewer, self._on_layers)
         self._on_layer()
@@ -88,6 +91,7 @@ class ProofreadController(ProofreadActions):
         self._detach()
         self._keeping.close()
         self._parts.close()
+        self._kinds.close()
         self._overlay.close()
 
     def _on_preferences(self, now: Preferences, before: Preferences) -> None:
@@ -102,7 +106,7 @@ class ProofreadController(ProofreadActions):
         layers = labels_of(self.viewer)
         fresh = [layer for layer in layers if self._seen is not None and id(layer) not in self._seen]
         self._seen = {id(layer) for layer in layers}
-        self.view.result.show_layers(layers, likely=is_result if any(map(is_result, layers)) else is_foreign)
+        self.view.result.show_layers(layers, likely=is_result if any(map(is_result, layers)) else is_likely)
         for layer in filter(is_result, fresh):
             self.view.result.choose(layer)
         if self.is_open():
@@ -112,23 +116,29 @@ class ProofreadController(ProofreadActions):
         """Work on another layer."""
         self._detach()
         layer = self.view.result.layer()
-        if layer is not None and store_of(layer) is not None:
-            # Corrected in parts; the marks are of use all the same.
-            self._load(marks_of(layer))
-            self.view.show_teaching(marks_of(layer).teaches)
-        elif layer is not None:
-            try:
-                self.session = ProofSession(self.viewer, layer)
-            except UNetError as error:
-                self.view.messages.say(str(error), "error")
-            else:
-                self._hooks = LayerHooks(layer, self, self.session.where)
-                self.viewer.layers.selection.active = layer
-                self.view.show_teaching(self.session.known.teaches)
-                self._load(self.session.known)
+        self._kinds.look(layer)
+        self.refusal = self._kinds.refusal(layer)
+        if layer is not None and not self.refusal:
+            self._begin(layer)
         self.view.set_ready(self.session is not None)
         self.view.teach_box.setEnabled(known_proof(layer) is not None)
         self.show()
+
+    def _begin(self, layer: Labels) -> None:
+        if store_of(layer) is not None:
+            # Corrected in parts; the marks are of use all the same.
+            self._load(marks_of(layer))
+            self.view.show_teaching(marks_of(layer).teaches)
+            return
+        try:
+            self.session = ProofSession(self.viewer, layer)
+        except UNetError as error:
+            self.view.messages.say(str(error), "error")
+            return
+        self._hooks = LayerHooks(layer, self, self.session.where)
+        self.viewer.layers.selection.active = layer
+        self.view.show_teaching(self.session.known.teaches)
+        self._load(self.session.known)
 
     def _load(self, known: LayerProof) -> None:
         """Look for marks of an earlier time, and where the cells are."""
@@ -190,7 +200,7 @@ class ProofreadController(ProofreadActions):
     def _on_part(self) -> None:
         layer = self.view.result.layer()
         if layer is not None:
-            self._try(lambda: self._parts.act(layer))
+            self._try(lambda: self._kinds.make(layer) if self._kinds.words(layer) else self._parts.act(layer))
 
     def _save(self, path: str) -> None:
         self._settle()
@@ -270,7 +280,8 @@ class ProofreadController(ProofreadActions):
 
     def show(self) -> None:
         """Bring dock and signs up to date."""
-        self._parts.show(self.view.result.layer())
+        if not self._kinds.show(self.view.result.layer()):
+            self._parts.show(self.view.result.layer())
         self.view.show_tool(self.tool)
         session = self.session
         if session is None or not session.is_open():

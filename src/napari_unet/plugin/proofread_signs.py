@@ -48,9 +48,9 @@ def is_result(layer: Any) -> bool:
     return note(layer).get("result") == "instances"
 
 
-def is_foreign(layer: Any) -> bool:
-    """Return whether a layer was not made here, such as a result that was saved and opened again."""
-    return set(note(layer)) <= {"checked"}
+def is_likely(layer: Any) -> bool:
+    """Return whether a layer was not made here, such as a saved result that was opened again, or holds kinds."""
+    return set(note(layer)) <= {"checked"} or note(layer).get("result") == "classes"
 
 
 def scope_of(known: LayerProof) -> str:

@@ -26,6 +26,7 @@ from ..core.checked import ACCEPTED, DELETED, EDITED
 from .choosers import LayerCombo
 from .keys import name_key
 from .parts import GearButton, Messages, button, column, dress_main_button, heading, row
+from .pieces import MAKE_CELLS, MAKE_CELLS_TIP
 from .preferences import Preferences
 
 SIGNS = {ACCEPTED: "●", EDITED: "◆", DELETED: "✕"}
@@ -98,8 +99,9 @@ PART_TIPS = {
     "on. It is never more than 4,096 x 4,096 pixels of one plane.",
     "Put back": "Write what was corrected into the store, at every size, and the marks of checked cells beside it. A "
     "cell that reaches over the edge of the part stays one cell.",
+    MAKE_CELLS: MAKE_CELLS_TIP,
 }
-"""What is said of labels on disk, by the words on the button."""
+"""What is said of labels on disk and of kinds, by the words on the button."""
 
 _ROOM = len("Ctrl+Shift+Z")
 
@@ -283,7 +285,7 @@ class ProofreadView(QWidget):
         self.unsaved.setText(f"<b>Not saved:</b> {words}")
 
     def show_part(self, words: str, action: str) -> None:
-        """Show what can be done with labels on disk, or a part of them; nothing when the words are empty.
+        """Show what can be done with labels on disk, a part of them, or kinds; nothing when the words are empty.
 
         Parameters
         ----------
@@ -293,6 +295,7 @@ class ProofreadView(QWidget):
             A key of :data:`PART_TIPS`.
         """
         self.part_row.setVisible(bool(words))
+        self.part_button.setVisible(bool(action))
         self.part_words.setText(words)
         self.part_button.setText(action)
         self.part_button.setToolTip(f"<span>{PART_TIPS.get(action, '')}</span>")
