@@ -135,6 +135,7 @@ def test_sizes_far_from_what_the_network_knows_offer_the_measured_diameter() -> 
     ("changes", "step_seconds", "words"),
     [
         ({"seconds": 30.0}, 0.5, "about 30 s, about 60 steps"),
+        ({"seconds": 30.0}, 50.0, "about 30 s, about 1 step."),
         ({"seconds": 0.0}, 0.5, "until it is stopped"),
         ({"seconds": 0.0, "steps": 50}, 0.5, "about 25 s, about 50 steps"),
         ({"seconds": 30.0, "steps": 50}, 0.0, "50 steps or 30 s, whatever is first"),

@@ -70,13 +70,25 @@ def test_a_click_on_a_line_goes_to_plane_and_place(annotated, click, qtbot):
     (speck,) = [row for row, line in enumerate(lines) if "has only 4 px" in line]
     assert "z 3" in lines[pieces]
     camera_of(viewer).zoom = 1
+    seen = []
+    train.view.check.chosen.connect(seen.append)
     click_line(train, qtbot, pieces)
+    assert seen == [pieces]
+    assert layer.mode == "paint"
     assert viewer.dims.current_step[0] == 3
     y, x = np.round(camera_of(viewer).center[-2:]).astype(int)
     assert layer.data[3, y, x] == first == layer.selected_label
     assert viewer.layers.selection.active is layer
+    # Whoever has moved away comes back by a click on the same line.
+    viewer.dims.set_current_step(0, 0)
+    click_line(train, qtbot, pieces)
+    assert viewer.dims.current_step[0] == 3 and seen == [pieces, pieces]
     click_line(train, qtbot, speck)
     assert viewer.dims.current_step[0] == 1
+    train.view.check.list.setFocus()
+    qtbot.keyClick(train.view.check.list, Qt.Key.Key_Up if speck > pieces else Qt.Key.Key_Down)
+    assert viewer.dims.current_step[0] == 3
+    click_line(train, qtbot, speck)
     frame = viewer.layers["look here"]
     assert [known.name for known in viewer.layers].count("look here") == 1
     assert frame.data[0][:, 1:].min() < 2 and 3 < frame.data[0][:, 1:].max() < 12
@@ -88,7 +100,8 @@ def test_a_click_on_a_line_goes_to_plane_and_place(annotated, click, qtbot):
     check(train, click, qtbot)
     assert "look here" not in viewer.layers
     viewer.layers.remove(layer)
-    click_line(train, qtbot, pieces)
+    # What was found in it is of no use any more.
+    assert not train.view.check.list.count() and "slips of the brush" in train.view.check.words.text()
     assert viewer.dims.current_step[0] == 1
 
 

@@ -313,5 +313,6 @@ def _time(settings: TrainingSettings, step_seconds: float) -> str:
         return f"Training takes {settings.steps} steps{limit}."
     if not seconds:
         return "Training goes on until it is stopped."
-    about = f", about {seconds / step_seconds:.0f} steps" if step_seconds else ""
+    steps = max(1, round(seconds / step_seconds)) if step_seconds else 0
+    about = f", about {steps} {'step' if steps == 1 else 'steps'}" if steps else ""
     return f"Training takes about {seconds:.0f} s{about}."

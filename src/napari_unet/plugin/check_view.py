@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from qtpy.QtCore import Qt, Signal
-from qtpy.QtWidgets import QAbstractItemView, QLabel, QListWidget, QListWidgetItem, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QAbstractItemView, QApplication, QLabel, QListWidget, QListWidgetItem, QVBoxLayout, QWidget
 
 from ..core.checks import ERROR, NOTE, WARNING, Finding
 from .parts import breakable, button, row
 
 _SIGNS = {ERROR: "✖", WARNING: "⚠", NOTE: "•"}
+
+
+_BEFORE = "Finds slips of the brush before the network learns them."
 
 
 class CheckView(QWidget):
@@ -21,7 +24,7 @@ class CheckView(QWidget):
     check_asked, weights_asked : Signal()
         A button was clicked.
     chosen : Signal(int)
-        A line was clicked.
+        A line was clicked, or the keyboard has moved to it.
     diameter_asked : Signal(float)
         The measured diameter in pixels shall be taken as the setting.
     """
@@ -44,7 +47,7 @@ class CheckView(QWidget):
             "what makes the network part touching cells.",
         )
         self.diameter_button = button("", "Take this for the typical diameter, under More settings.")
-        self.words = QLabel("Finds slips of the brush before the network learns them.")
+        self.words = QLabel(_BEFORE)
         self.words.setWordWrap(True)
         self.list = QListWidget()
         self.list.setWordWrap(True)
@@ -55,7 +58,9 @@ class CheckView(QWidget):
         self.check_button.clicked.connect(self.check_asked)
         self.weights_button.clicked.connect(self.weights_asked)
         self.diameter_button.clicked.connect(lambda: self.diameter_asked.emit(self._diameter))
-        self.list.currentRowChanged.connect(lambda row: self.chosen.emit(row) if row >= 0 else None)
+        # By the mouse, a line that is marked already can be clicked again, to come back to it.
+        self.list.itemClicked.connect(lambda item: self.chosen.emit(self.list.row(item)))
+        self.list.currentRowChanged.connect(self._on_row)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 4, 0, 0)
         layout.setSpacing(4)
@@ -65,9 +70,19 @@ class CheckView(QWidget):
         layout.addWidget(self.diameter_button)
         self.diameter_button.hide()
 
+    def _on_row(self, row: int) -> None:
+        """Go where the keyboard has moved to; a mouse button that is down is followed by its click."""
+        if row >= 0 and QApplication.mouseButtons() == Qt.MouseButton.NoButton:
+            self.chosen.emit(row)
+
     def say(self, text: str) -> None:
         """Show a sentence above the list."""
         self.words.setText(text)
+
+    def forget(self) -> None:
+        """Show nothing, as before the first check."""
+        self.show_findings([], [])
+        self.say(_BEFORE)
 
     def show_findings(self, findings: Sequence[Finding], where: Sequence[str]) -> None:
         """Show what was found, and where each is in words; the worst first."""

@@ -85,6 +85,7 @@ class Checking:
         self._steps, self._step_seconds = 0, 0.0
         self._reading = Background()
         self._places: list[_Place | None] = []
+        self._checked: list[weakref.ref[Any]] = []
         view.check.check_asked.connect(self._check)
         view.check.weights_asked.connect(self._show_weights)
         view.check.chosen.connect(self._go)
@@ -93,6 +94,14 @@ class Checking:
     def close(self) -> None:
         """Drop what is still being read."""
         self._reading.forget()
+
+    def follow_layers(self) -> None:
+        """Forget what was found when all layers that it was found in are gone."""
+        if self._checked and not any(
+            layer in self.viewer.layers for ref in self._checked for layer in [ref()] if layer is not None
+        ):
+            self._places, self._checked = [], []
+            self.view.check.forget()
 
     def note_step(self, elapsed: float) -> None:
         """Learn how long training steps take: another one was made, ``elapsed`` seconds after the start."""
@@ -132,6 +141,7 @@ class Checking:
             gathered, findings = outcome
             owners = [i for i, tally in enumerate(gathered.tallies) for _ in range(tally.planes)]
             self._places = [self._place(finding, gathered.images, owners, layers, axes) for finding in findings]
+            self._checked = layers
             hide_frame(self.viewer)
             several = len(gathered.images) > 1
             where = [gathered.images[f.image].name if several and f.image >= 0 else "" for f in findings]
@@ -165,7 +175,9 @@ class Checking:
         if place is None or layer is None or layer not in self.viewer.layers:
             return
         with painted_later(self.view):
-            layer.visible = True
+            if not layer.visible:
+                # napari takes the brush out of the hand of a layer that is shown already.
+                layer.visible = True
             self.viewer.layers.selection.active = layer
             go_to(self.viewer, layer, place.position, size=max(place.finding.extent, _LEAST))
             show_frame(self.viewer, layer, place.axes, *place.corners(), FRAME_NAME)

@@ -39,15 +39,17 @@ _MAIN_BUTTON = {
     "dark": ("#3f58b5", "#4d69d1", "#ffffff"),
     "light": ("#a0b8ff", "#b9cbff", "#10142b"),
 }
-_LONG_WORD = re.compile(r"\S{24}(?=\S)")
+_LONG_WORD, _PIECE = 24, re.compile(r"\S{4}(?=\S)")
 _SIGNS = {"error": "✖", "warning": "⚠", "note": "•", "done": "✔"}
 
 
 def breakable(text: str) -> str:
     """Return a text whose long words, such as the names of some files, may be broken where they meet a border."""
     # Paths as they are: they break at their slashes, and are copied.
+    words = text.split(" ")
+    kept = [len(word) <= _LONG_WORD or "/" in word or "\\" in word for word in words]
     return " ".join(
-        word if "/" in word or "\\" in word else _LONG_WORD.sub("\\g<0>\u200b", word) for word in text.split(" ")
+        word if whole else _PIECE.sub("\\g<0>\u200b", word) for word, whole in zip(words, kept, strict=True)
     )
 
 

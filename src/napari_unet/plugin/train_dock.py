@@ -127,6 +127,7 @@ class TrainController:
     def _on_layers(self) -> None:
         self.annotating.on_layers()
         self.suggesting.follow_layers()
+        self.checking.follow_layers()
         self.view.show_first_steps(not images_of(self.viewer))
 
     def _open_sample(self, key: str) -> None:
