@@ -1,5 +1,7 @@
 """A session at the train dock as a user has it: first steps, keys, live paint, Continue, Discard, where next."""
 
+import re
+
 import numpy as np
 from discs import discs, errors, make_small, stack
 from napari.layers import Shapes
@@ -123,6 +125,7 @@ def test_everything_annotated_takes_part_unless_it_is_switched_off(docks, click,
     qtbot.waitUntil(lambda: len(lines(dock)) == 3 and "cell" in lines(dock)[2][1], timeout=LONG)
     assert lines(dock)[0] == ["discs annotation", f"{cells[0]} cells, 1 plane"]
     assert lines(dock)[1] == ["more annotation", f"{cells[1]} cells, 1 plane"]
+    assert re.fullmatch(r"earlier: 20\d\d-\d\d-\d\d \d\d:\d\d  earlier", lines(dock)[2][0])
     assert dock.view.tabs.tabText(1) == f"Takes part ({2 * cells[0] + cells[1]})"
     dock.view.takes_part.list.item(0).setCheckState(Qt.CheckState.Unchecked)
     qtbot.waitUntil(lambda: dock.view.tabs.tabText(1) == f"Takes part ({sum(cells)})", timeout=LONG)

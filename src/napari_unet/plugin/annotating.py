@@ -34,6 +34,7 @@ from .sources import (
     paintings_in,
     pair,
     recent_runs,
+    run_name,
     source_of,
     tally,
 )  # fmt: skip
@@ -331,16 +332,17 @@ class Annotating(QObject):
         stale = {key: set(planes) for key, planes in self._under_way.items()}
         known, folders = dict(self._counted), [run.folder for run in self.earlier]
 
-        def work() -> tuple[dict[Any, Counts], dict[Any, Tally]]:
+        def work() -> tuple[dict[Any, Counts], dict[Any, Tally], dict[Path, str]]:
             counts = {key: _recount(source, known.get(key), stale.get(key, set())) for key, source in sources.items()}
             tallies: dict[Any, Tally] = {key: source.tally(counts[key]) for key, source in sources.items()}
-            return counts, tallies | {folder: _earlier_tally(folder) for folder in folders}
+            tallies |= {folder: _earlier_tally(folder) for folder in folders}
+            return counts, tallies, {folder: run_name(folder) for folder in folders}
 
         self._counting.run(
             work, lambda found: self._show_tallies(*found), lambda message: self.view.messages.say(message, "warning")
         )
 
-    def _show_tallies(self, counts: dict[Any, Counts], tallies: dict[Any, Tally]) -> None:
+    def _show_tallies(self, counts: dict[Any, Counts], tallies: dict[Any, Tally], earlier: dict[Path, str]) -> None:
         self._counted, self._under_way = counts, {}
         kinds = self.view.learns_kinds
         lines = [_line(p, tallies.get(p.labels, Tally()), kinds) for p in self.paintings()]
@@ -348,7 +350,8 @@ class Annotating(QObject):
             found = tallies.get(run.folder, Tally())
             words = f"Painted for the training in {run.folder}."
             cells = 0 if kinds else found.cells
-            lines.append(Line(f"earlier: {run.folder.name}", _amount(found, kinds), words, run.on, cells))
+            name = f"earlier: {earlier.get(run.folder, run.folder.name)}"
+            lines.append(Line(name, _amount(found, kinds), words, run.on, cells))
         self.view.takes_part.show_lines(lines)
 
 

@@ -362,14 +362,25 @@ def nothing_painted(gathered: Gathered, names: Sequence[str]) -> None:
     )
 
 
+def run_name(folder: Path) -> str:
+    """Return when an earlier training was, and of what.
+
+    Raises
+    ------
+    UNetError, KeyError, TypeError
+        When its folder is damaged.
+    """
+    job = runs.read_job(folder)
+    return f"{str(job['created'])[:16].replace('T', ' ')}  {job['name']}"
+
+
 def recent_runs(most: int = 12) -> list[tuple[Path, str]]:
     """Return the newest runs, each with a line that says when, what and how many planes."""
     found = []
     for folder in runs.list_runs()[:most]:
         try:
-            job = runs.read_job(folder)
-            when = str(job["created"])[:16].replace("T", " ")
-            found.append((folder, f"{when}  {job['name']}, {count(len(job['images']), 'plane')}"))
+            planes = count(len(runs.read_job(folder)["images"]), "plane")
+            found.append((folder, f"{run_name(folder)}, {planes}"))
         except (UNetError, KeyError, TypeError):
             # A damaged run is no reason not to offer the others.
             continue
