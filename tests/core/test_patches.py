@@ -48,6 +48,27 @@ def test_the_cut_runs_between_the_cells_and_leaves_both_their_surroundings() -> 
     assert sorted(s.image.shape[2] for s in (*split.train, *split.validation)) == [40, 40]
 
 
+def test_every_kind_of_cell_is_learnt_and_measured_where_that_can_be() -> None:
+    cells = discs((100, 130), [(20 + 30 * row, 20 + 30 * column) for row in range(3) for column in range(4)], 8)
+    columns = np.arange(cells.shape[1])
+    # Beside each other: the first column would be nearest to a fifth of the cells, and has one kind only.
+    for side in both_sides(np.select([(cells > 0) & (columns < 65), cells > 0], [1, 2])):
+        assert {1, 2} <= side
+    # One cell alone is of its kind, which is learnt rather than measured.
+    train, validation = both_sides(
+        np.select([(cells > 0) & (columns < 35), cells == cells[20, 50], cells > 0], [1, 2, 1])
+    )
+    assert 2 in train and 1 in train and 1 in validation
+
+
+def both_sides(labels: np.ndarray) -> tuple[set[int], set[int]]:
+    """Return which kinds are known on the side that is learnt from, and on the other."""
+    split = split_samples([numbered(labels, mode="classes")], 0.2, rng())
+    sides = (split.train, split.validation)
+    train, validation = ({int(v) for s in side for v in np.unique(s.known.target[s.known.mask])} for side in sides)
+    return train, validation
+
+
 @settings(deadline=None, max_examples=60)
 @given(st.integers(0, 10**6), st.integers(1, 7), st.integers(1, 8), st.floats(0.05, 0.8))
 def test_no_pixel_is_on_both_sides(seed: int, planes: int, cells: int, share: float) -> None:

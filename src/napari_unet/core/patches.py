@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +17,9 @@ from .tiles import Geometry
 
 EMPHASIS = 3
 """How many more patches than around any cell are drawn around an emphasised place."""
+
+_UNLEARNT, _UNMEASURED = 1.0, 0.25
+"""What a kind of cell on one side of a cut only costs, in shares of the cells kept apart too many or too few."""
 
 
 @dataclass(frozen=True)
@@ -194,8 +197,10 @@ def _split_planes(samples: tuple[Sample, ...], share: float, rng: np.random.Gene
 def _best_cut(samples: tuple[Sample, ...], share: float) -> tuple[int, Sample, Sample, Held] | None:
     """Return the plane, its two parts whose validation share is nearest to the wanted one, and where it is cut."""
     total = sum(s.cells for s in samples)
+    kinds = [_kinds(s.known) for s in samples]
     best: tuple[float, int, int, int, bool] | None = None
     for index, sample in enumerate(samples):
+        elsewhere = set[int]().union(*(found for i, found in enumerate(kinds) if i != index))
         boxes = np.array(list(cell_boxes(sample.known).values())).reshape(-1, 4)
         for axis in (0, 1):
             lows, highs = boxes[:, 2 * axis], boxes[:, 2 * axis + 1]
@@ -206,6 +211,7 @@ def _best_cut(samples: tuple[Sample, ...], share: float) -> tuple[int, Sample, S
                     continue
                 for kept, first in ((before, True), (after, False)):
                     cost = abs(kept / total - share) + lost / total
+                    cost += _missing(kinds[index], axis, line, first, elsewhere)
                     if best is None or cost < best[0]:
                         best = (cost, index, axis, line, first)
     if best is None:
@@ -214,6 +220,30 @@ def _best_cut(samples: tuple[Sample, ...], share: float) -> tuple[int, Sample, S
     one, other = _cut(samples[index], axis, line)
     where = Held(samples[index].name, axis, line, first)
     return (index, other, one, where) if first else (index, one, other, where)
+
+
+def _kinds(known: Known) -> dict[int, tuple[tuple[int, int], tuple[int, int]]]:
+    """Return for background and each kind of cell the first and last row, and column, where it is known."""
+    found = {}
+    for kind in np.unique(known.target[known.mask]).tolist():
+        here = (known.target == kind) & known.mask
+        rows, columns = (np.flatnonzero(here.any(axis=axis)) for axis in (1, 0))
+        found[int(kind)] = ((int(rows[0]), int(rows[-1])), (int(columns[0]), int(columns[-1])))
+    return found
+
+
+def _missing(
+    kinds: Mapping[int, Sequence[tuple[int, int]]], axis: int, line: int, before: bool, elsewhere: Set[int]
+) -> float:
+    """Return what it costs that a side of a line lacks background or a kind of cell, ``before`` being kept apart.
+
+    What is lacking among what is learnt from is never learnt; what is lacking among what is kept apart is not
+    measured, and a network that takes every cell for one kind would pass.
+    """
+    ahead = {kind for kind, spans in kinds.items() if spans[axis][0] < line}
+    behind = {kind for kind, spans in kinds.items() if spans[axis][1] >= line}
+    kept, learnt = (ahead, behind) if before else (behind, ahead)
+    return _UNLEARNT * len(kinds.keys() - learnt - elsewhere) + _UNMEASURED * len(kinds.keys() - kept)
 
 
 def _lines(lows: NDArray[np.intp], highs: NDArray[np.intp]) -> list[int]:
