@@ -1,6 +1,8 @@
 """The page of an evaluation: what its pictures show, and that it shows names as they are."""
 
 import io
+import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,7 +10,16 @@ from PIL import Image
 
 from napari_unet.core.comparison import compare, known_pair
 from napari_unet.core.errors import StoreError
-from napari_unet.report import BOTH_COLOUR, PREDICTION_COLOUR, TRUTH_COLOUR, Report, draw_cells, render, write_report
+from napari_unet.report import (
+    BOTH_COLOUR,
+    PREDICTION_COLOUR,
+    TRUTH_COLOUR,
+    Report,
+    curves,
+    draw_cells,
+    render,
+    write_report,
+)
 
 
 @pytest.fixture
@@ -57,3 +68,11 @@ def test_a_page_that_cannot_be_written_leaves_the_old_one(pair, tmp_path):
         write_report(path / "inside.html", Report("b", compare([pair])))
     assert path.read_text(encoding="utf-8") == before
     assert [p.name for p in tmp_path.iterdir()] == ["page.html"]
+
+
+def test_the_words_at_the_ends_of_curves_stay_above_the_axis_and_apart(pair):
+    none = replace(compare([pair]), scores=dict.fromkeys(compare([pair]).scores, 0.0))
+    places = dict(re.findall(r'<text class="(\w+)"[^>]* y="([\d.]+)"', curves(none)))
+    (axis,) = {float(y) for y in re.findall(r'y="([\d.]+)" text-anchor="middle">0\.9<', curves(none))}
+    assert float(places["ap"]) <= axis - 13
+    assert float(places["f1"]) <= float(places["ap"]) - 13

@@ -271,7 +271,9 @@ def curves(comparison: Comparison, width: int = 520, height: int = 260) -> str:
         )
     # F1 is above AP; where both end at one height their words would lie on each other.
     low = max(ends[0][0], ends[1][0] + _APART)
-    for (_, style, words), y in zip(ends, (low, ends[1][0]), strict=True):
+    # Where both end at the bottom, they are moved up, out of the numbers of the axis.
+    low = min(low, top + high)
+    for (_, style, words), y in zip(ends, (low, min(ends[1][0], low - _APART)), strict=True):
         lines.append(f'<text {style} x="{left + wide + 8}" y="{y:.1f}">{words}</text>')
     lines.append(
         f'<text x="{left + wide / 2}" y="{height - 4}" text-anchor="middle">IoU from which a cell is found</text>'

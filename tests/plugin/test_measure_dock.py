@@ -9,8 +9,9 @@ from npe2 import PluginManager
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QComboBox
 
+from napari_unet.core.card import bundled_models
 from napari_unet.plugin.layers import OURS
-from napari_unet.plugin.measuring import are_joined, join_planes
+from napari_unet.plugin.measuring import _model_facts, are_joined, join_planes
 from napari_unet.plugin.preview import camera_of
 
 LONG = 60_000
@@ -258,6 +259,14 @@ def test_planes_are_joined_by_what_lies_on_top_of_each_other():
     turned[1][turned[1] > 0] = 3 - turned[1][turned[1] > 0]
     assert not are_joined(turned, "zyx")
     assert not are_joined(labels[0], "yx")
+
+
+def test_the_report_does_not_name_a_bundled_model_that_another_may_have_been_taken_for():
+    said = _model_facts("bundled")["Model"]
+    assert len(bundled_models()) > 1
+    assert said.startswith("bundled")
+    assert all(name in said for name in bundled_models())
+    assert _model_facts("") == {}
 
 
 def test_joined_rows_sum_sums_keep_extremes_and_average_the_rest():

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..core.arrays import ArrayLike, Planes
-from ..core.card import read_card
+from ..core.card import BUNDLED, bundled_models, read_card
 from ..core.comparison import Comparison, Pair, compare, known_pair, paint_kinds
 from ..core.errors import DataError, UNetError
 from ..core.labels import ids_of
@@ -357,6 +357,9 @@ def _model_facts(model: str) -> dict[str, str]:
     """Return what the page says of the model, as far as it is known."""
     if not model:
         return {}
+    if model == BUNDLED and len(names := bundled_models()) > 1:
+        # Which one it was is decided for each picture, when it is segmented.
+        return {"Model": f"bundled; of {' and '.join(names)} the one that fits best"}
     try:
         card = read_card(model)
     except UNetError:
