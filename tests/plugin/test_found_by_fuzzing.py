@@ -8,6 +8,7 @@ from qtpy.QtWidgets import QComboBox
 
 from napari_unet.core.uncertainty import Suggestion
 from napari_unet.plugin.axes_row import AxesRow
+from napari_unet.plugin.mark_overlay import MarkOverlay, Sign
 from napari_unet.plugin.proof_session import ProofSession
 from napari_unet.plugin.proofs import proof_of
 from napari_unet.plugin.results import give_way, new_result
@@ -190,3 +191,27 @@ def test_undo_of_a_stroke_leaves_the_cells_that_came_during_it(growing):
     assert set(session.proof.marked((1,))) == {7}
     session.step_back(undo=True)
     np.testing.assert_array_equal(result.array[1], CELLS)
+
+
+# --- signs of checked cells ---------------------------------------------------------------------------------------
+
+
+def test_of_signs_that_are_shown_while_others_are_put_in_place_the_later_ones_stay(qapp):
+    viewer = ViewerModel()
+    labels = viewer.add_labels(np.zeros((40, 50), int))
+    overlay = MarkOverlay(viewer)
+    first, later = ([Sign(kind, (i, i), 5.0) for i in range(n)] for kind, n in (("accepted", 4), ("deleted", 2)))
+    overlay.show(labels, first[:1])
+    layer = overlay.layer()
+
+    def move_sliders(event):
+        layer.events.data.disconnect(move_sliders)
+        overlay.show(labels, later)
+
+    layer.events.data.connect(move_sliders)
+    overlay.show(labels, first)
+    assert len(layer.data) == 2
+    assert [str(symbol) for symbol in layer.symbol] == ["x", "x"] and len(layer.size) == 2
+    overlay.show(labels, first)
+    assert [str(symbol) for symbol in layer.symbol] == ["disc"] * 4
+    overlay.close()

@@ -65,6 +65,8 @@ class MarkOverlay:
         self._viewer = viewer
         self._layer: weakref.ref[Any] | None = None
         self._shown: list[Sign] = []
+        self._wanted: tuple[Labels, Sequence[Sign]] | None = None
+        self._busy = False
         self._zoomed = QTimer(singleShot=True, interval=_ZOOMED_MS)
         self._zoomed.timeout.connect(self._fit)
         camera_of(viewer).events.zoom.connect(self._on_zoom)
@@ -75,7 +77,23 @@ class MarkOverlay:
         return layer if layer is not None and layer in self._viewer.layers else None
 
     def show(self, below: Labels, signs: Sequence[Sign]) -> None:
-        """Show these signs right above a layer, and no others."""
+        """Show these signs right above a layer, and no others.
+
+        Signs at other places can move the sliders, which asks for other signs before these are complete; these come
+        next then.
+        """
+        self._wanted = below, signs
+        if self._busy:
+            return
+        self._busy = True
+        try:
+            while self._wanted is not None:
+                wanted, self._wanted = self._wanted, None
+                self._put(*wanted)
+        finally:
+            self._busy = False
+
+    def _put(self, below: Labels, signs: Sequence[Sign]) -> None:
         layer = self.layer()
         if layer is not None:
             self._raise_above(layer, below)
