@@ -357,9 +357,9 @@ def _model_facts(model: str) -> dict[str, str]:
     """Return what the page says of the model, as far as it is known."""
     if not model:
         return {}
-    if model == BUNDLED and len(names := bundled_models()) > 1:
+    if model == BUNDLED and len(offered := bundled_models()) > 1:
         # Which one it was is decided for each picture, when it is segmented.
-        return {"Model": f"bundled; of {' and '.join(names)} the one that fits best"}
+        return {"Model": f"bundled; of {' and '.join(offered)} the one that fits best"}
     try:
         card = read_card(model)
     except UNetError:
