@@ -80,6 +80,33 @@ def test_a_picture_in_no_file_is_kept_and_gives_the_same_labels_after_the_slider
     assert len(list(pictures_folder().glob("*.tif"))) == 1
 
 
+def test_the_command_beside_a_saved_result_gives_the_same_labels(segment, click, qtbot, answer, tmp_path):
+    make, run = segment
+    viewer, dock = make()
+    viewer.add_image(discs(seed=4)[0], name="my discs")
+    run(dock)
+    saved, beside = tmp_path / "saved.tif", tmp_path / "saved.tif.job.json"
+    answer(saved)
+    click(dock.view.save_button)
+    qtbot.waitUntil(beside.exists, timeout=LONG)
+    command = json.loads(beside.read_text(encoding="utf-8"))["command"]
+    np.testing.assert_array_equal(run_again(shlex.split(command), tmp_path), tifffile.imread(saved))
+
+
+def test_a_result_is_saved_without_room_for_its_picture(segment, click, qtbot, answer, tmp_path, monkeypatch):
+    make, run = segment
+    viewer, dock = make()
+    viewer.add_image(discs(seed=4)[0], name="my discs")
+    run(dock)
+    monkeypatch.setattr("napari_unet.replay.LARGEST_KEPT", 0)
+    answer(tmp_path / "saved.tif")
+    click(dock.view.save_button)
+    qtbot.waitUntil((tmp_path / "saved.tif.job.json").exists, timeout=LONG)
+    assert not errors(dock.view)
+    job = json.loads((tmp_path / "saved.tif.job.json").read_text(encoding="utf-8"))
+    assert job["image"] == {"name": "my discs", "path": "", "planes": None, "sparse": False}
+
+
 def test_a_model_that_measures_the_size_does_so_again_whatever_the_sliders_say(segment, copied, qtbot, tmp_path):
     make, run = segment
     viewer, dock = make()

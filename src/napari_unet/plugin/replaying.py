@@ -14,7 +14,7 @@ from qtpy.QtWidgets import QApplication
 
 from ..core.arrays import Planes
 from ..core.card import read_card
-from ..core.errors import DataError, UNetError
+from ..core.errors import DataError, StoreError, UNetError
 from ..core.settings import PredictionSettings
 from ..replay import keep_picture, lacks_chunks, own_file, save_labels, segment_command, segment_job
 from ..runs import read_job
@@ -54,6 +54,16 @@ class Recipe:
     wanted: tuple[tuple[int, ...], ...]
     name: str
     source: str
+
+    def job_beside(self) -> dict[str, Any]:
+        """Return the job to be written beside a saved result; in a thread.
+
+        Its command can be run: a picture in no file is written to one, unless there is no room for that.
+        """
+        try:
+            return self.job(keep=True)
+        except StoreError:
+            return self.job(keep=False)
 
     def job(self, keep: bool) -> dict[str, Any]:
         """Return the job with its command; in a thread, as it reads the picture.
@@ -148,7 +158,7 @@ class Replay:
         checked = Saved.of(layer)
 
         def write() -> Path:
-            written = save_labels(Path(path), labels, axes, recipe.job(keep=False), spacing)
+            written = save_labels(Path(path), labels, axes, recipe.job_beside(), spacing)
             if checked is not None:
                 checked.write(written)
             return written

@@ -56,7 +56,7 @@ class Autosave:
         self._busy = True
 
         def write() -> Path:
-            job = recipe.job(keep=False) if recipe is not None else None
+            job = recipe.job_beside() if recipe is not None else None
             return save_labels(path, labels, axes, job, spacing)
 
         self._thread.run(write, self._on_written, self._on_failed)
