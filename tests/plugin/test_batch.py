@@ -9,6 +9,7 @@ import tifffile
 import zarr
 from discs import discs, errors, stack
 from qtpy.QtCore import Qt
+from qtpy.QtWidgets import QScrollArea
 
 from napari_unet.plugin.batch_view import DONE, FAILED, SKIPPED, WAITING
 from napari_unet.plugin.runner import Engine
@@ -100,6 +101,33 @@ def test_files_that_cannot_be_segmented_keep_no_other_from_it(batch, click, done
     done(dock)
     assert [state for state, _ in files.states()] == [DONE]
     assert tifffile.imread(results / "e_unnamed.tif").shape == (3, 128, 128)
+
+
+def test_a_batch_goes_by_keys_alone_and_its_dock_does_not_scroll_afterwards(batch, done, qtbot):
+    viewer, dock = batch(show=True)
+    window, view = viewer.window._qt_window, dock.view
+    window.resize(1280, 800)
+    window.activateWindow()
+    qtbot.waitUntil(lambda: view.isVisible() and window.isActiveWindow(), timeout=LONG)
+    qtbot.keyClick(window, Qt.Key.Key_Return, Qt.KeyboardModifier.ControlModifier)
+    assert view.run_button.text() == "Stop"
+    done(dock)
+    assert [kind for kind, _ in view.messages.lines()] == ["warning", "done"]
+    bar = dock.findChild(QScrollArea).verticalScrollBar()
+    qtbot.waitUntil(lambda: bar.maximum() == 0)
+    dock.controller.batch.files[1].notes.append("Cells look about 17 px wide.")
+    view.files.setFocus()
+    view.files.setCurrentItem(view.files.topLevelItem(0))
+    qtbot.keyClick(view.files, Qt.Key.Key_Down)
+    assert "a2.tif: Cells look about 17 px wide." in said(dock)
+    assert "a1.tif" not in said(dock)
+    qtbot.keyClick(view.files, Qt.Key.Key_Down)
+    qtbot.keyClick(view.files, Qt.Key.Key_Down)
+    assert errors(view)[-1].startswith("c_constant.tif: The image is constant")
+    qtbot.keyClick(view.files, Qt.Key.Key_Up)
+    qtbot.keyClick(view.files, Qt.Key.Key_Up)
+    qtbot.keyClick(view.files, Qt.Key.Key_Return)
+    qtbot.waitUntil(lambda: "a2" in {layer.name for layer in viewer.layers}, timeout=LONG)
 
 
 def test_stop_keeps_what_is_done_and_a_click_goes_on(batch, click, done, folder, qtbot):

@@ -7,7 +7,7 @@ computing process dies, and what is clicked in other docks meanwhile gets its tu
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -41,12 +41,15 @@ class BatchFile:
         What has become of it.
     words : str
         The same for the user.
+    notes : list of str
+        What is worth knowing of how it was segmented.
     """
 
     source: Path
     output: Path
     state: str = WAITING
     words: str = "waiting"
+    notes: list[str] = field(default_factory=list)
 
 
 class Batch(QObject):
@@ -156,16 +159,21 @@ class Batch(QObject):
         if isinstance(event, events.Started):
             self._total = event.total or 1
             for note in event.notes:
-                self.noted.emit(f"{self.files[self._at].source.name}: {note}")
+                self._note(note)
         elif isinstance(event, events.PlaneDone):
             self._planes = event.done
             self._advance(0.0)
         elif isinstance(event, events.TileDone):
             self._advance(_TILES_SHARE * event.done / event.total)
         elif isinstance(event, events.Adapted):
-            self.noted.emit(f"{self.files[self._at].source.name}: {event.message}")
+            self._note(event.message)
         elif isinstance(event, events.Finished) and event.path:
             self._finish(int(event.metrics.get("objects", 0)))
+
+    def _note(self, words: str) -> None:
+        file = self.files[self._at]
+        file.notes.append(words)
+        self.noted.emit(f"{file.source.name}: {words}")
 
     def _advance(self, part: float) -> None:
         """Show how far the present file and all together are."""

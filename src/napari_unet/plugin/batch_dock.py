@@ -140,19 +140,24 @@ class BatchController:
         self.view.progress.advance(share, ", ".join(filter(None, words)))
 
     def _on_ended(self, reason: str) -> None:
-        """Say what has become of all of them."""
+        """Say what has become of all of them; what is worth knowing of single ones is said when they are clicked."""
         self.view.set_busy(False)
+        self.view.messages.clear_notes()
         states = [file.state for file in self.batch.files]
         parts = [f"{states.count(DONE)} of {len(states)} pictures segmented"]
         parts += [f"{states.count(SKIPPED)} were there already"] if SKIPPED in states else []
         parts += [f"{states.count(FAILED)} could not be, see the list"] if FAILED in states else []
         kind = "warning" if reason or FAILED in states else "done"
         self.view.messages.say(f"{reason + '; ' if reason else ''}{', '.join(parts)}.", kind)
-        self.view.messages.say(f"Results are in {self.view.place.text()}. Double-click a line to look at one.")
+        self.view.messages.say(f"Results are in {self.view.place.text()}. Double-click a line to look at one.", "done")
 
     def _on_chosen(self, index: int) -> None:
-        """Say in full why a file could not be segmented, which its line has no room for."""
+        """Say in full why a file could not be segmented, or how it was, which its line has no room for."""
         file = self.batch.files[index]
+        if not self.batch.running:
+            self.view.messages.clear_notes()
+        for note in file.notes:
+            self.view.messages.say(f"{file.source.name}: {note}")
         if file.state == FAILED:
             self.view.messages.say(f"{file.source.name}: {file.words}", "error")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from qtpy.QtCore import Qt, Signal
-from qtpy.QtGui import QBrush, QColor
+from qtpy.QtGui import QBrush, QColor, QKeyEvent
 from qtpy.QtWidgets import (
     QAbstractItemView,
     QCheckBox,
@@ -33,6 +33,7 @@ from .forms import (
     set_value,
     tooltip_of,
 )
+from .keyboard import MAIN_KEY, give_key
 from .parts import GearButton, Messages, Progress, button, dress_main_button, folded, heading, row
 from .segment_view import FOLLOWS, SizeSlider, threshold_slider
 
@@ -95,7 +96,15 @@ class FolderRow(QWidget):
 
 
 class FileList(QTreeWidget):
-    """One line per file: its name, and what has become of it."""
+    """One line per file: its name, and what has become of it.
+
+    Attributes
+    ----------
+    entered : Signal(int)
+        Enter was pressed on a line.
+    """
+
+    entered = Signal(int)
 
     def __init__(self) -> None:
         super().__init__()
@@ -106,12 +115,20 @@ class FileList(QTreeWidget):
         self.setSelectionMode(QAbstractItemView.SelectionMode.SingleSelection)
         self.setMinimumHeight(130)
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Expanding)
-        self.setToolTip("<span>Double-click a line to open the picture with its result.</span>")
+        self.setToolTip("<span>Double-click a line, or press Enter on it, to open the picture with its result.</span>")
         header = self.header()
         header.setSectionResizeMode(0, QHeaderView.ResizeMode.Interactive)
         header.setStretchLastSection(True)
         header.resizeSection(0, 140)
         self._theme = "dark"
+
+    def keyPressEvent(self, event: QKeyEvent) -> None:
+        """Take Enter for what a double click does."""
+        plain = event.modifiers() & ~Qt.KeyboardModifier.KeypadModifier == Qt.KeyboardModifier.NoModifier
+        if event.key() in (Qt.Key.Key_Return, Qt.Key.Key_Enter) and plain and self.currentItem() is not None:
+            self.entered.emit(self.indexOfTopLevelItem(self.currentItem()))
+            return
+        super().keyPressEvent(event)
 
     def show_files(self, names: list[str]) -> None:
         """Show files that wait."""
@@ -193,6 +210,7 @@ class BatchView(QWidget):
         self.replace.setToolTip("<span>Make results anew that are there already; otherwise they are left out.</span>")
         self.run_button = button("Segment all", "Segment one file after the other. The viewer stays usable meanwhile.")
         self.run_button.setMinimumHeight(30)
+        give_key(self.run_button, MAIN_KEY)
         self.progress = Progress()
         self.files = FileList()
         self.messages = Messages()
@@ -236,7 +254,14 @@ class BatchView(QWidget):
         self.what.currentIndexChanged.connect(lambda _: self._show_tuning())
         self.model.currentIndexChanged.connect(lambda _: self.model_changed.emit(self.model.currentData() or ""))
         self.files.itemClicked.connect(lambda item, _: self.chosen.emit(self.files.indexOfTopLevelItem(item)))
+        self.files.currentItemChanged.connect(self._on_current)
         self.files.itemDoubleClicked.connect(lambda item, _: self.opened.emit(self.files.indexOfTopLevelItem(item)))
+        self.files.entered.connect(self.opened)
+
+    def _on_current(self, item: QTreeWidgetItem | None, _: object) -> None:
+        """Tell which line the arrows have come to."""
+        if item is not None:
+            self.chosen.emit(self.files.indexOfTopLevelItem(item))
 
     def _ask_for_model(self) -> None:
         path, _ = QFileDialog.getOpenFileName(self, "Choose a model", "", "Models (model.json *.zip)")
