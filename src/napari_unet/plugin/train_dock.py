@@ -283,9 +283,10 @@ class TrainController:
     def _go_back(self) -> None:
         before = self._restore()
         if before is not None:
-            model = "the one trained before it" if before.model else self.view.start.currentText()
+            start = self.view.start.currentText()
+            model = "the model trained before it" if before.model else f"the model to start from, {start}"
             self.view.messages.clear_messages()
-            self.view.messages.say(f"Discarded; the model is {model} again.", "done")
+            self.view.messages.say(f"Discarded. What counts now is {model}.", "done")
         self.view.plot.reset()
         self.view.clear_score()
         self.view.set_continuable(self.rounds.can_go_on())
