@@ -172,7 +172,9 @@ class ProofParts:
             marks_of(whole).exchange(part.plane, done.marks)
             marks_of(whole).teaches = layer is None or proof_of(layer).teaches
             self._pair(whole)
-            whole.visible = True
+            if not whole.visible:
+                # Told once more, napari takes the tool out of the user's hand.
+                whole.visible = True
             whole.refresh(extent=False)
             self._view.result.choose(whole)
             self._viewer.layers.selection.active = whole
@@ -184,7 +186,8 @@ class ProofParts:
         """Show the part again when it could not be put back."""
         layer = about()
         if layer is not None and layer in self._viewer.layers:
-            layer.visible = True
+            if not layer.visible:
+                layer.visible = True
             self._view.result.choose(layer)
         self._on_failed(message)
 
