@@ -194,11 +194,14 @@ def test_a_model_that_is_gone_takes_its_settings_with_it(docks, next_session, tm
     assert dock.view.values()["threshold"] == pytest.approx(own)
     dock.view.threshold.setValue(0.31)
     set_value(dock.view.advanced.editors["mirror"], True)
+    set_value(dock.view.advanced.editors["tile"], 256)
     shutil.rmtree(model)
     _, dock = next_session("Segment")
     assert dock.view.model.currentData() == "bundled"
     bundled = dock.controller.models.card_values("bundled")["threshold"]
-    assert (dock.view.values()["threshold"], dock.view.values()["mirror"]) == (pytest.approx(bundled), True)
+    values = dock.view.values()
+    # Whether mirrored images are worth their time is the model's, too; how large tiles are is not.
+    assert (values["threshold"], values["mirror"], values["tile"]) == (pytest.approx(bundled), False, 256)
     assert not errors(dock.view)
 
 
