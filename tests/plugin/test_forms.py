@@ -6,7 +6,17 @@ from qtpy.QtGui import QWheelEvent
 from qtpy.QtWidgets import QApplication
 
 from napari_unet.core.settings import NetworkSettings, Option, PredictionSettings, TrainingSettings, option, options
-from napari_unet.plugin.forms import NumberBox, SettingsForm, advanced_names, make_editor, simple_names, tooltip_of
+from napari_unet.plugin.choice_kinds import in_words
+from napari_unet.plugin.forms import (
+    NumberBox,
+    SettingsForm,
+    advanced_names,
+    get_value,
+    make_editor,
+    set_value,
+    simple_names,
+    tooltip_of,
+)
 
 ALL = (NetworkSettings, TrainingSettings, PredictionSettings)
 
@@ -117,3 +127,32 @@ def test_choices_have_the_same_words_in_the_list_and_in_the_help(qtbot, name):
     qtbot.addWidget(editor)
     for index in range(editor.count()):
         assert f"{editor.itemText(index)}: " in editor.toolTip()
+
+
+@pytest.mark.parametrize(
+    ("settings", "name", "said"),
+    [
+        (PredictionSettings, "holes", "all"),
+        (PredictionSettings, "diameter", "automatic"),
+        (PredictionSettings, "tile", "automatic"),
+        (TrainingSettings, "diameter", "measured"),
+        (TrainingSettings, "learning_rate", "automatic"),
+        (TrainingSettings, "seconds", "until stopped"),
+    ],
+)
+def test_lowest_value_with_a_meaning_of_its_own_says_so(qtbot, settings, name, said):
+    known = options(settings)[name]
+    kind = type(getattr(settings(), name))
+    editor = make_editor(name, known, kind(known.minimum))
+    qtbot.addWidget(editor)
+    assert editor.text() == said
+    set_value(editor, kind(known.minimum + known.step))
+    assert editor.text().removesuffix(known.unit).strip() == f"{known.minimum + known.step:.5f}".rstrip("0").rstrip(".")
+    editor.selectAll()
+    qtbot.keyClicks(editor, f"{known.minimum:g}")
+    qtbot.keyClick(editor, Qt.Key.Key_Return)
+    assert (get_value(editor), editor.text()) == (known.minimum, said)
+
+
+def test_remembered_choices_are_told_as_the_editor_shows_them():
+    assert in_words(TrainingSettings(), {"seconds": 0.0, "patch": 128}) == ["Time until stopped", "Patch 128 px"]

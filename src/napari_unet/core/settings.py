@@ -27,6 +27,8 @@ class Option:
     step: float | None = None
     choices: tuple[str, ...] = ()
     advanced: bool = True
+    lowest: str = ""
+    """What a form shows in place of the minimum, where that one value means something else than a small number."""
 
 
 def option(default: Any, help: str, **more: Any) -> Any:
@@ -73,11 +75,12 @@ class TrainingSettings:
 
     seconds: float = option(
         60.0, "Training time. Longer is usually better up to a few minutes; 0 means until stopped or until "
-        "the steps are done.", label="Time", unit="s", minimum=0.0, maximum=1e6, step=10.0, advanced=False,
+        "the steps are done.", label="Time", unit="s", lowest="until stopped", minimum=0.0, maximum=1e6, step=10.0,
+        advanced=False,
     )  # fmt: skip
     steps: int = option(
         0, "Number of training steps; 0 means that the time alone decides. More learn longer.", unit="steps",
-        minimum=0, maximum=10_000_000, step=100,
+        lowest="no limit", minimum=0, maximum=10_000_000, step=100,
     )  # fmt: skip
     mode: str = option(
         "instances", "instances: each label is one cell. classes: each label is one kind of tissue or cell.",
@@ -88,12 +91,13 @@ class TrainingSettings:
         "enough. background: every cell is painted.", choices=("unknown", "background"), advanced=False,
     )  # fmt: skip
     background_label: int = option(
-        0, "The label that is painted on background; 0 when there is none.", minimum=0, maximum=2**31 - 1, step=1,
+        0, "The label that is painted on background; 0 when there is none.", lowest="none",
+        minimum=0, maximum=2**31 - 1, step=1,
     )  # fmt: skip
     optimiser: str = option("adamw", "adamw, or sgd with momentum as in the paper.", choices=("adamw", "sgd"))
     learning_rate: float = option(
         0.0, "Size of a training step; 0 chooses by start and optimiser. Larger learns faster and may diverge.",
-        minimum=0.0, maximum=1.0, step=1e-5,
+        lowest="automatic", minimum=0.0, maximum=1.0, step=1e-5,
     )  # fmt: skip
     momentum: float = option(
         0.99, "Momentum of sgd: how much of each step goes on in the next ones. 0.99 in the paper. Larger is steadier "
@@ -134,7 +138,7 @@ class TrainingSettings:
     rim: int = option(
         2, "Width of the background rim around each painted cell where the rest is unknown; it shows the network "
         "where cells end. Larger teaches more background, and wrongly where an unpainted cell is near. 0 is off.",
-        unit="px", minimum=0, maximum=20, step=1,
+        unit="px", lowest="off", minimum=0, maximum=20, step=1,
     )  # fmt: skip
     distance_weight: float = option(
         1.0, "How much the distance output counts beside the classes. Larger cares more for telling cells apart, less "
@@ -143,7 +147,7 @@ class TrainingSettings:
     elastic: float = option(
         10.0, "Elastic deformation: standard deviation of the displacement on a coarse grid of 3 x 3 points. "
         "10 in the paper; 0 is off. Larger endures more variety of shapes, and too large bends cells out of shape.",
-        unit="px", minimum=0.0, maximum=50.0, step=1.0,
+        unit="px", lowest="off", minimum=0.0, maximum=50.0, step=1.0,
     )  # fmt: skip
     rotate: bool = option(True, "Rotate patches by any angle.")
     mirror: bool = option(True, "Mirror patches.")
@@ -163,7 +167,7 @@ class TrainingSettings:
     diameter: float = option(
         0.0, "Typical diameter of the objects, by which images are resized to what the model expects: larger shows "
         "them to the network smaller. 0 measures the painted cells.", unit="px",
-        minimum=0.0, maximum=10_000.0, step=1.0,
+        lowest="measured", minimum=0.0, maximum=10_000.0, step=1.0,
     )  # fmt: skip
     validation: float = option(
         0.2, "Share of the painted cells that are kept apart to measure on. Larger measures more reliably and learns "
@@ -176,7 +180,7 @@ class TrainingSettings:
     )  # fmt: skip
     patience: int = option(
         0, "Stop after so many measurements without a better one; 0 never stops early. More wait longer.",
-        unit="measurements", minimum=0, maximum=10_000, step=1,
+        unit="measurements", lowest="never", minimum=0, maximum=10_000, step=1,
     )  # fmt: skip
     seed: int = option(0, "Start of all random choices; the same seed repeats a training.",
                        minimum=0, maximum=2**31 - 1, step=1)  # fmt: skip
@@ -206,7 +210,7 @@ class PredictionSettings:
     )  # fmt: skip
     holes: int = option(
         -1, "Holes of up to so many pixels in a cell are filled; -1 fills all. Larger fills larger ones.", unit="px²",
-        minimum=-1, maximum=100_000_000, step=10,
+        lowest="all", minimum=-1, maximum=100_000_000, step=10,
     )  # fmt: skip
     separation: str = option(
         "auto", "How touching cells are told apart. distance: watershed on the distance output. components: "
@@ -224,12 +228,12 @@ class PredictionSettings:
     diameter: float = option(
         0.0, "Typical diameter of the objects in this image; 0 takes the image as the model was trained, and "
         "measures it where the model is for images of many kinds, as the bundled ones are. Larger joins pieces into "
-        "cells, smaller finds smaller cells.", unit="px", minimum=0.0, maximum=10_000.0, step=1.0,
+        "cells, smaller finds smaller cells.", unit="px", lowest="automatic", minimum=0.0, maximum=10_000.0, step=1.0,
     )  # fmt: skip
     mirror: bool = option(False, "Average over the mirrored image too: slightly better, four times slower.")
     tile: int = option(
         0, "Side of an output tile; 0 chooses by the memory there is. Larger is faster and needs more memory; the "
-        "result is the same.", unit="px", minimum=0, maximum=65_536, step=16,
+        "result is the same.", unit="px", lowest="automatic", minimum=0, maximum=65_536, step=16,
     )  # fmt: skip
     device: str = option("auto", "Where to compute; auto takes the fastest there is.", choices=DEVICES)
     precision: str = option(

@@ -11,7 +11,7 @@ from qtpy.QtWidgets import QCheckBox, QComboBox, QLineEdit, QTabWidget
 from superqt import QCollapsible
 
 from ..core.errors import SettingsError
-from ..core.settings import options, with_values
+from ..core.settings import Option, options, with_values
 from .choices import Choice
 from .choosers import ImageSection, LayerCombo
 from .forms import SettingsForm, label_of, shown
@@ -27,7 +27,14 @@ def is_preferred(name: str, value: Any) -> bool:
 def in_words(settings: Any, values: Mapping[str, Any]) -> list[str]:
     """Return values as a dock shows them: Time 120 s."""
     known = options(settings)
-    return [f"{label_of(n, known[n])} {shown(n, v)} {known[n].unit}".strip() for n, v in values.items()]
+    return [f"{label_of(n, known[n])} {_shown(n, v, known[n])}" for n, v in values.items()]
+
+
+def _shown(name: str, value: Any, option: Option) -> str:
+    """Return a value as its editor shows it, with its unit."""
+    if option.lowest and value == option.minimum:
+        return option.lowest
+    return f"{shown(name, value)} {option.unit}".strip()
 
 
 def without_computing(values: dict[str, Any]) -> dict[str, Any]:

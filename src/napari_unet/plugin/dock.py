@@ -104,7 +104,7 @@ class Dock(QWidget):
         )
         # The engine first: it loads torch while the rest is made.
         begin = [_read_preferences, self.use.start]
-        return [*first, *begin, *more, self._make_view, self._make_controller, self._show]
+        return [*first, *begin, *more, self._make_view, self._make_controller, self._colour, self._show]
 
     def _step(self) -> bool:
         """Take the next step; return whether there was one."""
@@ -151,8 +151,14 @@ class Dock(QWidget):
             view.messages.say(f"As you left it last time: {listed(self._kept.differing())}. \u2699 puts it back.")
         self._parts = (view, controller)
 
+    def _colour(self) -> None:
+        """Give the widgets, which are still hidden, the theme's colours."""
+        view, _ = self._parts or (None, None)
+        self._theme = ThemeWatch(self.viewer, partial(show_theme, view))
+        self.use.on_close(self._theme.close)
+
     def _show(self) -> None:
-        """Show the widgets in the theme's colours."""
+        """Show the widgets."""
         from .engine_status import EngineStatus
 
         view, controller = self._parts or (None, None)
@@ -164,8 +170,6 @@ class Dock(QWidget):
             status = EngineStatus(self.use.engine, view)
             layout.addWidget(status)
             self.use.on_close(status.close_status)
-        self._theme = ThemeWatch(self.viewer, partial(show_theme, view))
-        self.use.on_close(self._theme.close)
         if self._area is not None:
             self._area.show()
 

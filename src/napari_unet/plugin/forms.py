@@ -114,6 +114,7 @@ def make_editor(name: str, option: Option, default: Any) -> QWidget:
         editor = NumberBox(option, default)
     if isinstance(editor, QAbstractSpinBox):
         editor.setSuffix(f" {option.unit}" if option.unit else "")
+        editor.setSpecialValueText(option.lowest)
         editor.setKeyboardTracking(False)
         editor.setAlignment(Qt.AlignmentFlag.AlignRight)
     guard_wheel(editor)
