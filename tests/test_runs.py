@@ -4,7 +4,6 @@ import os
 import shlex
 import subprocess
 import sys
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -100,26 +99,6 @@ def test_the_job_holds_the_command_line():
     scratch = runs.command_line(folder, TrainingSettings(), NetworkSettings(width=8), "scratch")
     assert scratch.endswith("--start scratch --unpainted unknown --set width=8")
     assert runs.command_line(folder, TrainingSettings(), NetworkSettings(), "m", "r/1").count("--resume r/1") == 1
-
-
-@pytest.mark.parametrize(
-    ("words", "typed"),
-    [
-        (["napari-unet", "train", "--set", "elastic=2.5"], "napari-unet train --set elastic=2.5"),
-        ([r"C:\Users\Anna\dna.tif", "--what", "instances"], r"C:\Users\Anna\dna.tif --what instances"),
-        ([r"C:\Users\Anna Blum\dna.tif", "R&D.tif"], r'"C:\Users\Anna Blum\dna.tif" "R&D.tif"'),
-        (["--planes", "0,1,2", "--model", "bundled:nuclei"], '--planes "0,1,2" --model bundled:nuclei'),
-    ],
-)
-def test_a_command_can_be_pasted_into_a_windows_terminal(monkeypatch, words, typed):
-    with monkeypatch.context() as patch:
-        patch.setattr(runs, "os", SimpleNamespace(name="nt"))
-        assert runs.as_typed(words) == typed
-
-
-def test_a_command_can_be_pasted_into_a_shell():
-    words = ["napari-unet", "segment", "/data/my cells.tif", "--planes", "0:1"]
-    assert shlex.split(runs.as_typed(words)) == words
 
 
 def test_the_command_line_of_a_run_trains_from_its_folder(tmp_path):

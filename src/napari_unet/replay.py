@@ -20,7 +20,8 @@ from . import stores
 from .core.arrays import ArrayLike, Planes
 from .core.errors import StoreError, UNetError
 from .core.settings import PredictionSettings, to_dict
-from .runs import as_typed, home
+from .runs import home
+from .terminal import as_typed
 
 FORMAT = 1
 ENDING = ".job.json"

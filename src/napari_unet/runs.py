@@ -19,7 +19,6 @@ import dataclasses
 import json
 import os
 import re
-import shlex
 import shutil
 import time
 from collections.abc import Iterator, Sequence
@@ -36,6 +35,7 @@ from .core.annotation import AnnotatedImage
 from .core.card import BUNDLED, CARD_NAME, is_bundled
 from .core.errors import SettingsError, StoreError
 from .core.settings import NetworkSettings, TrainingSettings
+from .terminal import as_typed
 
 HOME_VARIABLE = "NAPARI_UNET_HOME"
 """Environment variable that names another folder than the user's data folder."""
@@ -286,15 +286,6 @@ def command_line(
     for option, value in changed.items():
         words += [f"--{option.replace('_', '-')}", value] if option in named else ["--set", f"{option}={value}"]
     return as_typed(list(map(str, words)))
-
-
-def as_typed(words: Sequence[str]) -> str:
-    """Return a command line as it is typed into a terminal of this system."""
-    if os.name != "nt":
-        return shlex.join(words)
-    # PowerShell and cmd know double quotes alone, and PowerShell takes a comma for a list.
-    plain = re.compile(r"[\w.:=+/\\-]+")
-    return " ".join(word if plain.fullmatch(word) else f'"{word}"' for word in words)
 
 
 def _changed(values: Any, *always: str) -> dict[str, Any]:
