@@ -27,7 +27,7 @@ from ..core.settings import Option, S, options, validate, with_values
 _WORDS = {
     ("mode", "instances"): "single cells",
     ("mode", "classes"): "kinds of cell",
-    ("unpainted", "unknown"): "unknown, so ignored",
+    ("unpainted", "unknown"): "unknown, ignored",
     ("unpainted", "background"): "background",
     ("what", "instances"): "single cells",
     ("what", "classes"): "kinds of cell",
