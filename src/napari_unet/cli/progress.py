@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import signal
 import sys
 import threading
@@ -111,6 +112,7 @@ class Interrupt:
     def __init__(self, say: Callable[[str], None]) -> None:
         self.asked = False
         self._say = say
+        self._saying = _thread.allocate_lock()
         self._before: dict[int, Any] = {}
 
     def __call__(self) -> bool:
@@ -127,10 +129,22 @@ class Interrupt:
     ) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
+        # What was begun to be said is said before what comes next.
+        with self._saying:
+            pass
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         """Note the first request and obey the second."""
         if self.asked:
             raise KeyboardInterrupt
         self.asked = True
-        self._say("stopping; press Ctrl-C again to stop at once")
+        # In a thread of its own: what was interrupted may be just writing to the same stream, which Python does not
+        # let anybody enter twice. And not by `threading`, whose locks may be held by what was interrupted, too.
+        self._saying.acquire()
+        _thread.start_new_thread(self._tell, ())
+
+    def _tell(self) -> None:
+        try:
+            self._say("stopping; press Ctrl-C again to stop at once")
+        finally:
+            self._saying.release()
