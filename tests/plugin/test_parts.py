@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -299,6 +300,29 @@ def test_what_goes_wrong_while_reading_is_told(qtbot, error, message):
     background.run(fail, said.append, said.append)
     qtbot.waitUntil(lambda: bool(said))
     assert message in said[0]
+
+
+def test_what_a_read_holds_ends_in_the_viewers_thread(qtbot):
+    """Qt's objects that end in another thread crash the viewer, now and then."""
+    ended, got = [], []
+
+    class Held:
+        def __del__(self):
+            ended.append(threading.current_thread())
+
+    def begin():
+        held = Held()
+        Background().run(lambda: held is not None, lambda value: got.append((value, held is not None)))
+
+    begin()
+    for thread in threading.enumerate():
+        if thread.name == "napari-unet reader":
+            thread.join()
+    assert not ended
+    qtbot.waitUntil(lambda: bool(got))
+    assert got == [(True, True)]
+    qtbot.waitUntil(lambda: bool(ended))
+    assert ended == [threading.main_thread()]
 
 
 # --- models ------------------------------------------------------------------------------------------------
