@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import signal
 import subprocess
@@ -112,6 +113,18 @@ def expected(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> np.ndarr
     labels = here(folder, "cells.tif", tmp_path_factory.mktemp("expected") / "l.zarr", CHOSEN)
     assert labels.max() > 100
     return labels
+
+
+def test_it_is_said_when_the_model_asks_for_mirrored_images(pool: Pool, folder: Path, tmp_path: Path) -> None:
+    model = load_model(folder / "model")
+    card = dataclasses.replace(model.card, prediction={"mirror": True})
+    save_model(dataclasses.replace(model, card=card), tmp_path / "model")
+    (tmp_path / "stack.tif").write_bytes((folder / "stack.tif").read_bytes())
+    for mirror, said in ((True, 1), (False, 0)):
+        chosen = dataclasses.replace(CHOSEN, mirror=mirror)
+        _, events = there(pool, tmp_path, "stack.tif", tmp_path / f"{mirror}.zarr", chosen)
+        notes = [note for event in events if isinstance(event, Started) for note in event.notes]
+        assert len([note for note in notes if "mirrored images" in note]) == said
 
 
 @linux

@@ -228,7 +228,7 @@ def prepare(order: Order) -> Choice:
     seen = source if found.scale == 1 else ScaledPlanes(source, found.scale)
     compute = found.predictor.compute
     tile = order.settings.tile or choose_tile(found.predictor.network, compute, seen.height, seen.width)
-    return Choice(index, found.scale, tile, compute.device.type, compute.precision, found.note)
+    return Choice(index, found.scale, tile, compute.device.type, compute.precision, found.told(order.settings))
 
 
 def measure(order: Order, plane: Plane, only: bool) -> Normalisation:

@@ -47,6 +47,10 @@ class Choice:
     scale: float
     note: str = ""
 
+    def told(self, settings: PredictionSettings) -> str:
+        """Return all that the user should know before an image is segmented with these settings."""
+        return " ".join(filter(None, (self.note, mirror_note(self.model.card, settings))))
+
 
 def mirror_note(card: Card, settings: PredictionSettings) -> str:
     """Return why this takes longer, where the model's card and not the user asked for mirrored images."""

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from .arrays import Normalisation, Planes, ScaledPlanes, WritableArray, plane_normalisation, resample
 from .card import Card
-from .choosing import choose_model, mirror_note, prediction_scale
+from .choosing import choose_model, prediction_scale
 from .device import processor
 from .errors import DataError, ModelError, OutOfMemoryError
 from .events import Adapted, Event, Finished, PlaneDone, PredictionEvent, Started, Stopped, TileDone
@@ -226,8 +226,7 @@ class _Job:
             # The memory that is free now may not be what it was: other tiles round in other ways.
             tile = work.recall("tile") or tile
             work.remember("tile", tile)
-        note = " ".join(filter(None, (choice.note, mirror_note(choice.model.card, settings))))
-        return cls(choice.model, seen, settings, predictor, tile, note, work)
+        return cls(choice.model, seen, settings, predictor, tile, choice.told(settings), work)
 
     @property
     def source(self) -> Planes:
