@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -39,6 +39,8 @@ _LEAST, _MOST = 12.0, 400
 """Pixels on screen that a sign has at least and at most."""
 _CIRCLE = 2
 """Sizes of the smallest sign that the circle around a cell has at least."""
+_MOVES = ("scale", "translate", "rotate", "shear", "affine")
+"""Attributes of a layer, and its events, that say where it lies."""
 _ZOOMED_MS = 40
 """From the last turn of the wheel until signs are as large as they have to be."""
 
@@ -64,6 +66,7 @@ class MarkOverlay:
     def __init__(self, viewer: ViewerModel) -> None:
         self._viewer = viewer
         self._layer: weakref.ref[Any] | None = None
+        self._below: Callable[[], Any] = _nothing
         self._shown: list[Sign] = []
         self._wanted: tuple[Labels, Sequence[Sign]] | None = None
         self._busy = False
@@ -95,10 +98,6 @@ class MarkOverlay:
 
     def _put(self, below: Labels, signs: Sequence[Sign]) -> None:
         layer = self.layer()
-        if layer is not None:
-            self._raise_above(layer, below)
-        if layer is not None and list(signs) == self._shown:
-            return
         if layer is not None and layer.ndim != below.ndim:
             self.remove()
             layer = None
@@ -106,6 +105,15 @@ class MarkOverlay:
             if signs:
                 self._insert(below, signs)
             return
+        self._raise_above(layer, below)
+        if self._below() is not below:
+            self._attend(below)
+            self._follow()
+        if list(signs) != self._shown:
+            self._change(layer, below, signs)
+
+    def _change(self, layer: Any, below: Labels, signs: Sequence[Sign]) -> None:
+        """Show other signs in the layer that there is."""
         self._shown = list(signs)
         # Selected points take on what is set, and cost a drawing more.
         layer.selected_data = set()
@@ -144,23 +152,35 @@ class MarkOverlay:
         """Add the Points layer; selection and active layer stay as they are."""
         from napari.layers import Points
 
-        placement = {
-            "scale": below.scale,
-            "translate": below.translate,
-            "rotate": below.rotate,
-            "shear": below.shear,
-            "affine": np.asarray(below.affine.affine_matrix),
-        }
-        placement |= {name: getattr(below, name) for name in ("units", "axis_labels") if hasattr(below, name)}
         layer = Points(
             _positions(signs, below.ndim), ndim=below.ndim, name=OVERLAY_NAME, metadata={OURS: {"overlay": True}},
-            canvas_size_limits=(0, _MOST), **placement, **_look(signs, self._least(below)),
+            canvas_size_limits=(0, _MOST), **_placement(below), **_look(signs, self._least(below)),
         )  # fmt: skip
         active, selected = self._viewer.layers.selection.active, set(self._viewer.layers.selection)
         self._viewer.layers.insert(self._viewer.layers.index(below) + 1, layer)
         self._viewer.layers.selection = selected
         self._viewer.layers.selection.active = active
         self._layer, self._shown = weakref.ref(layer), list(signs)
+        self._attend(below)
+
+    def _attend(self, below: Labels | None) -> None:
+        """Lie over these labels from now on, wherever they move."""
+        before = self._below()
+        if before is not None:
+            for name in _MOVES:
+                before.events[name].disconnect(self._follow)
+        self._below = weakref.ref(below) if below is not None else _nothing
+        if below is not None:
+            for name in _MOVES:
+                below.events[name].connect(self._follow)
+
+    def _follow(self, event: Any = None) -> None:
+        """Lie over the labels again after these were moved or given another scale."""
+        layer, below = self.layer(), self._below()
+        if layer is not None and below is not None:
+            for name, value in _placement(below).items():
+                setattr(layer, name, value)
+            self._fit()
 
     def close(self) -> None:
         """Take the Points layer away, and follow the zoom no longer."""
@@ -173,7 +193,19 @@ class MarkOverlay:
         layer = self.layer()
         if layer is not None:
             self._viewer.layers.remove(layer)
+        self._attend(None)
         self._layer = None
+
+
+def _nothing() -> None:
+    """Stand in for a reference to a layer before there is one."""
+
+
+def _placement(layer: Labels) -> dict[str, Any]:
+    """Return where a layer lies in the world, by the attributes of another one that shall lie there too."""
+    placement = {name: getattr(layer, name) for name in _MOVES}
+    placement["affine"] = np.asarray(layer.affine.affine_matrix)
+    return placement | {name: getattr(layer, name) for name in ("units", "axis_labels") if hasattr(layer, name)}
 
 
 def _positions(signs: Sequence[Sign], ndim: int) -> NDArray[np.float64]:
