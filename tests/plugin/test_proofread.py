@@ -8,6 +8,7 @@ from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QApplication
 
 from napari_unet.plugin.docking import EngineUse
+from napari_unet.plugin.layers import OURS
 from napari_unet.plugin.mark_overlay import OVERLAY_NAME
 from napari_unet.plugin.preview import camera_of
 from napari_unet.plugin.proofs import proof_of, restore, teaching
@@ -117,6 +118,19 @@ def test_redrawing_is_noted_stroke_by_stroke_and_leaves_neighbours_alone(proofre
     assert kinds(layer) == {}
     hand.redo()
     np.testing.assert_array_equal(layer.data, painted)
+
+
+def test_painted_background_is_no_cell(proofreading):
+    _, dock, layer, hand = proofreading()
+    background, cell, *others = cells_in(layer.data[0])
+    layer.metadata.setdefault(OURS, {})["background_label"] = background
+    hand.click(*middle(layer.data[0], background))
+    assert "No cell" in dock.view.status.text()
+    hand.key("D")
+    assert (layer.data[0] == background).any()
+    hand.key("N")
+    assert dock.controller.session.chosen() == cell
+    assert dock.controller.session.left((0,)) == [cell, *others]
 
 
 # --- the keyboard alone ----------------------------------------------------------------------------------------
@@ -496,3 +510,21 @@ def test_signs_come_to_lie_above_a_new_result(proofreading, qtbot):
     names = [layer.name for layer in viewer.layers]
     assert names.index(OVERLAY_NAME) == names.index("again") + 1
     assert viewer.layers.selection.active is again
+
+
+def test_signs_follow_labels_that_get_another_scale_and_another_layer(proofreading):
+    viewer, dock, layer, hand = proofreading()
+    hand.click(*middle(layer.data[0], 2))
+    hand.key("A")
+    signs = viewer.layers[OVERLAY_NAME]
+    layer.scale, layer.translate = (1, 0.5, 0.5), (0, 3, 0)
+    np.testing.assert_allclose(signs.scale, layer.scale)
+    np.testing.assert_allclose(signs.translate, layer.translate)
+    about = {"napari_unet": {"result": "instances"}}
+    again = viewer.add_labels(layer.data.copy(), name="again", scale=(1, 0.25, 0.25), metadata=about)
+    hand.key("N")
+    assert dock.view.result.layer() is again
+    signs = viewer.layers[OVERLAY_NAME]
+    np.testing.assert_allclose(signs.scale, again.scale)
+    layer.scale = (1, 2, 2)
+    np.testing.assert_allclose(signs.scale, again.scale)

@@ -16,6 +16,7 @@ from ..core.errors import DataError
 from ..core.history import Step
 from ..core.places import Cells, Index, around
 from ..core.proof import Make, Patch, Splitting, Target, Window, merging
+from .annotate import background_label
 from .choosers import images_of, noted_axes
 from .goto import go_to
 from .layers import current_plane, label_shape, note
@@ -132,7 +133,8 @@ class ProofSession:
             return 0
         values, (y, x) = self.values(), point
         inside = 0 <= y < values.shape[0] and 0 <= x < values.shape[1]
-        return int(values[y, x]) if inside else 0
+        value = int(values[y, x]) if inside else 0
+        return 0 if value == background_label(self.labels()) else value
 
     def _in_sight(self) -> bool:
         """Return whether the sliders stand at a plane of the layer, which may be one of a larger stack."""
@@ -167,8 +169,9 @@ class ProofSession:
         return self.current[1] if self.current[1] in self.cells(self.plane()) else 0
 
     def cells(self, plane: Index) -> Cells:
-        """Return the cells of a plane; counted once as long as it stays unchanged."""
-        return self.proof.places.of(plane)
+        """Return the cells of a plane, without painted background; counted once as long as it stays unchanged."""
+        found, background = self.proof.places.of(plane), background_label(self.labels())
+        return found.with_box(background, None) if background else found
 
     # --- corrections ----------------------------------------------------------------------------
 
