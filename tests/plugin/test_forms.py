@@ -46,8 +46,16 @@ def test_every_field_has_label_tooltip_bounds_and_unit(form, kind):
             assert editor.minimum() == pytest.approx(opt.minimum)
             assert editor.maximum() == pytest.approx(opt.maximum)
             assert editor.singleStep() == pytest.approx(opt.step)
-            assert editor.suffix().strip() == opt.unit
+            assert editor.suffix() == opt.unit_of(editor.value())
             assert f" and {opt.maximum:,.10g}" in editor.toolTip()
+
+
+def test_one_of_a_unit_is_not_many(form):
+    batch = form(TrainingSettings()).editors["batch"]
+    batch.setValue(1)
+    assert batch.text() == "1 patch"
+    batch.setValue(2)
+    assert batch.text() == "2 patches"
 
 
 @pytest.mark.parametrize(

@@ -257,9 +257,8 @@ def add_setting(parser: argparse.ArgumentParser, kind: Any, name: str, default: 
 
 def describe(option: Option, default: Any) -> str:
     """Return help, unit, default and bounds of an option."""
-    unit = f" {option.unit}" if option.unit else ""
     said = option.help if option.help.endswith(".") else option.help + "."
-    return f"{said} Default {shown(default)}{unit}{_bounds(option)}."
+    return f"{said} Default {shown(default)}{option.unit_of(default)}{_bounds(option)}."
 
 
 def _bounds(option: Option) -> str:

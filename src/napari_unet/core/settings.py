@@ -30,6 +30,13 @@ class Option:
     lowest: str = ""
     """What a form shows in place of the minimum, where that one value means something else than a small number."""
 
+    def unit_of(self, value: Any) -> str:
+        """Return the unit with a space in front, as it follows a value: 1 patch, 2 patches, 1 s; empty without one."""
+        unit = self.unit
+        if value == 1 and len(unit) > 2:
+            unit = unit.removesuffix("es") if unit.endswith("ches") else unit.removesuffix("s")
+        return f" {unit}" if unit else ""
+
 
 def option(default: Any, help: str, **more: Any) -> Any:
     """Return a dataclass field with its :class:`Option` in the metadata."""
@@ -292,9 +299,9 @@ def validate(settings: S) -> S:
         low = opt.minimum is not None and value < opt.minimum
         high = opt.maximum is not None and value > opt.maximum
         if low or high or value != value:
-            unit = f" {opt.unit}" if opt.unit else ""
             raise SettingsError(
-                f"{name} is {value}{unit}, but has to lie between {opt.minimum} and {opt.maximum}{unit}."
+                f"{name} is {value}{opt.unit_of(value)}, but has to lie between {opt.minimum} and {opt.maximum}"
+                f"{opt.unit_of(opt.maximum)}."
             )
     return settings
 

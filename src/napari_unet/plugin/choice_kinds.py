@@ -34,7 +34,7 @@ def _shown(name: str, value: Any, option: Option) -> str:
     """Return a value as its editor shows it, with its unit."""
     if option.lowest and value == option.minimum:
         return option.lowest
-    return f"{shown(name, value)} {option.unit}".strip()
+    return f"{shown(name, value)}{option.unit_of(value)}"
 
 
 def without_computing(values: dict[str, Any]) -> dict[str, Any]:

@@ -59,8 +59,7 @@ def tooltip_of(option: Option, name: str = "") -> str:
     for choice in option.choices:
         text = text.replace(f"{choice}: ", f"{_WORDS.get((name, choice), choice)}: ")
     if option.minimum is not None and option.maximum is not None:
-        unit = f" {option.unit}" if option.unit else ""
-        text += f" Between {option.minimum:,.10g} and {option.maximum:,.10g}{unit}."
+        text += f" Between {option.minimum:,.10g} and {option.maximum:,.10g}{option.unit_of(option.maximum)}."
     return f"<span>{text}</span>"
 
 
@@ -113,7 +112,8 @@ def make_editor(name: str, option: Option, default: Any) -> QWidget:
     else:
         editor = NumberBox(option, default)
     if isinstance(editor, QAbstractSpinBox):
-        editor.setSuffix(f" {option.unit}" if option.unit else "")
+        editor.setSuffix(option.unit_of(default))
+        editor.valueChanged.connect(lambda value: editor.setSuffix(option.unit_of(value)))
         editor.setSpecialValueText(option.lowest)
         editor.setKeyboardTracking(False)
         editor.setAlignment(Qt.AlignmentFlag.AlignRight)
