@@ -317,6 +317,21 @@ def test_the_list_leads_to_where_the_network_is_least_certain(docks, click, pres
     assert suggesting.suggestions[0].box != best or suggesting.suggestions[0].plane != (3,)
 
 
+def test_the_key_waits_for_the_answer_when_asked_anew(docks, click, press, qtbot, disc_model):
+    viewer, dock = docks(DOCK, show=True)
+    view, suggesting = dock.view, dock.controller.suggesting
+    dock.controller.shelf.set_just_trained(disc_model)
+    viewer.add_image(discs()[0], name="discs")
+    view.tabs.setCurrentWidget(view.where_next)
+    for _ in range(2):
+        click(view.where_next.button)
+        assert suggesting.job is not None
+        assert view.where_next.list.count() == 0
+        press(viewer, "W")
+        qtbot.waitUntil(lambda: suggesting.job is None and bool(suggesting.suggestions), timeout=LONG)
+        assert view.where_next.list.count() == len(suggesting.suggestions)
+
+
 def test_without_a_model_it_says_so(docks, click):
     viewer, dock = docks(DOCK)
     viewer.add_image(discs()[0])

@@ -123,7 +123,9 @@ class Suggesting(QObject):
         _, training = self._model()
         self._image, self._axes, self._at = self.choice.chosen(), self.choice.axes(), -1
         self._size = data_shape(self._image)
-        self._doubts, self._found = {}, {}
+        # What was found before may lie in another picture; the key for the next place then waits for the answer.
+        self._doubts, self._found, self.suggestions = {}, {}, []
+        self.view.show_suggestions([])
         self.view.set_busy(True)
         self.view.say("looking ...")
         job = self.engine.suggest(request, now=training)
