@@ -10,11 +10,12 @@ import pytest
 
 from conftest import cells_picture
 from napari_unet.core import card as card_module
-from napari_unet.core import starts
+from napari_unet.core import diameter, starts
 from napari_unet.core.annotation import AnnotatedImage
 from napari_unet.core.arrays import Planes
 from napari_unet.core.card import BUNDLED, KINDS, Card, bundled_models, is_bundled, model_path
 from napari_unet.core.choosing import choose_model, mirror_note
+from napari_unet.core.metrics import average_precision
 from napari_unet.core.package import Model, load_model, new_model, save_model
 from napari_unet.core.plan import resolve
 from napari_unet.core.prediction import predict
@@ -43,6 +44,11 @@ def ignorant() -> Model:
     return new_model(Card("nothing", TINY, diameter=19.0))
 
 
+def with_certainty(card: Card, certainty: float) -> Card:
+    """Return the card of a model that was so sure of what it was taught on."""
+    return dataclasses.replace(card, certainty=certainty)
+
+
 def test_the_surest_model_segments(taught: Model, ignorant: Model) -> None:
     image, truth = cells_picture(seed=5)
     both = dataclasses.replace(ignorant, siblings=(taught,))
@@ -67,6 +73,38 @@ def test_the_measured_size_does_not_follow_the_sliders(taught: Model) -> None:
     assert {choice.scale for choice in choices} == {choices[0].scale}
     known = choose_model(measuring, Planes(image, "yx"), dataclasses.replace(EXACT, diameter=19.0))
     assert known.scale != choices[0].scale
+
+
+def test_a_taught_model_sees_clearly_larger_cells_at_another_size(
+    taught: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert 0.5 < taught.card.certainty <= 1
+    monkeypatch.setattr(diameter, "SURE", 0.6)  # so small a network is never as sure as a real one
+    sure = dataclasses.replace(taught, card=with_certainty(taught.card, 0.68))
+    image, truth = (np.kron(a, np.ones((4, 4), a.dtype)) for a in cells_picture(seed=5))
+    choice = choose_model(sure, Planes(image, "yx"), EXACT)
+    assert choice.scale == pytest.approx(sure.card.scale / 4, rel=0.2)
+    assert "73 px wide here, 18 px where" in choice.note and "Set the typical diameter" in choice.note
+    output = np.zeros(truth.shape, np.int32)
+    events = list(predict(sure, Planes(image, "yx"), output, settings=dataclasses.replace(EXACT, smallest=500)))
+    assert choice.note in events[0].notes and average_precision(truth, output).ap[0] > 0.8
+
+
+def test_a_taught_model_keeps_its_size_where_it_is_sure_unsure_or_told_the_diameter(
+    taught: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(diameter, "SURE", 0.6)
+    sure = dataclasses.replace(taught, card=with_certainty(taught.card, 0.68))
+    image, _ = cells_picture(seed=5)
+    same = choose_model(sure, Planes(image, "yx"), EXACT)
+    assert same.scale == sure.card.scale and same.note == ""
+    large = np.kron(image, np.ones((4, 4), np.float32))
+    told = choose_model(sure, Planes(large, "yx"), dataclasses.replace(EXACT, diameter=sure.card.diameter))
+    assert told.scale == 1 and told.note == ""
+    never_measured = dataclasses.replace(taught, card=with_certainty(taught.card, 0.0))
+    assert choose_model(never_measured, Planes(large, "yx"), EXACT).scale == taught.card.scale
+    noise = np.random.default_rng(0).normal(size=image.shape).astype(np.float32)
+    assert choose_model(sure, Planes(noise, "yx"), EXACT).scale == sure.card.scale
 
 
 def test_a_model_of_other_channels_is_not_tried(taught: Model, ignorant: Model) -> None:

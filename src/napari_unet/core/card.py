@@ -45,6 +45,9 @@ class Card:
     scale : float
         Image size at training over its own size, for the images that it was last trained on; 0 for a model
         of images of many kinds, which are brought to ``diameter`` by what is found in them.
+    certainty : float
+        How sure the network is of the cells that it was last trained on, at most 1
+        (:attr:`~napari_unet.core.diameter.Trial.certainty`); 0 when unknown.
     prediction : dict
         Prediction settings that were chosen on the validation part.
     ledger : tuple of dict
@@ -62,6 +65,7 @@ class Card:
     mode: str = "instances"
     diameter: float = 0.0
     scale: float = 1.0
+    certainty: float = 0.0
     prediction: dict[str, Any] = field(default_factory=dict)
     ledger: tuple[dict[str, Any], ...] = ()
     metrics: dict[str, float] = field(default_factory=dict)
@@ -108,6 +112,8 @@ class Card:
             raise ValueError(f"classes is {self.classes!r}, but has to name the background and at least one more.")
         if not (math.isfinite(self.diameter) and self.diameter >= 0 and math.isfinite(self.scale) and self.scale >= 0):
             raise ValueError(f"diameter {self.diameter!r} and scale {self.scale!r} have to be numbers from 0.")
+        if not (isinstance(self.certainty, (int, float)) and self.certainty <= 1):
+            raise ValueError(f"certainty is {self.certainty!r}, but has to be a number of at most 1.")
         if not self.scale and not self.diameter:
             raise ValueError("scale is 0, which needs a diameter to bring images to, but diameter is 0 too.")
         if not (isinstance(self.hashes, dict) and isinstance(self.metrics, dict) and isinstance(self.prediction, dict)):

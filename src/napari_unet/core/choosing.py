@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from dataclasses import dataclass
 
@@ -10,7 +11,7 @@ import numpy as np
 from .arrays import SCALE_LIMITS, Planes
 from .card import Card
 from .device import choose
-from .diameter import measure_size, middle_plane
+from .diameter import Trial, measure_size, middle_plane, surer_size
 from .package import Model
 from .predictor import MIRRORED, Predictor, predict_region
 from .settings import PredictionSettings, with_values
@@ -65,7 +66,8 @@ def mirror_note(card: Card, settings: PredictionSettings) -> str:
 def choose_model(model: Model, image: Planes, settings: PredictionSettings) -> Choice:
     """Return which of a model and its siblings fits an image, and at what size it sees the image.
 
-    The middle plane is looked at. Nothing is tried where there is nothing to choose.
+    The middle plane is looked at. Nothing is tried where there is nothing to choose, nor of a model that is not
+    sure of what it was taught on.
 
     Parameters
     ----------
@@ -80,12 +82,12 @@ def choose_model(model: Model, image: Planes, settings: PredictionSettings) -> C
     compute = choose(settings.device, settings.precision)
     ready = [Predictor.create(m.network, compute, settings.mirror) for m in candidates]
     known = prediction_scale(candidates[0].card, settings)
-    if known and len(candidates) == 1:
-        return Choice(candidates[0], ready[0], known)
     # As the model was measured and not as the sliders stand: what the network sees must not follow them, or the same
     # picture with the same values would be segmented in two ways, by moving a slider and by a new start.
     plain = with_values(PredictionSettings(), {**model.card.prediction, "mirror": False, "diameter": settings.diameter})
     plane = middle_plane(image.plane_shape)
+    if known and len(candidates) == 1:
+        return _taught(candidates[0], ready[0], known, image, plain)
     trials = [
         measure_size(functools.partial(predict_region, p), image, plane, m.card.diameter, plain)
         for m, p in zip(candidates, ready, strict=True)
@@ -96,9 +98,7 @@ def choose_model(model: Model, image: Planes, settings: PredictionSettings) -> C
         note = "No cell was found at any size; set the typical diameter of the cells if there are some."
         return Choice(candidates[0], ready[0], known or 1.0, note)
     card = candidates[best].card
-    scale = prediction_scale(card, settings) or float(np.clip(card.diameter / trial.diameter, *SCALE_LIMITS))
-    if 1 / _SAME_SIZE < scale < _SAME_SIZE:
-        scale = 1.0
+    scale = _rounded(prediction_scale(card, settings) or _measured_scale(card, trial))
     said = [f"The model {card.name} fits best."] if len(candidates) > 1 else []
     if not settings.diameter:
         said.append(
@@ -106,3 +106,29 @@ def choose_model(model: Model, image: Planes, settings: PredictionSettings) -> C
             "Set the typical diameter if that is wrong."
         )
     return Choice(candidates[best], ready[best], scale, " ".join(said))
+
+
+def _measured_scale(card: Card, trial: Trial) -> float:
+    """Return the size over its own at which the network sees an image, from what was found in it."""
+    return float(np.clip(card.diameter / trial.diameter, *SCALE_LIMITS))
+
+
+def _rounded(scale: float) -> float:
+    """Return 1 for a size that is nearly the image's own, so that it is not resampled for nothing."""
+    return 1.0 if 1 / _SAME_SIZE < scale < _SAME_SIZE else scale
+
+
+def _taught(model: Model, ready: Predictor, known: float, image: Planes, plain: PredictionSettings) -> Choice:
+    """Return how a model that was taught on few images sees one: as those, unless it clearly is of another size."""
+    card = model.card
+    if plain.diameter or card.mode != "instances":
+        return Choice(model, ready, known)
+    look = functools.partial(predict_region, dataclasses.replace(ready, mirror=False))
+    trial = surer_size(look, image, middle_plane(image.plane_shape), card, plain)
+    if trial is None:
+        return Choice(model, ready, known)
+    note = (
+        f"Cells look about {trial.diameter:.0f} px wide here, {card.diameter / card.scale:.0f} px where the model "
+        "was taught, so the image is seen at another size. Set the typical diameter if that is wrong."
+    )
+    return Choice(model, ready, _rounded(_measured_scale(card, trial)), note)

@@ -6,7 +6,7 @@ is segmented at a few sizes, each in a small window; the size that wins tells th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from .arrays import SCALE_LIMITS, Normalisation, Planes, ScaledPlanes, plane_normalisation
+from .card import Card
 from .instances import Outputs, foreground, segment_instances
 from .settings import PredictionSettings
 
@@ -23,7 +24,7 @@ Network = Callable[[Planes, tuple[int, ...], Box, Normalisation], Outputs]
 
 _OCTAVES = (-2.0, -1.0, 0.0, 1.0)
 """Sizes that are always tried, as powers of two; finer ones around the best follow."""
-_WINDOW = 256
+WINDOW = 256
 """Largest side in pixels of the window that is looked at, at the network's size."""
 _LEAST_SIDE = 16
 _PLACES = 5
@@ -31,6 +32,12 @@ _PERCENTILE = 0.4
 """Share of the cells' area below the typical diameter: errors join cells more often than they split them."""
 _CROWD, _OFF_SIZE = 0.1, 0.1
 """What few cells cost against the mean certainty, and cells of twice or half the size that the network knows."""
+
+
+SURE = 0.87
+"""Certainty from which a network is taken at its word on the size of cells; on hard images none is as sure."""
+_CLEARLY = 0.1
+"""By how much it has to be surer at another size than that which it was taught at."""
 
 
 @dataclass(frozen=True)
@@ -78,34 +85,90 @@ def measure_size(
     Sizes a factor of two apart are tried first, then one on either side of the best. How near the diameter
     comes to the annotated one depends on the kind of picture: ``benchmarks/sizes.py`` measures it.
     """
-    normalisation = plane_normalisation(planes, plane)
-    if normalisation.constant:
-        return None
-    centre = busiest_place(planes, plane, normalisation)
-    trials: dict[float, Trial] = {}
-
-    def look(scale: float) -> None:
-        nonlocal centre
-        found = _trial(network, planes, plane, normalisation, scale, centre, expected, settings)
-        if found is not None:
-            trials[scale], centre = found
-
+    sizes = _Sizes(network, planes, plane, expected, settings)
     if settings.diameter:
-        look(float(np.clip(expected / settings.diameter, *SCALE_LIMITS)))
-        return next(iter(trials.values()), None)
-    for octave in _OCTAVES:
-        look(2.0**octave)
-    if not trials:
+        return sizes.look(float(np.clip(expected / settings.diameter, *SCALE_LIMITS)))
+    return sizes.around(2.0**octave for octave in _OCTAVES)
+
+
+def surer_size(
+    network: Network, planes: Planes, plane: tuple[int, ...], card: Card, settings: PredictionSettings
+) -> Trial | None:
+    """Return another size than the taught one, where the network is clearly surer there; None where it is not.
+
+    A network that has learnt from a few images expects cells of their size, and misses or breaks those of an
+    image of another magnification. It is asked only about networks that are sure of their own images: how sure
+    others are says little of whether they are right.
+
+    Parameters
+    ----------
+    network : callable
+        Gives the network's outputs for a box of a plane.
+    planes : Planes
+        The image at its own size.
+    plane : tuple of int
+        Which plane to look at.
+    card : Card
+        The network's, with the size that it was taught at and how sure it is of what it has learnt from.
+    settings : PredictionSettings
+        How outputs become cells.
+
+    Notes
+    -----
+    ``benchmarks/other_sizes.py`` measures what it brings on enlarged and reduced images.
+    """
+    if card.certainty < SURE:
         return None
-    best = max(trials, key=lambda s: trials[s].certainty)
-    for factor in (0.5**0.5, 2**0.5):
-        look(best * factor)
-    return max(trials.values(), key=lambda t: t.certainty)
+    sizes = _Sizes(network, planes, plane, card.diameter, settings)
+    own = sizes.look(card.scale)
+    certainty = own.certainty if own else -1.0
+    if certainty > card.certainty - _CLEARLY:
+        return None
+    best = sizes.around(card.scale * 2.0**octave for octave in _OCTAVES if octave)
+    surer = best is not None and best.certainty >= max(SURE, certainty + _CLEARLY)
+    return best if surer else None
+
+
+class _Sizes:
+    """Looks at a plane at one size after the other, each time where most cells were last."""
+
+    def __init__(
+        self, network: Network, planes: Planes, plane: tuple[int, ...], expected: float, settings: PredictionSettings
+    ) -> None:
+        self.network, self.planes, self.plane = network, planes, plane
+        self.expected, self.settings = expected, settings
+        self.normalisation = plane_normalisation(planes, plane)
+        self.trials: dict[float, Trial] = {}
+        if not self.normalisation.constant:
+            self.centre = busiest_place(planes, plane, self.normalisation)
+
+    def look(self, scale: float) -> Trial | None:
+        """Return what is found at one size of the image; None where nothing is."""
+        if self.normalisation.constant:
+            return None
+        found = _trial(
+            self.network, self.planes, self.plane, self.normalisation, scale, self.centre, self.expected, self.settings
+        )
+        if found is None:
+            return None
+        self.trials[scale], self.centre = found
+        return self.trials[scale]
+
+    def around(self, scales: Iterable[float]) -> Trial | None:
+        """Return the best of all sizes so far, these and two beside the best; None where nothing is found."""
+        for scale in scales:
+            self.look(scale)
+        if not self.trials:
+            return None
+        best = max(self.trials, key=lambda s: self.trials[s].certainty)
+        for factor in (0.5**0.5, 2**0.5):
+            self.look(best * factor)
+        return max(self.trials.values(), key=lambda t: t.certainty)
 
 
 def busiest_place(planes: Planes, plane: tuple[int, ...], normalisation: Normalisation) -> tuple[float, float]:
     """Return the y and x, as shares of the plane, around which grey values differ most, of a few places."""
-    if max(planes.height, planes.width) * 2.0 ** _OCTAVES[0] <= _WINDOW:
+    if max(planes.height, planes.width) * 2.0 ** _OCTAVES[0] <= WINDOW:
         return 0.5, 0.5
     shares = (np.arange(_PLACES) + 0.5) / _PLACES
     found: dict[tuple[float, float], float] = {}
@@ -116,7 +179,7 @@ def busiest_place(planes: Planes, plane: tuple[int, ...], normalisation: Normali
     return max(found, key=lambda place: found[place])
 
 
-def _window(size: int, centre: float, side: int = _WINDOW) -> slice:
+def _window(size: int, centre: float, side: int = WINDOW) -> slice:
     """Return the part of an axis of at most ``side`` pixels around a share of it."""
     start = int(np.clip(round(centre * size) - side // 2, 0, max(0, size - side)))
     return slice(start, min(size, start + side))

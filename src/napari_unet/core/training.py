@@ -34,7 +34,7 @@ from .package import Model, save_model
 from .plan import TrainingPlan
 from .prediction import Predictor, check_fit, never, predict_region
 from .settings import PredictionSettings, with_values
-from .tuning import tune
+from .tuning import certainty_of, tune
 from .validation import Score, score
 
 _ROLLBACKS = 5
@@ -322,7 +322,9 @@ class _Run:
     def finish(self) -> Iterator[TrainingEvent]:
         """Yield the last checkpoint and the result."""
         best = self.best or self.model()
-        self.best = Model(best.network, dataclasses.replace(self.card(), prediction=self.tuned(best)))
+        prediction, certainty = self.tuned(best)
+        card = dataclasses.replace(self.card(), prediction=prediction, certainty=certainty)
+        self.best = Model(best.network, card)
         path = ""
         for event in self.checkpoint():
             if isinstance(event, CheckpointSaved):
@@ -335,17 +337,20 @@ class _Run:
             _metrics(self.best_score), self.reason, self.best,
         )  # fmt: skip
 
-    def tuned(self, best: Model) -> dict[str, Any]:
-        """Return the prediction settings for the model's card, measured on what was painted."""
+    def tuned(self, best: Model) -> tuple[dict[str, Any], float]:
+        """Return the prediction settings and the certainty for the model's card, measured on what was painted."""
         card = self.plan.model.card
         if card.mode != "instances" or self.learner.run_steps == 0:
-            return card.prediction
+            return card.prediction, card.certainty
         base = with_values(PredictionSettings(), card.prediction)
         predictor = Predictor.create(best.network, self.learner.compute)
         # A tenth of the time at most, as for measuring on the way; but counted steps give the same model each time.
         counted = self.plan.settings.steps and not self.plan.settings.seconds
         seconds = np.inf if counted else self.elapsed / _PAUSE
-        return {**card.prediction, **tune(predictor, self.plan.split, base, card.scale, seconds)}
+        found = {**card.prediction, **tune(predictor, self.plan.split, base, card.scale, seconds)}
+        # Mirrored images take longer and tell no better how large cells are.
+        plain = with_values(PredictionSettings(), {**found, "mirror": False})
+        return found, certainty_of(predictor, self.plan.split, card.diameter, plain)
 
 
 def _metrics(found: Score | None) -> dict[str, float]:

@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .arrays import Normalisation, Planes
-from .instances import Outputs, labels_from_outputs
+from .diameter import WINDOW, judged
+from .instances import Outputs, foreground, labels_from_outputs
 from .patches import Sample, Split
 from .predictor import MIRRORED, Predictor, predict_region
 from .settings import PredictionSettings
@@ -27,6 +28,7 @@ _LARGER = (2, 4)
 """Times the smallest cell's area that are tried too, where specks are many."""
 _IOUS = (0.5, 0.6, 0.7, 0.8)
 _MOST_SAMPLES = 6
+_MOST_JUDGED = 3
 _DENSE = 0.8
 _LEAST_GAIN = 0.03
 """Gain in mean AP below which a setting stays as it is: on few cells less than that is chance."""
@@ -101,6 +103,36 @@ def _mirror_pays(
     return mirrored > mean_ap(measured, settings) + _LEAST_GAIN
 
 
+def certainty_of(predictor: Predictor, split: Split, diameter: float, settings: PredictionSettings) -> float:
+    """Return how sure a trained network is of the cells that it was shown; 0 where it finds none.
+
+    Parameters
+    ----------
+    predictor : Predictor
+        The trained network.
+    split : Split
+        What was painted; looked at around the middle of what is known of a few samples.
+    diameter : float
+        Of the cells, in pixels that the network sees.
+    settings : PredictionSettings
+        How outputs become cells.
+    """
+    found = []
+    for sample in sorted((*split.train, *split.validation), key=lambda s: -s.cells)[:_MOST_JUDGED]:
+        y0, y1, x0, x1 = known_box(sample)
+        outputs = _predicted(predictor, sample, (*_middle(y0, y1), *_middle(x0, x1)))
+        labels = labels_from_outputs(outputs, settings)
+        if labels.any():
+            found.append(judged(foreground(outputs), labels, 1.0, diameter).certainty)
+    return round(float(np.median(found)), 3) if found else 0.0
+
+
+def _middle(start: int, stop: int) -> tuple[int, int]:
+    """Return the bounds of the middle of an axis, of as much as is looked at in other images too."""
+    cut = max(0, stop - start - WINDOW)
+    return start + cut // 2, stop - (cut - cut // 2)
+
+
 def mean_ap(measured: Sequence[Measured], settings: PredictionSettings) -> float:
     """Return the AP over all regions together, averaged over IoU 0.5 to 0.8, where only part is known."""
     counts = sum(match_known_at(truth, labels_from_outputs(o, settings), mask, _IOUS) for o, truth, mask in measured)
@@ -126,7 +158,11 @@ def _is_dense(sample: Sample) -> bool:
 def _outputs(predictor: Predictor, sample: Sample) -> Measured:
     """Return outputs, truth and mask of a sample's known region."""
     y0, y1, x0, x1 = box = known_box(sample)
+    return _predicted(predictor, sample, box), sample.known.instances[y0:y1, x0:x1], sample.known.mask[y0:y1, x0:x1]
+
+
+def _predicted(predictor: Predictor, sample: Sample, box: tuple[int, int, int, int]) -> Outputs:
+    """Return the outputs for a box of a sample, whose grey values are normalised already."""
     channels = sample.image.shape[0]
     identity = Normalisation((0.0,) * channels, (1.0,) * channels)
-    outputs = predict_region(predictor, Planes(sample.image, "cyx"), (), box, identity)
-    return outputs, sample.known.instances[y0:y1, x0:x1], sample.known.mask[y0:y1, x0:x1]
+    return predict_region(predictor, Planes(sample.image, "cyx"), (), box, identity)
