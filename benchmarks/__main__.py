@@ -29,6 +29,7 @@ NAMES = {
     "training_step": "Training step and augmentation",
     "zero_training": "Without any training",
     "five_pictures": "Segmentation after training on five pictures",
+    "other_sizes": "Cells of another size than those painted",
     "dsb2018": "DSB 2018, StarDist's split",
     "usiigaci": "Usiigaci, cross-validated",
     "few_cells": "A few painted cells, against peers",

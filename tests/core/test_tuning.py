@@ -179,3 +179,14 @@ def test_without_time_mirrored_images_are_not_tried(predictor):
     predictor.answers[:] = [answer(labels, dip=0.0)]
     tuning.tune(predictor, Split((), (sample_of(labels),)), PredictionSettings(), 1.0)
     assert predictor.asks == [False]
+
+
+def test_the_certainty_is_that_of_the_cells_that_were_shown(predictor):
+    labels = grid_of_cells()
+    predictor.answers[:] = [answer(labels, 0.0)]
+    split, settings = Split((sample_of(labels),), ()), PredictionSettings(smallest=5)
+    sure = tuning.certainty_of(predictor, split, 27.0, settings)
+    assert 0.7 < sure <= 2 * 0.9 - 1
+    assert tuning.certainty_of(predictor, split, 108.0, settings) < sure - 0.3
+    predictor.answers[:] = [answer(np.zeros_like(labels), 0.0)]
+    assert tuning.certainty_of(predictor, split, 27.0, settings) == 0
