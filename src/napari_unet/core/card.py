@@ -46,7 +46,7 @@ class Card:
         Image size at training over its own size, for the images that it was last trained on; 0 for a model
         of images of many kinds, which are brought to ``diameter`` by what is found in them.
     certainty : float
-        How sure the network is of the cells that it was last trained on, at most 1
+        How sure the network is of the cells that it was last trained on, where it is surest, at most 1
         (:attr:`~napari_unet.core.diameter.Trial.certainty`); 0 when unknown.
     prediction : dict
         Prediction settings that were chosen on the validation part.

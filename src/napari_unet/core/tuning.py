@@ -28,7 +28,6 @@ _LARGER = (2, 4)
 """Times the smallest cell's area that are tried too, where specks are many."""
 _IOUS = (0.5, 0.6, 0.7, 0.8)
 _MOST_SAMPLES = 6
-_MOST_JUDGED = 3
 _DENSE = 0.8
 _LEAST_GAIN = 0.03
 """Gain in mean AP below which a setting stays as it is: on few cells less than that is chance."""
@@ -104,27 +103,29 @@ def _mirror_pays(
 
 
 def certainty_of(predictor: Predictor, split: Split, diameter: float, settings: PredictionSettings) -> float:
-    """Return how sure a trained network is of the cells that it was shown; 0 where it finds none.
+    """Return how sure a trained network is of the cells that it was shown, where it is surest; 0 without any.
+
+    The surest sample counts: others may hold cells of another size than the typical one.
 
     Parameters
     ----------
     predictor : Predictor
         The trained network.
     split : Split
-        What was painted; looked at around the middle of what is known of a few samples.
+        What was painted; looked at in the middle of what is known of a few samples.
     diameter : float
         Of the cells, in pixels that the network sees.
     settings : PredictionSettings
         How outputs become cells.
     """
     found = []
-    for sample in sorted((*split.train, *split.validation), key=lambda s: -s.cells)[:_MOST_JUDGED]:
+    for sample in sorted((*split.train, *split.validation), key=lambda s: -s.cells)[:_MOST_SAMPLES]:
         y0, y1, x0, x1 = known_box(sample)
         outputs = _predicted(predictor, sample, (*_middle(y0, y1), *_middle(x0, x1)))
         labels = labels_from_outputs(outputs, settings)
         if labels.any():
             found.append(judged(foreground(outputs), labels, 1.0, diameter).certainty)
-    return round(float(np.median(found)), 3) if found else 0.0
+    return round(max(found), 3) if found else 0.0
 
 
 def _middle(start: int, stop: int) -> tuple[int, int]:
