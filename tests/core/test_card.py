@@ -13,7 +13,7 @@ from napari_unet.core.settings import NetworkSettings
 
 CARD = Card(
     "mine", NetworkSettings(width=8), 2, ("background", "a", "b"), "classes", 12.5, 0.5, {"threshold": 0.4},
-    ({"images": ["x"]},), {"f1": 0.5}, {"weights": "00"}, "text",
+    ({"images": ["x"]},), {"f1": 0.5}, {"weights": "00"}, "text", 0.9,
 )  # fmt: skip
 
 

@@ -45,9 +45,6 @@ class Card:
     scale : float
         Image size at training over its own size, for the images that it was last trained on; 0 for a model
         of images of many kinds, which are brought to ``diameter`` by what is found in them.
-    certainty : float
-        How sure the network is of the cells that it was last trained on, where it is surest, at most 1
-        (:attr:`~napari_unet.core.diameter.Trial.certainty`); 0 when unknown.
     prediction : dict
         Prediction settings that were chosen on the validation part.
     ledger : tuple of dict
@@ -56,6 +53,11 @@ class Card:
         Scores on the validation part of the last training.
     hashes : dict
         SHA-256 of the files beside the card.
+    description : str
+        For people: what it was trained on and how to repeat it.
+    certainty : float
+        How sure the network is of the cells that it was last trained on, where it is surest, at most 1
+        (:attr:`~napari_unet.core.diameter.Trial.certainty`); 0 when unknown.
     """
 
     name: str
@@ -65,12 +67,12 @@ class Card:
     mode: str = "instances"
     diameter: float = 0.0
     scale: float = 1.0
-    certainty: float = 0.0
     prediction: dict[str, Any] = field(default_factory=dict)
     ledger: tuple[dict[str, Any], ...] = ()
     metrics: dict[str, float] = field(default_factory=dict)
     hashes: dict[str, str] = field(default_factory=dict)
     description: str = ""
+    certainty: float = 0.0
 
     def to_json(self) -> str:
         """Return the card as JSON text."""
