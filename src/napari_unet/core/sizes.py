@@ -6,8 +6,9 @@ import numpy as np
 
 from .arrays import SCALE_LIMITS
 
-SMALLER, LARGER = 2.0, 1.5
-"""Ratios of diameters, below and above the model's, up to which an image is taken at its own size."""
+SMALLER, LARGER = 1.25, 1.5
+"""Ratios of diameters, below and above the model's, up to which an image is taken at its own size; small cells need
+pixels more than large ones (docs/benchmarks.md, "What the parts bring")."""
 SCRATCH_RANGE = (12.0, 48.0)
 """Object diameters in pixels at which a new network learns well; images are resized into this range."""
 
