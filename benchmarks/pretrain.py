@@ -62,8 +62,8 @@ REFINED_SHARES = {
     },
 }  # fmt: skip
 PREDICTION = {
-    "nuclei": {"threshold": 0.65, "seed_height": 0.4},
-    "transmitted": {"threshold": 0.6, "seed_height": 0.4},
+    "nuclei": {"threshold": 0.65, "seed_height": 0.4, "peak": 0.5},
+    "transmitted": {"threshold": 0.6, "seed_height": 0.4, "peak": 0.5},
 }
 """Best of a few on every eighth of StarDist's 380 training pictures; on eight of each kind learnt from."""
 

@@ -83,6 +83,31 @@ def test_a_higher_seed_height_splits_less() -> None:
     assert counts == [2, 2, 1]
 
 
+def test_cells_that_rise_less_than_the_lowest_peak_are_dropped() -> None:
+    truth = discs((60, 120), [(30, 25), (30, 60), (30, 95)], 15)
+    outputs = perfect(truth)
+    heights = np.array([0.0, 1.0, 0.7, 0.4], np.float32)
+    outputs["distance"] = outputs["distance"] * heights[truth]
+    left = {peak: set(truth[labels_from_outputs(outputs, chosen(peak=peak)) > 0]) for peak in (0.0, 0.3, 0.5, 0.8, 1.0)}
+    assert left == {0.0: {1, 2, 3}, 0.3: {1, 2, 3}, 0.5: {1, 2}, 0.8: {1}, 1.0: {1}}
+    numbers = labels_from_outputs(outputs, chosen(peak=0.5))
+    assert sorted(np.unique(numbers)) == [0, 1, 2]
+    for separation in ("components", "shape"):
+        # Those say nothing of how sure the network is.
+        assert labels_from_outputs(outputs, chosen(peak=1.0, separation=separation)).max() == 3
+
+
+@pytest.mark.parametrize("radius", [3, 5, 12, 30])
+def test_small_cells_are_no_more_doubtful_than_large_ones(radius: int) -> None:
+    truth = discs((80, 80), [(40, 40)], radius)
+    outputs = perfect(truth)
+    assert labels_from_outputs(outputs, chosen(peak=0.95, smallest=0)).max() == 1
+    sure = {**outputs, "distance": outputs["distance"] * 0.85}
+    assert labels_from_outputs(sure, chosen(peak=0.6, smallest=0)).max() == 1
+    doubtful = {**outputs, "distance": outputs["distance"] * 0.5}
+    assert labels_from_outputs(doubtful, chosen(peak=0.6, smallest=0)).max() == 0
+
+
 def test_a_piece_without_a_summit_is_a_cell_all_the_same() -> None:
     mask = np.zeros((20, 40), np.float32)
     mask[5:15, 5:15] = mask[5:15, 25:35] = 1

@@ -81,6 +81,31 @@ def test_cells_with_two_summits_are_held_together(predictor):
     assert chosen["seed_height"] >= 0.3 > PredictionSettings().seed_height
 
 
+def test_doubtful_cells_are_dropped_where_they_are_false(predictor):
+    labels = grid_of_cells()
+    outputs = answer(labels, dip=0.0)
+    false = labels > 12
+    outputs["distance"][0][false] *= 0.5
+    truth = np.where(false, 0, labels)
+    predictor.answers[:] = [outputs]
+    split = Split((), (sample_of(truth),))
+    assert 0.45 < tuning.tune(predictor, split, PredictionSettings(), 1.0)["peak"] < 0.9
+    predictor.answers[:] = [answer(labels, dip=0.0)]
+    # Too high a value of the start model's is taken back.
+    assert tuning.tune(predictor, Split((), (sample_of(labels),)), PredictionSettings(peak=1.0), 1.0)["peak"] < 0.9
+
+
+@pytest.mark.parametrize(("side", "taken"), [(6, False), (12, True)])
+def test_smaller_gains_count_among_many_cells(predictor, side, taken):
+    labels = grid_of_cells(side)
+    outputs = answer(labels, dip=0.0)
+    false = labels % 36 == 1
+    outputs["distance"][0][false] *= 0.5
+    predictor.answers[:] = [outputs]
+    chosen = tuning.tune(predictor, Split((), (sample_of(np.where(false, 0, labels)),)), PredictionSettings(), 1.0)
+    assert ("peak" in chosen) is taken
+
+
 def test_what_is_good_already_stays(predictor):
     labels = grid_of_cells()
     predictor.answers[:] = [answer(labels, dip=0.0)]
@@ -134,6 +159,7 @@ def test_specks_raise_the_smallest_cell(predictor):
     specks[::15, ::15][labels[::15, ::15] == 0] = 99
     outputs = answer(labels, dip=0.0)
     outputs["classes"][1][specks == 99], outputs["classes"][0][specks == 99] = 0.9, 0.1
+    outputs["distance"][0][specks == 99] = 0.9
     predictor.answers[:] = [outputs]
     chosen = tuning.tune(predictor, Split((), (sample_of(labels),)), PredictionSettings(smallest=1), 1.0)
     assert chosen == {"smallest": 2}

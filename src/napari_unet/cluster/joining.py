@@ -75,23 +75,24 @@ def write_labels(blocks: Blocks) -> Generator[Adapted, None, int | None]:
     pieces = yield from blocks.every("split")
     if pieces is None:
         return None
-    regions = regions_of(pieces, blocks.order.settings.seed_height)
+    graph = Graph(blocks.order.settings.seed_height)
+    regions = regions_of(pieces, graph)
     parts, halo = blocks.large.parts(), 2 * blocks.order.settings.gap + 1
     notes = yield from blocks.every(
         "grow", lambda n: ([(parts[other], regions[other]) for other in blocks.near(n, halo)],)
     )
     if notes is None:
         return None
-    tidy, count = decided(notes, parts, blocks.order)
+    tidy = gathered(notes, parts, graph.heights, blocks)
+    count = tidy.decide()
     done = yield from blocks.every(
         "number", lambda n: (notes[n].regions, tidy.numbers(notes[n].regions), tidy.filled(parts[n]))
     )
     return None if done is None else count
 
 
-def regions_of(pieces: dict[int, Pieces], seed_height: float) -> list[NDArray[np.int32]]:
-    """Return for each block the region of each of its pieces, after a 0."""
-    graph = Graph(seed_height)
+def regions_of(pieces: dict[int, Pieces], graph: Graph) -> list[NDArray[np.int32]]:
+    """Solve an empty graph for all pieces; return for each block the region of each of its pieces, after a 0."""
     offsets = [graph.add(pieces[n]) for n in range(len(pieces))]
     regions = graph.solve().astype(np.int32)
     ends = [*offsets[1:], len(regions) - 1]
@@ -101,13 +102,13 @@ def regions_of(pieces: dict[int, Pieces], seed_height: float) -> list[NDArray[np
     ]
 
 
-def decided(notes: dict[int, Notes], parts: list[Block], order: Order) -> tuple[Tidy, int]:
-    """Return what is decided about all cells of a plane, and how many stay."""
-    highest = max((int(n.regions.max(initial=0)) for n in notes.values()), default=0)
-    tidy = Tidy(highest, order.settings.holes, order.settings.smallest)
+def gathered(notes: dict[int, Notes], parts: list[Block], heights: NDArray[np.float32], blocks: Blocks) -> Tidy:
+    """Return what can decide about all cells of a plane, from what was noted of each block."""
+    settings = blocks.order.settings
+    tidy = Tidy(heights, settings.holes, settings.smallest, blocks.large.maps().lowest_peak(settings))
     for number, block in enumerate(parts):
         tidy.take(notes[number], block)
-    return tidy, tidy.decide()
+    return tidy
 
 
 def write_values(blocks: Blocks) -> Generator[Adapted, None, int | None]:
@@ -116,4 +117,4 @@ def write_values(blocks: Blocks) -> Generator[Adapted, None, int | None]:
     return None if done is None else 0
 
 
-__all__ = ["Blocks", "decided", "regions_of", "write_labels", "write_values"]
+__all__ = ["Blocks", "gathered", "regions_of", "write_labels", "write_values"]

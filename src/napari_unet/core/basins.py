@@ -282,10 +282,16 @@ class Graph:
     ----------
     height : float
         See :func:`join`.
+
+    Attributes
+    ----------
+    heights : NDArray of float32
+        How high the summit of each region is, after a 0; known when it is solved.
     """
 
     def __init__(self, height: float) -> None:
         self.height = height
+        self.heights = np.zeros(1, np.float32)
         self.count = 0
         self._summits: list[Summits] = []
         self._edges: list[Edges] = []
@@ -319,7 +325,9 @@ class Graph:
         region = join(summits, edges, self.height)[0][basin]
         roots = np.unique(region)
         numbers = np.zeros(self.count, np.int64)
-        numbers[roots[np.argsort(summits.places[roots])]] = np.arange(1, len(roots) + 1)
+        roots = roots[np.argsort(summits.places[roots])]
+        numbers[roots] = np.arange(1, len(roots) + 1)
+        self.heights = np.concatenate([np.zeros(1, np.float32), summits.heights[roots]])
         return np.concatenate([[0], numbers[region]])
 
 

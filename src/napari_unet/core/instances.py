@@ -128,16 +128,18 @@ def segment_maps(
     """
     height, width = maps.foreground.shape
     every = blocks(height, width, side)
-    split = splitter(maps, settings, every)
+    split, peak = splitter(maps, settings, every), maps.lowest_peak(settings)
     if len(every) == 1:
-        labels, count = _at_once(split(every[0]), every[0], settings)
+        labels, count = _at_once(split(every[0]), every[0], settings, peak)
         output[every[0].slices] = labels
         return count
     provisional = scratch((height, width), np.uint32)
-    regions = yield from _pieces_pass(split, every, settings, provisional)
+    graph = Graph(settings.seed_height)
+    regions = yield from _pieces_pass(split, graph, every, provisional)
     # Provisional numbers may be larger than the final ones.
     between = output if np.dtype(output.dtype).itemsize >= 4 else scratch((height, width), np.uint32)
-    return (yield from _tidy_passes(regions, every, settings, provisional, between, output))
+    work = Tidy(graph.heights, settings.holes, settings.smallest, peak)
+    return (yield from _tidy_passes(regions, work, every, settings.gap, provisional, between, output))
 
 
 def _in_threads(work: Callable[[Block], T], every: list[Block]) -> Iterator[tuple[Block, T]]:
@@ -156,12 +158,12 @@ def splitter(maps: Maps, settings: PredictionSettings, every: list[Block]) -> Ca
     return lambda block: basins(landscape(block), block, settings.seed_height)
 
 
-def _at_once(pieces: Pieces, block: Block, settings: PredictionSettings) -> tuple[NDArray[np.int32], int]:
+def _at_once(pieces: Pieces, block: Block, settings: PredictionSettings, peak: float) -> tuple[NDArray[np.int32], int]:
     """Return labels and number of cells of a plane that is one block."""
     graph = Graph(settings.seed_height)
     graph.add(pieces)
     regions = graph.solve().astype(np.int32)
-    work = Tidy(int(regions.max()), settings.holes, settings.smallest)
+    work = Tidy(graph.heights, settings.holes, settings.smallest, peak)
     grown = restore_gap(regions[pieces.labels], settings.gap)
     work.add(block.framed(grown, 0, -1), block)
     count = work.decide()
@@ -169,10 +171,9 @@ def _at_once(pieces: Pieces, block: Block, settings: PredictionSettings) -> tupl
 
 
 def _pieces_pass(
-    split: Callable[[Block], Pieces], every: list[Block], settings: PredictionSettings, provisional: WritableArray
+    split: Callable[[Block], Pieces], graph: Graph, every: list[Block], provisional: WritableArray
 ) -> Generator[tuple[int, int], None, NDArray[np.int32]]:
     """Write pieces that are numbered over all blocks, and return the region of each."""
-    graph = Graph(settings.seed_height)
     for done, (block, pieces) in enumerate(_in_threads(split, every), 1):
         offset = graph.add(pieces)
         provisional[block.slices] = np.where(pieces.labels > 0, pieces.labels + np.int64(offset), 0)
@@ -182,18 +183,18 @@ def _pieces_pass(
 
 def _tidy_passes(
     regions: NDArray[np.int32],
+    work: Tidy,
     every: list[Block],
-    settings: PredictionSettings,
+    gap: int,
     provisional: WritableArray,
     between: WritableArray,
     output: WritableArray,
 ) -> Generator[tuple[int, int], None, int]:
     """Write the regions with their gaps given back, ``between`` the passes, then the final labels; return how many."""
-    work = Tidy(int(regions.max()), settings.holes, settings.smallest)
-    halo = 2 * settings.gap + 1
+    halo = 2 * gap + 1
 
     def grown(block: Block) -> NDArray[np.int32]:
-        return block.framed(restore_gap(regions[block.read(provisional, halo)], settings.gap), halo, -1)
+        return block.framed(restore_gap(regions[block.read(provisional, halo)], gap), halo, -1)
 
     for done, (block, frame) in enumerate(_in_threads(grown, every), len(every) + 1):
         work.add(frame, block)

@@ -26,6 +26,8 @@ SHAPE_REACH = 128
 _SMOOTHING = 1.0
 """Standard deviation in pixels: takes out single-pixel summits, and is far below any cell's size."""
 _SMOOTHING_REACH = 4
+_SURE = 0.8
+"""Part of the full height that cells usually have of which a network is sure."""
 
 
 def in_steps(values: NDArray[Any], steps: int) -> NDArray[np.uint16]:
@@ -74,6 +76,10 @@ class Maps:
             raise SettingsError("The model has no distance output; choose auto, components or shape for separation.")
         return settings.separation
 
+    def lowest_peak(self, settings: PredictionSettings) -> float:
+        """Return how high a cell has to rise at least; only the distance output says how sure the network is."""
+        return settings.peak if self.method(settings) == "distance" else 0.0
+
     def mask(self, block: Block, halo: int, threshold: float) -> NDArray[np.bool_]:
         """Return where cells are, in a block and ``halo`` pixels around it."""
         return np.asarray(block.read(self.foreground, halo) > np.float32(threshold * PROBABILITY_STEPS))
@@ -109,6 +115,25 @@ def _by_distance(maps: Maps, distance: ArrayLike, threshold: float, block: Block
     smooth = ndimage.gaussian_filter(raw, _SMOOTHING, radius=_SMOOTHING_REACH)
     mask = maps.mask(block, halo, threshold)
     return block.framed(np.where(mask, np.maximum(smooth, 0), np.float32(-1)), halo, -1)
+
+
+def least_height(size: NDArray[np.int64], peak: float) -> NDArray[np.float64]:
+    """Return how high cells have to rise not to be dropped as doubtful.
+
+    The distance output falls evenly from 1 in the middle of a cell to 0 at its border, so smoothing lowers it by
+    the mean way over which it smooths: hardly in large cells, to a half in those of five pixels. Of small ones
+    no more is asked than those have of which a network is sure.
+
+    Parameters
+    ----------
+    size : NDArray of int
+        Of the cells, in pixels.
+    peak : float
+        What is asked of large cells.
+    """
+    radius = np.sqrt(np.maximum(size, 1) / np.pi)
+    full = np.maximum(0, 1 - _SMOOTHING * np.sqrt(np.pi / 2) / radius)
+    return np.asarray(np.minimum(peak, max(peak, _SURE) * full))
 
 
 class _Shape:
@@ -154,4 +179,4 @@ class _Shape:
         return np.where((flat >= 0) & (around > 0), self._depth(block) / self._deepest[around], np.float32(-1))
 
 
-__all__ = ["DISTANCE_STEPS", "PROBABILITY_STEPS", "SHAPE_REACH", "Maps", "in_steps", "landscapes"]
+__all__ = ["DISTANCE_STEPS", "PROBABILITY_STEPS", "SHAPE_REACH", "Maps", "in_steps", "landscapes", "least_height"]

@@ -228,6 +228,11 @@ class PredictionSettings:
         0.2, "How far a valley between two cells has to dip for them to be split. Larger splits less.",
         minimum=0.0, maximum=1.0, step=0.01,
     )  # fmt: skip
+    peak: float = option(
+        0.0, "How high the distance output has to rise in a cell, where 1 is the middle of one without doubt. Cells in "
+        "which it stays lower are dropped. Larger drops more doubtful cells, 0 none.", label="Lowest peak",
+        lowest="off", minimum=0.0, maximum=1.0, step=0.05,
+    )  # fmt: skip
     gap: int = option(
         1, "Gap between touching cells that is given back to them after separation. Larger brings them nearer to each "
         "other; as large as in training is right.", unit="px", minimum=0, maximum=10, step=1,

@@ -15,6 +15,7 @@ from scipy import ndimage
 
 from .blocks import Block, Border, Seams, border_of
 from .labels import near_two
+from .landscape import least_height
 
 Labels = NDArray[np.int32]
 _SIDES = ((-1, 0), (0, -1), (0, 1), (1, 0))
@@ -155,19 +156,21 @@ class Tidy:
 
     Parameters
     ----------
-    count : int
-        Regions in the plane, numbered from 1.
+    heights : NDArray of float32
+        How high each region of the plane rises, after a 0.
     holes : int
         Holes of up to so many pixels are filled; -1 fills all. A hole is a connected piece of background
         that one single cell surrounds.
     smallest : int
         Cells with fewer pixels are dropped.
+    peak : float
+        Cells that rise less are dropped, see :func:`~napari_unet.core.landscape.least_height`.
     """
 
-    def __init__(self, count: int, holes: int, smallest: int) -> None:
-        self.holes, self.smallest = holes, smallest
-        self._size = np.zeros(count + 1, np.int64)
-        self._first = np.full(count + 1, _NO_CELL)
+    def __init__(self, heights: NDArray[np.float32], holes: int, smallest: int, peak: float = 0.0) -> None:
+        self.heights, self.holes, self.smallest, self.peak = heights, holes, smallest, peak
+        self._size = np.zeros(len(heights), np.int64)
+        self._first = np.full(len(heights), _NO_CELL)
         self._gaps: list[_Gaps] = []
         self._seams = Seams()
         self._offsets: dict[tuple[int, int], int] = {}
@@ -201,7 +204,8 @@ class Tidy:
     def decide(self) -> int:
         """Decide about all cells and holes; return how many cells there are."""
         self._filler = self._fill()
-        kept = np.flatnonzero((self._size >= self.smallest) & (self._size > 0))
+        high = self.heights >= least_height(self._size, self.peak)
+        kept = np.flatnonzero((self._size >= self.smallest) & (self._size > 0) & high)
         self._numbers = np.zeros(len(self._size), np.int32)
         # A hole's first pixel comes after that of the cell around it, so the cell's own one counts.
         self._numbers[kept[np.argsort(self._first[kept])]] = np.arange(1, len(kept) + 1)
@@ -265,7 +269,7 @@ def tidy(labels: NDArray[Any], *, gap: int = 0, holes: int = 0, smallest: int = 
     height, width = labels.shape
     block = Block(0, height, 0, width, height, width)
     grown = restore_gap(labels.astype(np.int32), gap)
-    work = Tidy(int(grown.max(initial=0)), holes, smallest)
+    work = Tidy(np.zeros(int(grown.max(initial=0)) + 1, np.float32), holes, smallest)
     work.add(block.framed(grown, 0, -1), block)
     work.decide()
     return work.finished(grown, block)

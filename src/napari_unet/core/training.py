@@ -348,8 +348,8 @@ class _Run:
         counted = self.plan.settings.steps and not self.plan.settings.seconds
         seconds = np.inf if counted else self.elapsed / _PAUSE
         found = {**card.prediction, **tune(predictor, self.plan.split, base, card.scale, seconds)}
-        # Mirrored images take longer and tell no better how large cells are.
-        plain = with_values(PredictionSettings(), {**found, "mirror": False})
+        # As it will be compared with later, see choosing.py.
+        plain = with_values(PredictionSettings(), {**found, "mirror": False, "peak": 0.0})
         return found, certainty_of(predictor, self.plan.split, card.diameter, plain)
 
 

@@ -22,8 +22,11 @@ from .validation import known_box, match_known_at
 CANDIDATES: dict[str, tuple[Any, ...]] = {
     "seed_height": (0.1, 0.2, 0.3, 0.4, 0.5),
     "threshold": (0.4, 0.5, 0.6, 0.7),
+    "peak": (0.0, 0.4, 0.5, 0.6, 0.7),
 }
 """What is tried for each setting, one setting after the other."""
+OF_DISTANCE = ("seed_height", "peak")
+"""Settings that only a network with a distance output follows."""
 _LARGER = (2, 4)
 """Times the smallest cell's area that are tried too, where specks are many."""
 _IOUS = (0.5, 0.6, 0.7, 0.8)
@@ -31,6 +34,8 @@ _MOST_SAMPLES = 6
 _DENSE = 0.8
 _LEAST_GAIN = 0.03
 """Gain in mean AP below which a setting stays as it is: on few cells less than that is chance."""
+_FEW_CELLS = 100
+"""Cells up to which that holds; chance shrinks with the root of their number."""
 
 
 Measured = tuple[Outputs, NDArray[np.int32], NDArray[np.bool_]]
@@ -70,18 +75,18 @@ def tune(
     measured = [_outputs(predictor, sample) for sample in samples]
     each = (time.perf_counter() - begin) / len(samples)
     settings = dataclasses.replace(base, smallest=round(base.smallest * scale**2))
-    best = mean_ap(measured, settings)
+    best, gain = mean_ap(measured, settings), _least_gain(measured)
     for name, values in CANDIDATES.items():
-        if name == "seed_height" and DISTANCE not in predictor.network.outputs:
+        if name in OF_DISTANCE and DISTANCE not in predictor.network.outputs:
             continue
         tried = {value: mean_ap(measured, dataclasses.replace(settings, **{name: value})) for value in values}
         value = max(tried, key=lambda v: tried[v])
-        if tried[value] > best + _LEAST_GAIN:
+        if tried[value] > best + gain:
             best, chosen[name] = tried[value], value
             settings = dataclasses.replace(settings, **{name: value})
     for factor in _LARGER:
         value = mean_ap(measured, dataclasses.replace(settings, smallest=round(base.smallest * factor * scale**2)))
-        if value > best + _LEAST_GAIN:
+        if value > best + gain:
             best, chosen["smallest"] = value, base.smallest * factor
             settings = dataclasses.replace(settings, smallest=round(base.smallest * factor * scale**2))
     affordable = int(min(len(samples), seconds / max(MIRRORED * each, 1e-6)))
@@ -91,6 +96,12 @@ def tune(
         # A start model for which it paid says nothing of this one.
         chosen["mirror"] = False
     return chosen
+
+
+def _least_gain(measured: Sequence[Measured]) -> float:
+    """Return the gain in mean AP from which another value is taken."""
+    cells = sum(int((np.unique(truth[mask]) > 0).sum()) for _, truth, mask in measured)
+    return _LEAST_GAIN * min(1.0, (_FEW_CELLS / max(1, cells)) ** 0.5)
 
 
 def _mirror_pays(

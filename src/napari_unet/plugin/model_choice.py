@@ -13,7 +13,7 @@ from .docking import disconnect_from
 from .models import ModelEntry, Shelf, model_there
 from .parts import Messages
 
-TUNING = ("threshold", "smallest", "holes", "separation", "seed_height", "gap")
+TUNING = ("threshold", "smallest", "holes", "separation", "seed_height", "peak", "gap")
 """Settings that labels follow from without running the network again."""
 OF_MODEL = (*TUNING, "what", "mirror")
 """Settings that each model brings along."""
