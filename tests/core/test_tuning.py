@@ -145,11 +145,11 @@ def test_without_cells_nothing_is_measured(predictor):
     assert predictor.asked == 0
 
 
-def test_the_smallest_area_is_a_quarter_of_what_nearly_all_exceed():
+def test_the_smallest_area_is_an_eighth_of_what_nearly_all_exceed():
     labels = np.zeros((40, 40), np.int32)
     for index in range(20):
         labels[2 * index, : index + 20] = index + 1
-    assert smallest_area([labels]) == pytest.approx(np.percentile(np.arange(20, 40), 5) / 4)
+    assert smallest_area([labels]) == pytest.approx(np.percentile(np.arange(20, 40), 5) / 8)
     assert smallest_area([]) == smallest_area([np.zeros((3, 3), int)]) == 0
 
 

@@ -27,7 +27,7 @@ CANDIDATES: dict[str, tuple[Any, ...]] = {
 """What is tried for each setting, one setting after the other."""
 OF_DISTANCE = ("seed_height", "peak")
 """Settings that only a network with a distance output follows."""
-_LARGER = (2, 4)
+_LARGER = (2, 4, 8)
 """Times the smallest cell's area that are tried too, where specks are many."""
 _IOUS = (0.5, 0.6, 0.7, 0.8)
 _MOST_SAMPLES = 6
