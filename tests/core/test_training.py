@@ -398,6 +398,19 @@ def test_a_preview_is_computed_at_the_size_that_is_trained_on(
     assert shapes == [(48, 48)]
 
 
+def test_a_preview_shows_cells_as_the_model_will_segment_them(annotated: AnnotatedImage) -> None:
+    chosen = plan(annotated)
+    seen = []
+    for threshold in (0.01, 0.5, 0.99):
+        card = dataclasses.replace(chosen.model.card, prediction={"threshold": threshold, "smallest": 0})
+        altered = dataclasses.replace(chosen, model=Model(chosen.model.network, card))
+        request = PreviewRequest(1, np.asarray(annotated.image)[None])
+        shown = list(train(altered, preview=previews(request), stop=lambda: True))[1]
+        assert isinstance(shown, Preview)
+        seen.append(int((shown.labels > 0).sum()))
+    assert seen[0] > seen[1] > seen[2] == 0
+
+
 @pytest.mark.parametrize("image", [np.full((1, 20, 20), np.nan), np.zeros((3, 20, 20)), np.zeros((1, 0, 5))])
 def test_a_region_that_cannot_be_shown_does_not_end_the_training(annotated: AnnotatedImage, image: np.ndarray) -> None:
     events = list(train(plan(annotated), preview=previews(PreviewRequest(1, image))))

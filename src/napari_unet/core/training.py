@@ -273,7 +273,8 @@ class _Run:
         if self.plan.settings.mode == "classes":
             labels: NDArray[np.int32] = outputs["classes"].argmax(axis=0).astype(np.int32)
         else:
-            labels = labels_from_outputs(outputs, PredictionSettings())
+            # With what is known so far, which is nearest to how it will be segmented.
+            labels = labels_from_outputs(outputs, with_values(PredictionSettings(), self.plan.model.card.prediction))
         yield Preview(self.learner.step, request.token, foreground(outputs), labels)
 
     def answer(self, request: PreviewRequest) -> dict[str, NDArray[np.float32]]:
