@@ -21,12 +21,17 @@ from .validation import known_box, match_known_at
 
 CANDIDATES: dict[str, tuple[Any, ...]] = {
     "seed_height": (0.1, 0.2, 0.3, 0.4, 0.5),
-    "threshold": (0.4, 0.5, 0.6, 0.7),
     "peak": (0.0, 0.4, 0.5, 0.6, 0.7),
+    "threshold": (0.4, 0.5, 0.6, 0.7),
 }
-"""What is tried for each setting, one setting after the other."""
+"""What is tried for each setting."""
 OF_DISTANCE = ("seed_height", "peak")
-"""Settings that only a network with a distance output follows."""
+"""Settings that only a network with a distance output follows; tried together, as cells that are split more need a
+higher peak."""
+_ROUNDS = 2
+"""Times that settings which are tried together are gone through."""
+_STEP = 1 / 3
+"""Part of the least gain that each of them has to bring."""
 _LARGER = (2, 4, 8)
 """Times the smallest cell's area that are tried too, where specks are many."""
 _IOUS = (0.5, 0.6, 0.7, 0.8)
@@ -35,7 +40,7 @@ _DENSE = 0.8
 _LEAST_GAIN = 0.03
 """Gain in mean AP below which a setting stays as it is: on few cells less than that is chance."""
 _FEW_CELLS = 100
-"""Cells up to which that holds; chance shrinks with the root of their number."""
+"""Cells up to which that holds; of more, it is the same number of cells that has to be gained."""
 
 
 Measured = tuple[Outputs, NDArray[np.int32], NDArray[np.bool_]]
@@ -76,14 +81,11 @@ def tune(
     each = (time.perf_counter() - begin) / len(samples)
     settings = dataclasses.replace(base, smallest=round(base.smallest * scale**2))
     best, gain = mean_ap(measured, settings), _least_gain(measured)
-    for name, values in CANDIDATES.items():
-        if name in OF_DISTANCE and DISTANCE not in predictor.network.outputs:
-            continue
-        tried = {value: mean_ap(measured, dataclasses.replace(settings, **{name: value})) for value in values}
-        value = max(tried, key=lambda v: tried[v])
-        if tried[value] > best + gain:
-            best, chosen[name] = tried[value], value
-            settings = dataclasses.replace(settings, **{name: value})
+    for names in (OF_DISTANCE, ("threshold",)) if DISTANCE in predictor.network.outputs else (("threshold",),):
+        better, found = _better(measured, settings, names, best, gain * _STEP)
+        if found > best + gain:
+            best, settings = found, dataclasses.replace(settings, **better)
+            chosen.update(better)
     for factor in _LARGER:
         value = mean_ap(measured, dataclasses.replace(settings, smallest=round(base.smallest * factor * scale**2)))
         if value > best + gain:
@@ -98,10 +100,24 @@ def tune(
     return chosen
 
 
+def _better(
+    measured: Sequence[Measured], settings: PredictionSettings, names: Sequence[str], best: float, step: float
+) -> tuple[dict[str, Any], float]:
+    """Return other values of some settings, each better by a step than those before, and the mean AP with them."""
+    better: dict[str, Any] = {}
+    for name in tuple(names) * (_ROUNDS if len(names) > 1 else 1):
+        now = dataclasses.replace(settings, **better)
+        tried = {v: mean_ap(measured, dataclasses.replace(now, **{name: v})) for v in CANDIDATES[name]}
+        value = max(tried, key=lambda v: tried[v])
+        if tried[value] > best + step:
+            best, better[name] = tried[value], value
+    return better, best
+
+
 def _least_gain(measured: Sequence[Measured]) -> float:
     """Return the gain in mean AP from which another value is taken."""
     cells = sum(int((np.unique(truth[mask]) > 0).sum()) for _, truth, mask in measured)
-    return _LEAST_GAIN * min(1.0, (_FEW_CELLS / max(1, cells)) ** 0.5)
+    return _LEAST_GAIN * min(1.0, _FEW_CELLS / max(1, cells))
 
 
 def _mirror_pays(
