@@ -179,6 +179,16 @@ def test_other_settings(pool: Pool, folder: Path, tmp_path: Path, picture: str, 
         assert any(isinstance(e, Adapted) and "(3,) is constant" in e.message for e in events)
 
 
+def test_doubtful_cells_are_dropped_by_workers_too(
+    pool: Pool, folder: Path, expected: np.ndarray, tmp_path: Path
+) -> None:
+    chosen = dataclasses.replace(CHOSEN, peak=0.5)
+    whole = here(folder, "cells.tif", tmp_path / "a.zarr", chosen)
+    labels, _ = there(pool, folder, "cells.tif", tmp_path / "b.zarr", chosen)
+    np.testing.assert_array_equal(labels, whole)
+    assert 100 < whole.max() < expected.max()
+
+
 def test_it_goes_on_where_it_was_stopped(pool: Pool, folder: Path, expected: np.ndarray, tmp_path: Path) -> None:
     told: list[Event] = []
     output = tmp_path / "l.zarr"

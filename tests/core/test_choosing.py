@@ -65,7 +65,7 @@ def test_the_surest_model_segments(taught: Model, ignorant: Model) -> None:
 def test_the_measured_size_does_not_follow_the_sliders(taught: Model) -> None:
     image = np.kron(cells_picture(seed=5)[0], np.ones((2, 2), np.float32))
     measuring = dataclasses.replace(taught, card=dataclasses.replace(taught.card, scale=0.0))
-    others = [{"threshold": 0.97}, {"smallest": 900}, {"seed_height": 0.9}]
+    others = [{"threshold": 0.97}, {"smallest": 900}, {"seed_height": 0.9}, {"peak": 0.9}]
     choices = [
         choose_model(measuring, Planes(image, "yx"), dataclasses.replace(EXACT, **values)) for values in ({}, *others)
     ]

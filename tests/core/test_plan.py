@@ -120,6 +120,27 @@ def test_objects_are_brought_near_to_what_is_known(diameter: float, expected: fl
         assert low * 0.98 <= diameter * scale <= high * 1.02
 
 
+@pytest.mark.parametrize("diameter", [10.0, 15.0, 24.0, 64.0])
+def test_one_training_after_another_sees_cells_at_one_size(diameter: float) -> None:
+    first = choose_scale(diameter, 24.0)
+    assert choose_scale(diameter, first * diameter, first) == first
+    # Cells of quite another size are brought to what it knows.
+    other = choose_scale(diameter * 4, first * diameter, first)
+    assert other < first and other * diameter * 4 <= first * diameter * LARGER * 1.02
+
+
+def test_a_taught_model_keeps_its_size_in_the_next_training(tiny_model: Callable[..., Model]) -> None:
+    diameter = planned().model.card.diameter
+    taught = planned(start=tiny_model(diameter=1.4 * diameter, scale=1.4), network=None)
+    assert taught.model.card.scale == 1.4
+    assert taught.model.card.diameter == pytest.approx(1.4 * diameter, abs=0.01)
+
+
+def test_impossible_settings_of_the_start_are_told_before_the_training(tiny_model: Callable[..., Model]) -> None:
+    with pytest.raises(SettingsError, match="heights"):
+        planned(start=tiny_model(diameter=18.0, prediction={"heights": 0.3}), network=None)
+
+
 def test_labels_follow_the_size_of_the_image() -> None:
     plan = planned(item(labels=LABELS, regions=((0, 96, 0, 96),)), diameter=180.0, validation=0.0)
     sample = plan.split.train[0]

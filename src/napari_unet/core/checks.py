@@ -73,6 +73,7 @@ def check_labels(
     settings: TrainingSettings,
     *,
     expected: float | None = 0.0,
+    scale: float = 0.0,
     step_seconds: float = 0.0,
 ) -> list[Finding]:
     """Return what may be wrong with an annotation, the worst first, and what a training would take part in.
@@ -85,6 +86,8 @@ def check_labels(
         How training would read them.
     expected : float or None
         Diameter in pixels of the objects that the starting model knows; 0 when unknown, None from scratch.
+    scale : float
+        Size at which that saw its images over their own size; 0 when it has seen many.
     step_seconds : float
         How long a training step took before; 0 when unknown.
 
@@ -101,7 +104,7 @@ def check_labels(
         typical = _typical_area([c.areas for c in cells])
         for index, plane in enumerate(cells):
             found += _check_plane(index, plane, typical)
-        found += _check_size(knowns, settings, expected)
+        found += _check_size(knowns, settings, expected, scale)
     found.append(_plan(knowns, settings, step_seconds))
     return sorted(found, key=lambda finding: _ORDER[finding.severity])
 
@@ -268,7 +271,9 @@ def _count(knowns: Sequence[Known]) -> int:
     return sum(int(known.instances.max(initial=0)) for known in knowns)
 
 
-def _check_size(knowns: Sequence[Known], settings: TrainingSettings, expected: float | None) -> Iterator[Finding]:
+def _check_size(
+    knowns: Sequence[Known], settings: TrainingSettings, expected: float | None, own: float
+) -> Iterator[Finding]:
     """Yield whether the cells are of another size than the network sees well."""
     measured = [d for d in (median_diameter(known.instances) for known in knowns) if d]
     if not measured:
@@ -282,8 +287,8 @@ def _check_size(knowns: Sequence[Known], settings: TrainingSettings, expected: f
         )
         yield Finding("size", words, diameter=diameter)
         return
-    scale = choose_scale(used, expected)
-    if scale != 1:
+    scale = choose_scale(used, expected, own)
+    if scale not in (1, own):
         low, high = known_sizes(expected)
         knows = "the network knows cells of" if expected else "a new network learns best with cells of"
         words = (

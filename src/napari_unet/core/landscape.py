@@ -121,8 +121,8 @@ def least_height(size: NDArray[np.int64], peak: float) -> NDArray[np.float64]:
     """Return how high cells have to rise not to be dropped as doubtful.
 
     The distance output falls evenly from 1 in the middle of a cell to 0 at its border, so smoothing lowers it by
-    the mean way over which it smooths: hardly in large cells, to a half in those of five pixels. Of small ones
-    no more is asked than those have of which a network is sure.
+    the mean way over which it smooths: hardly in large cells, to a half in round ones that are five pixels wide.
+    Of small ones no more is asked than round ones have of which a network is sure.
 
     Parameters
     ----------

@@ -24,7 +24,7 @@ from .labels import median_diameter, smallest_area
 from .loss import class_weights
 from .package import Model, new_model
 from .patches import Held, Sample, Split, make_sample, patch_sizes, split_samples
-from .settings import NetworkSettings, TrainingSettings, to_dict, validate
+from .settings import NetworkSettings, PredictionSettings, TrainingSettings, to_dict, validate, with_values
 from .sizes import choose_scale
 from .starts import best_start
 
@@ -208,6 +208,8 @@ def _prediction(
     if settings.mode == "classes":
         return {"what": "classes"}
     inherited = dict(start.card.prediction) if start and start.card.mode == "instances" else {}
+    # A value that cannot be is told before the training, not by its first preview.
+    with_values(PredictionSettings(), inherited)
     area = smallest_area([s.known.instances for s in samples]) / scale**2
     return {**inherited, "smallest": max(1, int(area))} if area else inherited
 
@@ -223,7 +225,8 @@ def _samples(
     knowns = [interpret(item, settings, values) for item in images]
     diameters = [d for d in (median_diameter(k.instances) for k in knowns) if d]
     diameter = settings.diameter or (float(np.median(diameters)) if diameters else 0.0)
-    scale = fixed or choose_scale(diameter, start.card.diameter if start else None)
+    scale = fixed or (choose_scale(diameter, start.card.diameter, start.card.scale) if start else None)
+    scale = scale or choose_scale(diameter, None)
     samples = []
     for item, known in zip(images, knowns, strict=True):
         if not known.mask.any():

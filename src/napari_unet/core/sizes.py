@@ -13,7 +13,7 @@ SCRATCH_RANGE = (12.0, 48.0)
 """Object diameters in pixels at which a new network learns well; images are resized into this range."""
 
 
-def choose_scale(diameter: float, expected: float | None) -> float:
+def choose_scale(diameter: float, expected: float | None, own: float = 0.0) -> float:
     """Return by how much to resize images whose objects have this diameter.
 
     Parameters
@@ -22,11 +22,16 @@ def choose_scale(diameter: float, expected: float | None) -> float:
         Of the painted objects in pixels; 0 when unknown.
     expected : float or None
         What the starting model was trained at (0 when unknown); None when starting from scratch.
+    own : float
+        By how much images were resized when that was; 0 when they were of many sizes.
     """
     if not diameter or expected == 0:
-        return 1.0
+        return own or 1.0
     # Bringing objects to the edge of what it knows keeps the most detail.
     low, high = known_sizes(expected)
+    if own and low <= diameter * own <= high:
+        # Measured from what it was taught, one training after the other would lead away from what it knew first.
+        return own
     seen = min(max(diameter, low), high)
     return 1.0 if seen == diameter else round(float(np.clip(seen / diameter, *SCALE_LIMITS)), 3)
 

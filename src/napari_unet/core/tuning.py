@@ -105,12 +105,16 @@ def _better(
 ) -> tuple[dict[str, Any], float]:
     """Return other values of some settings, each better by a step than those before, and the mean AP with them."""
     better: dict[str, Any] = {}
-    for name in tuple(names) * (_ROUNDS if len(names) > 1 else 1):
-        now = dataclasses.replace(settings, **better)
-        tried = {v: mean_ap(measured, dataclasses.replace(now, **{name: v})) for v in CANDIDATES[name]}
-        value = max(tried, key=lambda v: tried[v])
-        if tried[value] > best + step:
-            best, better[name] = tried[value], value
+    for _ in range(_ROUNDS if len(names) > 1 else 1):
+        before = dict(better)
+        for name in names:
+            now = dataclasses.replace(settings, **better)
+            tried = {v: mean_ap(measured, dataclasses.replace(now, **{name: v})) for v in CANDIDATES[name]}
+            value = max(tried, key=lambda v: tried[v])
+            if tried[value] > best + step:
+                best, better[name] = tried[value], value
+        if better == before:
+            break
     return better, best
 
 

@@ -111,10 +111,13 @@ class Checking:
     def _settings(self) -> TrainingSettings:
         return with_values(self.view.simple.settings(), self.view.advanced.values())
 
-    def _expected(self) -> float | None:
-        """Return the diameter that the model to start from knows."""
+    def _known(self) -> tuple[float | None, float]:
+        """Return the diameter that the model to start from knows, and the size at which it saw its images."""
         start = self.view.start.currentData()
-        return None if start == SCRATCH else read_card(start).diameter
+        if start == SCRATCH:
+            return None, 0.0
+        card = read_card(start)
+        return card.diameter, card.scale
 
     # --- checking -------------------------------------------------------------------------------
 
@@ -122,7 +125,7 @@ class Checking:
         """Read everything that takes part, and check it."""
         try:
             self.annotating.check()
-            settings, expected = self._settings(), self._expected()
+            settings, (expected, scale) = self._settings(), self._known()
             read = self._reader(settings.mode)
         except UNetError as error:
             self._fail(str(error))
@@ -135,7 +138,7 @@ class Checking:
         def work() -> tuple[Gathered, list[Finding]]:
             found = read()
             chosen = replace(settings, background_label=found.background)
-            return found, check_labels(found.images, chosen, expected=expected, step_seconds=step_seconds)
+            return found, check_labels(found.images, chosen, expected=expected, scale=scale, step_seconds=step_seconds)
 
         def show(outcome: tuple[Gathered, list[Finding]]) -> None:
             gathered, findings = outcome
@@ -195,7 +198,7 @@ class Checking:
         """Compute the weight map of the plane on screen in a thread, then show it."""
         try:
             self.annotating.check()
-            settings, expected = self._settings(), self._expected()
+            settings, (expected, scale) = self._settings(), self._known()
             image, axes = self.choice.chosen(), self.choice.axes()
             read, plane = self._reader(settings.mode), current_plane(self.viewer, image, axes)
             if settings.mode == "classes":
@@ -215,7 +218,7 @@ class Checking:
                 raise DataError("Nothing is painted in this plane; go to a plane with paint.")
             known = [interpret(item, chosen).instances for item in found.images]
             diameter = chosen.diameter or float(np.median([d for d in map(median_diameter, known) if d] or [0.0]))
-            return weight_map(here[0], chosen, choose_scale(diameter, expected))
+            return weight_map(here[0], chosen, choose_scale(diameter, expected, scale))
 
         def show(values: NDArray[np.float32]) -> None:
             with painted_later(self.view):
