@@ -32,6 +32,7 @@ NAMES = {
     "other_sizes": "Cells of another size than those painted",
     "dsb2018": "DSB 2018, StarDist's split",
     "usiigaci": "Usiigaci, cross-validated",
+    "doubtful_cells": "Doubtful cells",
     "few_cells": "A few painted cells, against peers",
     "ablations": "What the parts bring",
     "throughput": "Speed in one table",
