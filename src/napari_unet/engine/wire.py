@@ -24,7 +24,7 @@ from ..core import events
 from ..core.arrays import ArrayLike
 from ..core.events import Event
 
-PROTOCOL = 4
+PROTOCOL = 5
 """Raised with every change of the messages, so that a remote machine with another version is noticed."""
 
 PIECE = 1 << 20
