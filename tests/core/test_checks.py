@@ -119,7 +119,7 @@ def test_sizes_far_from_what_the_network_knows_offer_the_measured_diameter() -> 
     found = only(findings(well_painted(), expected=6.0), "size")
     assert found.diameter == pytest.approx(2 * RADIUS, rel=0.05)
     assert f"{choose_scale(found.diameter, 6.0):.0%} of its size" in found.words
-    assert "knows cells of 5 to 9 px" in found.words
+    assert "knows cells of 6 to 9 px" in found.words
     # No word where the model has seen such cells at this size before.
     assert "size" not in [f.kind for f in findings(well_painted(), expected=6.0, scale=6.0 / (2 * RADIUS))]
     small = np.where(well_painted() == 1, 1, 0)

@@ -14,7 +14,7 @@ from napari_unet.core.errors import DataError, DeviceError, SettingsError, UNetE
 from napari_unet.core.package import Model
 from napari_unet.core.plan import resolve
 from napari_unet.core.settings import NetworkSettings, TrainingSettings
-from napari_unet.core.sizes import LARGER, SCRATCH_RANGE, SMALLER, choose_scale
+from napari_unet.core.sizes import LARGER, SCRATCH_RANGE, choose_scale
 
 CPU = TrainingSettings(device="cpu", precision="float32")
 TINY = NetworkSettings(width=4, depth=2)
@@ -113,11 +113,22 @@ def test_objects_are_brought_near_to_what_is_known(diameter: float, expected: fl
     if not diameter or expected == 0:
         assert scale == 1
         return
-    low, high = SCRATCH_RANGE if expected is None else (expected / SMALLER, expected * LARGER)
+    low, high = SCRATCH_RANGE if expected is None else (expected, expected * LARGER)
     if low <= diameter <= high:
         assert scale == 1
+    elif scale == 1:  # so near that it is not resampled
+        assert low / 1.1 <= diameter <= high * 1.1
     elif 0.05 < scale < 8:
         assert low * 0.98 <= diameter * scale <= high * 1.02
+
+
+def test_cells_look_to_the_network_after_training_as_before() -> None:
+    # Untrained, the bundled models bring every cell to their diameter, see `choosing.py`.
+    assert [choose_scale(d, 24.0) * d for d in (8.0, 14.0, 18.5)] == pytest.approx([24.0] * 3, rel=0.002)
+    assert choose_scale(23.0, 24.0) == 1.0
+    # A model that was taught takes somewhat smaller ones as they come, and sees much smaller ones as those it knows.
+    assert choose_scale(20.0, 24.0, 1.0) == 1.0
+    assert choose_scale(12.0, 24.0, 1.0) == 2.0
 
 
 @pytest.mark.parametrize("diameter", [10.0, 15.0, 24.0, 64.0])

@@ -289,7 +289,7 @@ def _check_size(
         return
     scale = choose_scale(used, expected, own)
     if scale not in (1, own):
-        low, high = known_sizes(expected)
+        low, high = known_sizes(expected, own)
         knows = "the network knows cells of" if expected else "a new network learns best with cells of"
         words = (
             f"The painted cells are about {diameter:.0f} px across; {knows} {low:.0f} to {high:.0f} px, so training "

@@ -15,9 +15,7 @@ from .diameter import Trial, measure_size, middle_plane, surer_size
 from .package import Model
 from .predictor import MIRRORED, Predictor, predict_region
 from .settings import PredictionSettings, with_values
-
-_SAME_SIZE = 1.1
-"""Factor by which the measured size may be off before an image is resampled at all."""
+from .sizes import unless_nearly_own
 
 
 def prediction_scale(card: Card, settings: PredictionSettings) -> float:
@@ -100,7 +98,7 @@ def choose_model(model: Model, image: Planes, settings: PredictionSettings) -> C
         note = "No cell was found at any size; set the typical diameter of the cells if there are some."
         return Choice(candidates[0], ready[0], known or 1.0, note)
     card = candidates[best].card
-    scale = _rounded(prediction_scale(card, settings) or _measured_scale(card, trial))
+    scale = unless_nearly_own(prediction_scale(card, settings) or _measured_scale(card, trial))
     said = [f"The model {card.name} fits best."] if len(candidates) > 1 else []
     if not settings.diameter:
         said.append(
@@ -113,11 +111,6 @@ def choose_model(model: Model, image: Planes, settings: PredictionSettings) -> C
 def _measured_scale(card: Card, trial: Trial) -> float:
     """Return the size over its own at which the network sees an image, from what was found in it."""
     return float(np.clip(card.diameter / trial.diameter, *SCALE_LIMITS))
-
-
-def _rounded(scale: float) -> float:
-    """Return 1 for a size that is nearly the image's own, so that it is not resampled for nothing."""
-    return 1.0 if 1 / _SAME_SIZE < scale < _SAME_SIZE else scale
 
 
 def _taught(model: Model, ready: Predictor, known: float, image: Planes, plain: PredictionSettings) -> Choice:
@@ -133,4 +126,4 @@ def _taught(model: Model, ready: Predictor, known: float, image: Planes, plain: 
         f"Cells look about {trial.diameter:.0f} px wide here, {card.diameter / card.scale:.0f} px where the model "
         "was taught, so the image is seen at another size. Set the typical diameter if that is wrong."
     )
-    return Choice(model, ready, _rounded(_measured_scale(card, trial)), note)
+    return Choice(model, ready, unless_nearly_own(_measured_scale(card, trial)), note)

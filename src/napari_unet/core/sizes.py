@@ -7,10 +7,18 @@ import numpy as np
 from .arrays import SCALE_LIMITS
 
 SMALLER, LARGER = 1.25, 1.5
-"""Ratios of diameters, below and above the model's, up to which an image is taken at its own size; small cells need
-pixels more than large ones (docs/benchmarks.md, "What the parts bring")."""
+"""Ratios of diameters, below and above the one that a model was taught at, up to which images are seen as those were;
+small cells need pixels more than large ones (docs/benchmarks.md, "What the parts bring" and "The demo")."""
 SCRATCH_RANGE = (12.0, 48.0)
 """Object diameters in pixels at which a new network learns well; images are resized into this range."""
+
+_SAME_SIZE = 1.1
+"""Factor by which the measured size may be off before an image is resampled at all."""
+
+
+def unless_nearly_own(scale: float) -> float:
+    """Return 1 for a size that is nearly the image's own, so that it is not resampled for nothing."""
+    return 1.0 if 1 / _SAME_SIZE < scale < _SAME_SIZE else scale
 
 
 def choose_scale(diameter: float, expected: float | None, own: float = 0.0) -> float:
@@ -27,21 +35,26 @@ def choose_scale(diameter: float, expected: float | None, own: float = 0.0) -> f
     """
     if not diameter or expected == 0:
         return own or 1.0
-    # Bringing objects to the edge of what it knows keeps the most detail.
-    low, high = known_sizes(expected)
+    low, high = known_sizes(expected, own)
     if own and low <= diameter * own <= high:
         # Measured from what it was taught, one training after the other would lead away from what it knew first.
         return own
-    seen = min(max(diameter, low), high)
-    return 1.0 if seen == diameter else round(float(np.clip(seen / diameter, *SCALE_LIMITS)), 3)
+    # Enlarging loses no detail; too large objects are brought to the edge of what it knows, which keeps the most.
+    seen = min(diameter, high) if diameter >= low else expected or low
+    return unless_nearly_own(round(float(np.clip(seen / diameter, *SCALE_LIMITS)), 3))
 
 
-def known_sizes(expected: float | None) -> tuple[float, float]:
+def known_sizes(expected: float | None, own: float = 0.0) -> tuple[float, float]:
     """Return the smallest and largest object diameter in pixels that a network sees well.
 
     Parameters
     ----------
     expected : float or None
         What the starting model was trained at; None when starting from scratch.
+    own : float
+        By how much images were resized when that was; 0 when they were of many sizes, each brought to ``expected``.
     """
-    return SCRATCH_RANGE if expected is None else (expected / SMALLER, expected * LARGER)
+    if expected is None:
+        return SCRATCH_RANGE
+    # Before any training such a model sees smaller objects enlarged; they are to look no different after it.
+    return (expected / SMALLER if own else expected, expected * LARGER)
