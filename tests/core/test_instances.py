@@ -8,10 +8,12 @@ from hypothesis.extra import numpy as arrays_of
 from scipy import ndimage
 
 from conftest import discs
+from napari_unet.core.arrays import resample
 from napari_unet.core.errors import SettingsError
 from napari_unet.core.instances import labels_from_outputs, segment_instances
-from napari_unet.core.labels import border_distance, cut_gap
+from napari_unet.core.labels import border_distance, cut_gap, near_two
 from napari_unet.core.settings import PredictionSettings
+from napari_unet.core.sizes import gap_at_own_size
 from napari_unet.core.tidy import restore_gap, tidy
 
 PLAIN = {"separation": "components", "gap": 0, "holes": 0, "smallest": 0}
@@ -244,3 +246,21 @@ def test_hundreds_of_touching_cells() -> None:
     truth = np.kron(np.arange(1, 401).reshape(20, 20), np.ones((26, 26), int)).astype(np.int32)
     outputs = perfect(truth)
     assert labels_from_outputs(outputs, chosen()).max() == 400
+
+
+@pytest.mark.parametrize("scale", [0.12, 0.32, 0.6, 0.9])
+@pytest.mark.parametrize("threshold", [0.5, 0.65])
+def test_large_touching_cells_meet_again_at_the_images_own_size(scale: float, threshold: float) -> None:
+    seen = np.pad(np.kron(np.arange(1, 10, dtype=np.int32).reshape(3, 3), np.ones((30, 30), np.int32)), 8)
+    side = round(seen.shape[0] / scale)
+    outputs = {name: resample(values, (side, side)) for name, values in perfect(seen).items()}
+    # Without a gap given back, and with one of as many pixels as were cut, as in an image of the network's own size.
+    none, narrow, right = (
+        labels_from_outputs(outputs, chosen(threshold=threshold, gap=gap)) for gap in (0, 1, gap_at_own_size(1, scale))
+    )
+    inner = np.s_[side // 4 : -side // 4, side // 4 : -side // 4]
+    # A pixel may be left where four cells meet.
+    assert right.max() == 9 and (right[inner] == 0).sum() <= 4 < (narrow[inner] == 0).sum()
+    # Where a cell has no neighbour its border stays as it is.
+    given = (right > 0) & (none == 0)
+    assert not (given & ~near_two(none, gap_at_own_size(1, scale))).any()

@@ -11,7 +11,7 @@ import numpy as np
 from .arrays import SCALE_LIMITS, Planes
 from .card import Card
 from .device import choose
-from .diameter import Trial, measure_size, middle_plane, surer_size
+from .diameter import AS_MEASURED, Trial, measure_size, middle_plane, surer_size
 from .package import Model
 from .predictor import MIRRORED, Predictor, predict_region
 from .settings import PredictionSettings, with_values
@@ -81,9 +81,8 @@ def choose_model(model: Model, image: Planes, settings: PredictionSettings) -> C
     ready = [Predictor.create(m.network, compute, settings.mirror) for m in candidates]
     known = prediction_scale(candidates[0].card, settings)
     # As the model was measured and not as the sliders stand: what the network sees must not follow them, or the same
-    # picture with the same values would be segmented in two ways, by moving a slider and by a new start. Doubtful cells
-    # count, as the question is how sure a network is.
-    as_measured = {"mirror": False, "peak": 0.0, "diameter": settings.diameter}
+    # picture with the same values would be segmented in two ways, by moving a slider and by a new start.
+    as_measured = {**AS_MEASURED, "diameter": settings.diameter}
     plain = with_values(PredictionSettings(), {**model.card.prediction, **as_measured})
     plane = middle_plane(image.plane_shape)
     if known and len(candidates) == 1:

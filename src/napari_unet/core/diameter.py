@@ -62,6 +62,11 @@ class Trial:
     cells: int
 
 
+AS_MEASURED = {"mirror": False, "peak": 0.0, "gap": 1}
+"""How networks are asked how sure they are, whatever their cards and the sliders say: doubtful cells count, as they are
+the question, and no gap is given back that is meant for another size."""
+
+
 def measure_size(
     network: Network, planes: Planes, plane: tuple[int, ...], expected: float, settings: PredictionSettings
 ) -> Trial | None:

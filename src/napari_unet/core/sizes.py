@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from .arrays import SCALE_LIMITS
+from .settings import WIDEST_GAP
 
 SMALLER, LARGER = 1.25, 1.5
 """Ratios of diameters, below and above the one that a model was taught at, up to which images are seen as those were;
@@ -14,6 +17,10 @@ SCRATCH_RANGE = (12.0, 48.0)
 
 _SAME_SIZE = 1.1
 """Factor by which the measured size may be off before an image is resampled at all."""
+
+_WIDER = 1.5
+"""Factor by which a gap between touching cells is wider in what the network says than it was cut: the threshold takes
+some of either cell, and enlarging blurs their edges (docs/benchmarks.md, "Large cells")."""
 
 
 def unless_nearly_own(scale: float) -> float:
@@ -58,3 +65,16 @@ def known_sizes(expected: float | None, own: float = 0.0) -> tuple[float, float]
         return SCRATCH_RANGE
     # Before any training such a model sees smaller objects enlarged; they are to look no different after it.
     return (expected / SMALLER if own else expected, expected * LARGER)
+
+
+def gap_at_own_size(cut: int, scale: float) -> int:
+    """Return how wide a gap to give back to touching cells, in pixels of the image's own size.
+
+    Parameters
+    ----------
+    cut : int
+        Width of the gap that was cut between touching cells for learning, in pixels that the network sees.
+    scale : float
+        Size at which the network sees images over their own.
+    """
+    return cut if scale >= 1 else min(WIDEST_GAP, math.ceil(_WIDER * cut / scale))

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from .arrays import Planes, ScaledPlanes, plane_normalisation, resample
 from .card import Card
 from .device import processor
+from .diameter import AS_MEASURED
 from .errors import DataError, DeviceError, ModelError, OutOfMemoryError, StoreError
 from .events import (
     Adapted,
@@ -343,14 +344,15 @@ class _Run:
         card = self.plan.model.card
         if card.mode != "instances" or self.learner.run_steps == 0:
             return card.prediction, card.certainty
-        base = with_values(PredictionSettings(), card.prediction)
+        # Outputs are measured at the size that the network sees, where the gap is as wide as it was cut.
+        base = with_values(PredictionSettings(), {**card.prediction, "gap": self.plan.settings.gap})
         predictor = Predictor.create(best.network, self.learner.compute)
         # A tenth of the time at most, as for measuring on the way; but counted steps give the same model each time.
         counted = self.plan.settings.steps and not self.plan.settings.seconds
         seconds = np.inf if counted else self.elapsed / _PAUSE
         found = {**card.prediction, **tune(predictor, self.plan.split, base, card.scale, seconds)}
         # As it will be compared with later, see choosing.py.
-        plain = with_values(PredictionSettings(), {**found, "mirror": False, "peak": 0.0})
+        plain = with_values(PredictionSettings(), {**found, **AS_MEASURED})
         return found, certainty_of(predictor, self.plan.split, card.diameter, plain)
 
 
