@@ -4,6 +4,7 @@ import tifffile
 
 import ctc
 import trials
+from napari_unet.core.labels import median_diameter
 from reporting import CannotMeasure
 from tiny import write_model
 
@@ -12,7 +13,7 @@ ENDS = ("01", "02")
 
 @pytest.fixture
 def folder(tmp_path):
-    return ctc.write_set(tmp_path / "set", frames=3, side=96, gold=2)
+    return ctc.write_set(tmp_path / "set", ctc.Generated(frames=3, gold=2, side=96, diameter=24.0))
 
 
 def test_gold_is_of_few_frames_and_silver_of_all(folder):
@@ -70,3 +71,11 @@ def test_both_ways_round_are_kept_to_go_on_from(folder, tmp_path, monkeypatch):
     for _ in range(2):
         assert list(ctc.measure_both(folder, Chosen, {"seconds": 1}, {"plain": {}})) == [("01", "02"), ("02", "01")]
     assert asked == [("01", "02"), ("02", "01")]
+
+
+def test_a_set_like_hela_has_nine_frames_of_large_faint_cells():
+    with ctc.found_set(None, False, generated=True) as place:
+        frames = ctc.sequence(place, "01", "GT")
+    assert len(frames) == 9 and {f.truth.shape for f in frames} == {(512, 512)}
+    assert 90 < np.median([median_diameter(f.truth) for f in frames]) < 140
+    assert max(f.image.std() for f in frames) < 25
