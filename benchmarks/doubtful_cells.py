@@ -73,27 +73,29 @@ def compared(words: str, model: Any, pictures: Sequence[Any], diameters: Sequenc
     tallies: dict[float, list[list[list[int]]]] = {peak: [] for peak in PEAKS}
     for index, picture in enumerate(pictures):
         values = {} if diameters is None else {"diameter": diameters[index]}
-        outputs = outputs_of(model, picture, values)
+        outputs, scale = outputs_of(model, picture, values)
         for peak in PEAKS:
-            tallies[peak].append(trials.tally(picture.truth, cells_of(model, outputs, peak)))
+            tallies[peak].append(trials.tally(picture.truth, cells_of(model, outputs, peak, scale)))
     result = Compared(words, tallies)
     say(f"{words}: AP at 0.5 " + ", ".join(f"{result.ap(p):.3f} at {p:g}" for p in PEAKS))
     return result
 
 
-def outputs_of(model: Any, picture: Any, values: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
-    """Return the network's outputs of one picture."""
-    kept: list[dict[str, NDArray[Any]]] = []
-    trials.segmented(model, [picture], values, keep=lambda _, outputs: kept.append(dict(outputs)))
+def outputs_of(model: Any, picture: Any, values: Mapping[str, Any]) -> tuple[dict[str, NDArray[Any]], float]:
+    """Return the network's outputs of one picture, and the size at which it saw it."""
+    kept: list[tuple[dict[str, NDArray[Any]], float]] = []
+    trials.segmented(model, [picture], values, keep=lambda _, outputs, scale: kept.append((dict(outputs), scale)))
     return kept[-1]
 
 
-def cells_of(model: Any, outputs: Mapping[str, NDArray[Any]], peak: float) -> NDArray[np.int32]:
+def cells_of(model: Any, outputs: Mapping[str, NDArray[Any]], peak: float, scale: float = 1.0) -> NDArray[np.int32]:
     """Return the instances that outputs hold by the settings of a model's card, but for the lowest peak."""
     from napari_unet.core.instances import labels_from_outputs
     from napari_unet.core.settings import PredictionSettings, with_values
+    from napari_unet.core.sizes import at_own_size
 
-    return labels_from_outputs(outputs, with_values(PredictionSettings(), {**model.card.prediction, "peak": peak}))
+    settings = with_values(PredictionSettings(), {**model.card.prediction, "peak": peak})
+    return labels_from_outputs(outputs, at_own_size(settings, scale))
 
 
 def untrained(start: str, limit: int) -> Iterator[Compared]:

@@ -148,7 +148,9 @@ def measure(
     scores = {}
     for way, chosen in ways.items():
         kept: list[NDArray[np.float32]] = []
-        found = trials.segmented(model, exam, chosen, lambda _, outputs, kept=kept: kept.append(foreground(outputs)))
+        found = trials.segmented(
+            model, exam, chosen, lambda _, outputs, scale, kept=kept: kept.append(foreground(outputs))
+        )
         scores[way] = [slice_scores(p.truth, f, k) for p, f, k in zip(exam, found, kept, strict=True)]
         cells = ", ".join(f"{MEASURES[m]} {v:.3f}" for m, v in means(scores[way])[CELLS].items())
         say(f"slices {tested[0]} to {tested[-1]}, {way}: {cells}; {steps}")

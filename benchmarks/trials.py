@@ -140,11 +140,11 @@ def segmented(
     model: Any,
     pictures: Sequence[Picture],
     values: Mapping[str, Any] | None = None,
-    keep: Callable[[tuple[int, ...], Any], None] | None = None,
+    keep: Callable[[tuple[int, ...], Any, float], None] | None = None,
 ) -> list[NDArray[np.int32]]:
     """Return the instance labels of pictures, by the settings of the model's card but for those given.
 
-    ``keep`` is given the network's outputs of each picture, in turn.
+    ``keep`` is given the network's outputs of each picture in turn, and the size at which it saw it.
     """
     from napari_unet.core.arrays import Planes
     from napari_unet.core.prediction import predict

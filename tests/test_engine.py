@@ -133,15 +133,16 @@ def test_remote_array_fetches_only_the_region_of_huge_planes():
 def test_kept_outputs_are_bounded_and_the_least_recently_used_go():
     outputs = {"classes": np.ones((2, 10, 10), np.float32)}  # 800 bytes
     kept = KeptOutputs(limit=1700)
-    kept.keep(1, (0,), outputs)
-    kept.keep(1, (1,), outputs)
-    assert kept.get(1, (0,))["classes"].dtype == np.float32
-    kept.keep(1, (2,), outputs)
+    kept.keep(1, (0,), outputs, 1.0)
+    kept.keep(1, (1,), outputs, 0.5)
+    assert kept.get(1, (0,)).outputs["classes"].dtype == np.float32
+    assert (kept.get(1, (1,)).scale, kept.get(1, (0,)).scale) == (0.5, 1.0)
+    kept.keep(1, (2,), outputs, 1.0)
     assert kept.get(1, (1,)) is None
     assert kept.get(1, (0,)) is not None and kept.get(1, (2,)) is not None
-    kept.keep(1, (0,), outputs)
+    kept.keep(1, (0,), outputs, 1.0)
     assert kept.size == 1600
-    kept.keep(2, (), {"classes": np.ones((2, 100, 100))})  # larger than the limit: nothing of it stays
+    kept.keep(2, (), {"classes": np.ones((2, 100, 100))}, 1.0)  # larger than the limit: nothing of it stays
     assert kept.size == 0 and kept.get(2, ()) is None
 
 

@@ -40,7 +40,7 @@ def test_the_network_runs_once_for_each_picture(monkeypatch):
 
     def segmented(model, pictures, values, keep):
         asked.append(values)
-        keep((), outputs)
+        keep((), outputs, 1.0)
 
     monkeypatch.setattr(trials, "segmented", segmented)
     model = Model(None, Card("any", NetworkSettings()))

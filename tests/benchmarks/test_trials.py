@@ -130,7 +130,7 @@ def test_pictures_teach_a_model_that_segments_them(tmp_path):
     assert steps.startswith("2 steps in ") and model.card.ledger[-1]["settings"]["unpainted"] == "background"
     assert model.card.network.width == 4 and model.card.ledger[-1]["images"] == [p.name for p in pictures]
     kept = []
-    found = trials.segmented(model, pictures, {"threshold": 0.01}, lambda _, outputs: kept.append(outputs["classes"]))
+    found = trials.segmented(model, pictures, {"threshold": 0.01}, lambda _, out, scale: kept.append(out["classes"]))
     assert [f.shape for f in found] == [p.truth.shape for p in pictures] == [k.shape[1:] for k in kept]
     result = trials.scores(pictures, found)
     assert result["images"] == 3 and 0 <= result["ap_pooled_mean"] <= 1

@@ -13,7 +13,7 @@ from napari_unet.core.errors import SettingsError
 from napari_unet.core.instances import labels_from_outputs, segment_instances
 from napari_unet.core.labels import border_distance, cut_gap, near_two
 from napari_unet.core.settings import PredictionSettings
-from napari_unet.core.sizes import gap_at_own_size
+from napari_unet.core.sizes import at_own_size
 from napari_unet.core.tidy import restore_gap, tidy
 
 PLAIN = {"separation": "components", "gap": 0, "holes": 0, "smallest": 0}
@@ -255,12 +255,14 @@ def test_large_touching_cells_meet_again_at_the_images_own_size(scale: float, th
     side = round(seen.shape[0] / scale)
     outputs = {name: resample(values, (side, side)) for name, values in perfect(seen).items()}
     # Without a gap given back, and with one of as many pixels as were cut, as in an image of the network's own size.
-    none, narrow, right = (
-        labels_from_outputs(outputs, chosen(threshold=threshold, gap=gap)) for gap in (0, 1, gap_at_own_size(1, scale))
+    right = at_own_size(chosen(threshold=threshold), scale)
+    none, narrow, found = (
+        labels_from_outputs(outputs, options)
+        for options in (chosen(threshold=threshold, gap=0), chosen(threshold=threshold), right)
     )
     inner = np.s_[side // 4 : -side // 4, side // 4 : -side // 4]
     # A pixel may be left where four cells meet.
-    assert right.max() == 9 and (right[inner] == 0).sum() <= 4 < (narrow[inner] == 0).sum()
+    assert found.max() == 9 and (found[inner] == 0).sum() <= 4 < (narrow[inner] == 0).sum()
     # Where a cell has no neighbour its border stays as it is.
-    given = (right > 0) & (none == 0)
-    assert not (given & ~near_two(none, gap_at_own_size(1, scale))).any()
+    given = (found > 0) & (none == 0)
+    assert not (given & ~near_two(none, right.gap)).any()

@@ -9,17 +9,20 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import ndimage
 
-from conftest import cells_picture
+from conftest import cells_picture, discs
 from napari_unet.core import choosing, prediction, predictor
 from napari_unet.core.arrays import Normalisation, Planes, plane_normalisation, resample
-from napari_unet.core.card import Card
+from napari_unet.core.card import Card, bundled_folder
 from napari_unet.core.device import Compute
 from napari_unet.core.errors import DataError, ModelError, OutOfMemoryError, SettingsError
 from napari_unet.core.events import Adapted, Finished, PlaneDone, Started, Stopped, TileDone
-from napari_unet.core.package import Model
+from napari_unet.core.instances import labels_from_outputs
+from napari_unet.core.package import Model, load_model
 from napari_unet.core.prediction import Predictor, choose_tile, predict, predict_region, prediction_scale
 from napari_unet.core.settings import PredictionSettings
+from napari_unet.core.sizes import at_own_size
 from napari_unet.core.unet import UNet
 
 CPU = Compute(torch.device("cpu"), torch.float32)
@@ -176,7 +179,7 @@ def test_planes_in_any_order_and_what_is_kept(tiny_model: Make) -> None:
     stack = Planes(np.random.default_rng(0).random((4, 40, 50)), "zyx")
     everything, _ = run(model, stack)
     kept: dict[Any, Any] = {}
-    output, events = run(model, stack, planes=[(3,), (1,)], keep=lambda plane, outputs: kept.update({plane: outputs}))
+    output, events = run(model, stack, planes=[(3,), (1,)], keep=lambda plane, found, _: kept.update({plane: found}))
     assert [e.plane for e in events if isinstance(e, PlaneDone)] == [(3,), (1,)] == list(kept)
     np.testing.assert_array_equal(output[[1, 3]], everything[[1, 3]])
     assert (output[[0, 2]] == 99).all()
@@ -238,7 +241,9 @@ def test_classes_and_probabilities(tiny_model: Make) -> None:
     model = tiny_model(classes=("background", "a", "b"))
     image = Planes(np.random.default_rng(0).random((40, 50)), "yx")
     kept: list[Any] = []
-    classes, events = run(model, image, dataclasses.replace(EXACT, what="classes"), keep=lambda _, o: kept.append(o))
+    classes, events = run(
+        model, image, dataclasses.replace(EXACT, what="classes"), keep=lambda *got: kept.append(got[1])
+    )
     assert isinstance(events[-1], Finished) and events[-1].metrics == {"objects": 0}
     np.testing.assert_array_equal(classes, kept[0]["classes"].argmax(axis=0))
     assert len(np.unique(classes)) > 1
@@ -403,3 +408,18 @@ def test_bfloat16_is_near_float32(tiny_model: Make) -> None:
     half, events = run(model, image, dataclasses.replace(chosen, precision="bfloat16"))
     assert events[0].precision == "bfloat16"
     assert 0 < np.abs(exact - half).mean() < 0.02
+
+
+def test_the_gap_between_large_cells_is_closed_and_what_is_kept_says_how() -> None:
+    # Two cells that touch, of 120 px, seen at a fifth: the pixel that parts them there is 5 px wide here.
+    model = load_model(bundled_folder("nuclei"))
+    cells = discs((180, 320), [(90, 100), (90, 219)], 60) > 0
+    image = Planes(ndimage.gaussian_filter(cells.astype(np.float32), 2), "yx")
+    kept: list[Any] = []
+    chosen = dataclasses.replace(EXACT, threshold=0.65, diameter=120.0)
+    labels, _ = run(model, image, chosen, keep=lambda *got: kept.append(got))
+    plane, outputs, scale = kept[0]
+    assert plane == () and scale == pytest.approx(0.2, abs=0.01) and labels.max() == 2
+    np.testing.assert_array_equal(labels, labels_from_outputs(outputs, at_own_size(chosen, scale)))
+    between = np.s_[90, 140:180]
+    assert labels[between].all() and not labels_from_outputs(outputs, chosen)[between].all()

@@ -9,10 +9,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from napari_unet import runs
 from napari_unet.core.annotation import AnnotatedImage
 from napari_unet.core.arrays import Normalisation, Planes
+from napari_unet.core.card import bundled_folder
 from napari_unet.core.events import Finished, PlaneDone, Preview, Started, StepDone, Stopped, Validated
 from napari_unet.core.settings import NetworkSettings, PredictionSettings, TrainingSettings
 from napari_unet.engine import EngineClient
@@ -365,6 +367,21 @@ def test_segmenting_and_relabelling(model, real, qtbot):
         counts.append(int((labels > 0).sum()))
         assert labels.dtype.kind == "i"
     assert counts[0] > counts[1]
+
+
+def test_the_gap_between_large_cells_is_the_same_without_the_network(real, qtbot):
+    rows, columns = np.mgrid[:180, :320]
+    inside = np.minimum(*(np.hypot(rows - 90, columns - x) for x in (100, 219))) < 60
+    picture = ndimage.gaussian_filter(inside.astype(np.float32), 2)
+    settings = PredictionSettings(threshold=0.65, diameter=120.0)
+    seen = Seen(real.segment(SegmentRequest(Planes(picture, "yx"), str(bundled_folder("nuclei")), settings))).wait(
+        qtbot
+    )
+    labels = seen.of(PlaneResult)[0].labels
+    # Seen at a fifth of its size, where one pixel parts the two.
+    assert labels.max() == 2 and labels[90, 140:180].all()
+    again = Seen(real.relabel({(): seen.job.id}, settings)).wait(qtbot).of(PlaneResult)[0].labels
+    np.testing.assert_array_equal(again, labels)
 
 
 def test_colour_images_are_read_as_grey_by_a_model_of_one_channel(model, real, qtbot):

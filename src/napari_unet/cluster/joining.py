@@ -77,7 +77,7 @@ def write_labels(blocks: Blocks) -> Generator[Adapted, None, int | None]:
         return None
     graph = Graph(blocks.order.settings.seed_height)
     regions = regions_of(pieces, graph)
-    parts, halo = blocks.large.parts(), 2 * blocks.order.settings.gap + 1
+    parts, halo = blocks.large.parts(), 2 * blocks.order.labelling.gap + 1
     notes = yield from blocks.every(
         "grow", lambda n: ([(parts[other], regions[other]) for other in blocks.near(n, halo)],)
     )

@@ -9,6 +9,7 @@ from typing import Any
 
 from ..core.errors import StoreError
 from ..core.settings import PredictionSettings
+from ..core.sizes import at_own_size
 
 ALIKE = ("napari-unet", "torch")
 """Packages that have to be of one version everywhere: other versions may compute something else."""
@@ -62,6 +63,11 @@ class Order:
     def folder(self) -> Path:
         """The workspace, which holds the result as long as it is not finished."""
         return Path(self.labels).parent
+
+    @property
+    def labelling(self) -> PredictionSettings:
+        """How outputs become labels at the picture's own size."""
+        return at_own_size(self.settings, self.choice.scale) if self.choice else self.settings
 
 
 @dataclass(frozen=True)

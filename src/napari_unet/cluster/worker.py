@@ -266,7 +266,7 @@ def whole_plane(order: Order, plane: Plane, only: bool) -> Part:
     outputs, notes = _network(order, plane, (0, image.height, 0, image.width), normalisation)
     if image is not source:
         outputs = {name: resample(values, (source.height, source.width)) for name, values in outputs.items()}
-    labels = labels_from_outputs(outputs, order.settings)
+    labels = labels_from_outputs(outputs, order.labelling)
     _output(order)[(*plane, slice(None), slice(None))] = labels
     return Part(int(labels.max(initial=0)) if order.settings.what == "instances" else 0, notes)
 
@@ -308,7 +308,7 @@ def large_plane(work: Workspace, model: Model, order: Order, plane: Plane, size:
     seen = size if scale == 1 else (max(1, round(size[0] * scale)), max(1, round(size[1] * scale)))
     outputs = model.network.outputs
     classes = outputs[CLASSES].stop - outputs[CLASSES].start
-    return LargePlane(work, plane, seen, size, order.settings, classes, DISTANCE in outputs)
+    return LargePlane(work, plane, seen, size, order.labelling, classes, DISTANCE in outputs)
 
 
 def _large(order: Order, plane: Plane) -> LargePlane:
@@ -349,8 +349,9 @@ Around = Sequence[tuple[Block, NDArray[np.int32]]]
 def grow(order: Order, plane: Plane, block: Block, around: Around) -> Notes:
     """Give the gaps of a block's regions back, keep the regions, and return what has to be known of them."""
     pieces, kept = scratches(_large(order, plane))
-    halo = 2 * order.settings.gap + 1
-    frame = block.framed(restore_gap(regions_around(pieces, block, halo, around), order.settings.gap), halo, -1)
+    gap = order.labelling.gap
+    halo = 2 * gap + 1
+    frame = block.framed(restore_gap(regions_around(pieces, block, halo, around), gap), halo, -1)
     kept[block.slices] = frame[1:-1, 1:-1]
     return notes_of(frame, block, holes=order.settings.holes != 0)
 

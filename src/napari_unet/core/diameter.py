@@ -62,9 +62,9 @@ class Trial:
     cells: int
 
 
-AS_MEASURED = {"mirror": False, "peak": 0.0, "gap": 1}
+AS_MEASURED = {"mirror": False, "peak": 0.0}
 """How networks are asked how sure they are, whatever their cards and the sliders say: doubtful cells count, as they are
-the question, and no gap is given back that is meant for another size."""
+the question."""
 
 
 def measure_size(

@@ -25,7 +25,7 @@ from .loss import class_weights
 from .package import Model, new_model
 from .patches import Held, Sample, Split, make_sample, patch_sizes, split_samples
 from .settings import NetworkSettings, PredictionSettings, TrainingSettings, to_dict, validate, with_values
-from .sizes import choose_scale, gap_at_own_size
+from .sizes import choose_scale
 from .starts import best_start
 
 STATE_NAME = "state.safetensors"
@@ -210,7 +210,7 @@ def _prediction(
     inherited = dict(start.card.prediction) if start and start.card.mode == "instances" else {}
     # A value that cannot be is told before the training, not by its first preview.
     with_values(PredictionSettings(), inherited)
-    followed: dict[str, Any] = {**inherited, "gap": gap_at_own_size(settings.gap, scale)}
+    followed: dict[str, Any] = {**inherited, "gap": settings.gap}
     area = smallest_area([s.known.instances for s in samples]) / scale**2
     return {**followed, "smallest": max(1, int(area))} if area else followed
 

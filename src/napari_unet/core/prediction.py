@@ -32,6 +32,7 @@ from .predictor import (
     region_tiles,
 )
 from .settings import PredictionSettings, validate, with_values
+from .sizes import at_own_size
 from .tiles import split_axis
 from .unet import CLASSES, DISTANCE
 
@@ -42,6 +43,9 @@ __all__ = [
 
 _HALF_FROM = 16_000_000
 """Planes of more pixels keep their outputs in 16 bits."""
+
+Keep = Callable[[tuple[int, ...], Outputs, float], None]
+"""Is given a plane, its outputs at the image's own size, and the size at which the network saw it over that."""
 
 
 def never() -> bool:
@@ -67,7 +71,7 @@ def predict(
     settings: PredictionSettings | None = None,
     stop: Callable[[], bool] = never,
     planes: Sequence[tuple[int, ...]] | None = None,
-    keep: Callable[[tuple[int, ...], Outputs], None] | None = None,
+    keep: Keep | None = None,
     work: Workspace | None = None,
     watcher: Watcher | None = None,
 ) -> Iterator[PredictionEvent]:
@@ -88,8 +92,9 @@ def predict(
     planes : sequence of tuple, optional
         Which planes, in which order; all by default.
     keep : callable, optional
-        Is given the network outputs of each plane, for re-labelling without the network; they are held in
-        memory then, however large the plane is.
+        Is given each plane, the network's outputs at the image's own size, and the size at which the network saw it
+        over that, for re-labelling without the network (:func:`~napari_unet.core.sizes.at_own_size`); outputs are
+        held in memory then, however large the plane is.
     work : Workspace, optional
         Where it is recorded what is done, and outputs of large planes are kept. A job that is given the
         workspace and the output of an earlier one that was cut off goes on where that was.
@@ -229,6 +234,11 @@ class _Job:
         return cls(choice.model, seen, settings, predictor, tile, choice.told(settings), work)
 
     @property
+    def scale(self) -> float:
+        """The size at which the network sees the image over its own."""
+        return self.image.scale if isinstance(self.image, ScaledPlanes) else 1.0
+
+    @property
     def source(self) -> Planes:
         """The image at its own size."""
         return self.image.source if isinstance(self.image, ScaledPlanes) else self.image
@@ -277,14 +287,14 @@ class _Job:
             return 0
         if found.outputs is None:
             return found.count
-        labels = labels_from_outputs(found.outputs, self.settings)
+        labels = labels_from_outputs(found.outputs, at_own_size(self.settings, self.scale))
         run.output[(*found.plane, slice(None), slice(None))] = labels
         return int(labels.max(initial=0)) if self.settings.what == "instances" else 0
 
-    def record(self, found: _Computed, count: int, keep: Callable[[tuple[int, ...], Outputs], None] | None) -> None:
+    def record(self, found: _Computed, count: int, keep: Keep | None) -> None:
         """Note that a plane is done, and hand its outputs to who keeps them."""
         if keep is not None and found.outputs is not None:
-            keep(found.plane, found.outputs)
+            keep(found.plane, found.outputs, self.scale)
         if self.work is not None and self.recalled(found.plane) is None:
             self.work.remember(plane_key(found.plane), count)
 
@@ -296,7 +306,8 @@ class _Job:
         classes = outputs[CLASSES].stop - outputs[CLASSES].start
         large = LargePlane(
             self.work or MemoryWorkspace(), plane, (self.image.height, self.image.width),
-            (self.source.height, self.source.width), self.settings, classes, DISTANCE in outputs,
+            (self.source.height, self.source.width), at_own_size(self.settings, self.scale), classes,
+            DISTANCE in outputs,
         )  # fmt: skip
 
         def network(boxes: Iterable[Box]) -> Iterator[PredictionEvent | tuple[Box, Outputs]]:

@@ -14,9 +14,6 @@ from typing import Any, TypeVar
 
 from .errors import SettingsError
 
-WIDEST_GAP = 100
-"""In pixels; cells are seen at a twentieth of their size at least, where a gap of 3 is 60 px wide."""
-
 
 @dataclass(frozen=True)
 class Option:
@@ -237,9 +234,9 @@ class PredictionSettings:
         lowest="off", minimum=0.0, maximum=1.0, step=0.05,
     )  # fmt: skip
     gap: int = option(
-        1, "Gap between touching cells that is given back to them after separation, where it is not wider. Larger "
-        "brings them nearer to each other; a model that was trained brings what is right for the size that it sees "
-        "images at.", unit="px", minimum=0, maximum=WIDEST_GAP, step=1,
+        1, "Gap between touching cells that is given back to them after separation, in pixels that the network sees: "
+        "wider in an image that it sees smaller. Larger brings cells nearer to each other; as large as in training is "
+        "right.", unit="px", minimum=0, maximum=10, step=1,
     )  # fmt: skip
     diameter: float = option(
         0.0, "Typical diameter of the objects in this image; 0 takes the image as the model was trained, and "

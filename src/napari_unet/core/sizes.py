@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import numpy as np
 
 from .arrays import SCALE_LIMITS
-from .settings import WIDEST_GAP
+from .settings import PredictionSettings
 
 SMALLER, LARGER = 1.25, 1.5
 """Ratios of diameters, below and above the one that a model was taught at, up to which images are seen as those were;
@@ -67,14 +68,20 @@ def known_sizes(expected: float | None, own: float = 0.0) -> tuple[float, float]
     return (expected / SMALLER if own else expected, expected * LARGER)
 
 
-def gap_at_own_size(cut: int, scale: float) -> int:
-    """Return how wide a gap to give back to touching cells, in pixels of the image's own size.
+def at_own_size(settings: PredictionSettings, scale: float) -> PredictionSettings:
+    """Return the settings for outputs that have been brought to the image's own size.
 
     Parameters
     ----------
-    cut : int
-        Width of the gap that was cut between touching cells for learning, in pixels that the network sees.
+    settings : PredictionSettings
+        With ``gap`` in pixels that the network sees; all other lengths and areas are of the image's own size.
     scale : float
-        Size at which the network sees images over their own.
+        Size at which the network saw the image over its own.
+
+    Returns
+    -------
+    PredictionSettings
+        With ``gap`` in pixels of the image.
     """
-    return cut if scale >= 1 else min(WIDEST_GAP, math.ceil(_WIDER * cut / scale))
+    wide = settings.gap if scale >= 1 else math.ceil(_WIDER * settings.gap / scale)
+    return dataclasses.replace(settings, gap=wide)

@@ -35,6 +35,7 @@ from .package import Model, save_model
 from .plan import TrainingPlan
 from .prediction import Predictor, check_fit, never, predict_region
 from .settings import PredictionSettings, with_values
+from .sizes import at_own_size
 from .tuning import certainty_of, tune
 from .validation import Score, score
 
@@ -275,7 +276,9 @@ class _Run:
             labels: NDArray[np.int32] = outputs["classes"].argmax(axis=0).astype(np.int32)
         else:
             # With what is known so far, which is nearest to how it will be segmented.
-            labels = labels_from_outputs(outputs, with_values(PredictionSettings(), self.plan.model.card.prediction))
+            card = self.plan.model.card
+            known = with_values(PredictionSettings(), card.prediction)
+            labels = labels_from_outputs(outputs, at_own_size(known, card.scale))
         yield Preview(self.learner.step, request.token, foreground(outputs), labels)
 
     def answer(self, request: PreviewRequest) -> dict[str, NDArray[np.float32]]:
@@ -344,8 +347,7 @@ class _Run:
         card = self.plan.model.card
         if card.mode != "instances" or self.learner.run_steps == 0:
             return card.prediction, card.certainty
-        # Outputs are measured at the size that the network sees, where the gap is as wide as it was cut.
-        base = with_values(PredictionSettings(), {**card.prediction, "gap": self.plan.settings.gap})
+        base = with_values(PredictionSettings(), card.prediction)
         predictor = Predictor.create(best.network, self.learner.compute)
         # A tenth of the time at most, as for measuring on the way; but counted steps give the same model each time.
         counted = self.plan.settings.steps and not self.plan.settings.seconds

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Generator
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +19,7 @@ from ..core.events import Event, Joined, PlaneDone, PreviewRequest
 from ..core.instances import Outputs, labels_from_outputs
 from ..core.package import Model, load_model
 from ..core.settings import PredictionSettings, with_values
+from ..core.sizes import at_own_size
 from ..core.uncertainty import coarse, uncertainty
 from ..core.unet import UNet
 from . import filing
@@ -98,7 +100,7 @@ def segment(job: Job) -> Generator[Event, None, None]:
     for event in prediction.predict(
         model, image, output, settings=settings, stop=job.stop,
         planes=None if planes is None else [tuple(plane) for plane in planes],
-        keep=(lambda plane, outputs: _OUTPUTS.keep(job.number, plane, outputs)) if keeps else None,
+        keep=functools.partial(_OUTPUTS.keep, job.number) if keeps else None,
     ):  # fmt: skip
         if isinstance(event, PlaneDone):
             yield PlaneResult(event.plane, output.take(event.plane))
@@ -128,8 +130,11 @@ def relabel(job: Job) -> Generator[Event, None, None]:
         if job.stop():
             return
         plane = tuple(wanted["plane"])
-        outputs = _OUTPUTS.get(wanted["job"], plane)
-        yield PlaneLost(plane) if outputs is None else PlaneResult(plane, labels_from_outputs(outputs, settings))
+        kept = _OUTPUTS.get(wanted["job"], plane)
+        if kept is None:
+            yield PlaneLost(plane)
+        else:
+            yield PlaneResult(plane, labels_from_outputs(kept.outputs, at_own_size(settings, kept.scale)))
 
 
 def suggest(job: Job) -> Generator[Event, None, None]:
@@ -140,8 +145,8 @@ def suggest(job: Job) -> Generator[Event, None, None]:
     buffer = PlaneBuffer(image.shape, np.float32)
     doubts: dict[tuple[int, ...], NDArray[np.float32]] = {}
 
-    def keep(plane: tuple[int, ...], outputs: Outputs) -> None:
-        doubts[plane] = coarse(uncertainty(outputs, settings))
+    def keep(plane: tuple[int, ...], outputs: Outputs, scale: float) -> None:
+        doubts[plane] = coarse(uncertainty(outputs, at_own_size(settings, scale)))
 
     for event in prediction.predict(
         model, image, buffer, settings=replace(settings, what="probabilities"), stop=job.stop, keep=keep,

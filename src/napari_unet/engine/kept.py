@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -17,6 +18,27 @@ LARGEST_PLANE = 16_000_000
 
 Plane = tuple[int, ...]
 T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What the network said of one plane.
+
+    Attributes
+    ----------
+    outputs : dict
+        Named maps, (k, Y, X) each, at the image's own size.
+    scale : float
+        Size at which the network saw the image over its own.
+    """
+
+    outputs: dict[str, NDArray[Any]]
+    scale: float
+
+    @property
+    def size(self) -> int:
+        """Bytes that it takes."""
+        return sum(values.nbytes for values in self.outputs.values())
 
 
 class KeptOutputs:
@@ -34,19 +56,19 @@ class KeptOutputs:
     def __init__(self, limit: int = 3 << 29) -> None:
         self.limit = limit
         self.size = 0
-        self._planes: OrderedDict[tuple[int, Plane], dict[str, NDArray[Any]]] = OrderedDict()
+        self._planes: OrderedDict[tuple[int, Plane], Kept] = OrderedDict()
 
-    def keep(self, job: int, plane: Plane, outputs: Mapping[str, NDArray[Any]]) -> None:
+    def keep(self, job: int, plane: Plane, outputs: Mapping[str, NDArray[Any]], scale: float) -> None:
         """Keep the outputs of one plane of one job; those of an earlier run of it are replaced."""
         self._drop((job, plane))
-        own = {name: np.array(values) for name, values in outputs.items()}
+        own = Kept({name: np.array(values) for name, values in outputs.items()}, scale)
         self._planes[job, plane] = own
-        self.size += _bytes(own)
+        self.size += own.size
         while self.size > self.limit:
             self._drop(next(iter(self._planes)))
 
-    def get(self, job: int, plane: Plane) -> dict[str, NDArray[Any]] | None:
-        """Return the outputs, or None when they are no longer kept."""
+    def get(self, job: int, plane: Plane) -> Kept | None:
+        """Return what was kept, or None when they are no longer kept."""
         found = self._planes.get((job, plane))
         if found is not None:
             self._planes.move_to_end((job, plane))
@@ -54,12 +76,9 @@ class KeptOutputs:
 
     def _drop(self, key: tuple[int, Plane]) -> None:
         """Forget one plane, if it is there."""
-        self.size -= _bytes(self._planes.pop(key, {}))
-
-
-def _bytes(outputs: Mapping[str, NDArray[Any]]) -> int:
-    """Return the size of one plane's outputs."""
-    return sum(values.nbytes for values in outputs.values())
+        found = self._planes.pop(key, None)
+        if found is not None:
+            self.size -= found.size
 
 
 class KeptModels(Generic[T]):

@@ -23,6 +23,7 @@ from ..core.instances import Outputs, labels_from_outputs
 from ..core.large import Box, Plane
 from ..core.package import Model
 from ..core.settings import PredictionSettings
+from ..core.sizes import at_own_size
 from .placing import Place, place_of
 from .server import Job
 
@@ -106,7 +107,8 @@ class Showing:
         if self._spent > _SHARE * (now - self._begin) and not self._is_looked_at(plane, box):
             return
         size = box[1] - box[0], box[3] - box[2]
-        labels = labels_from_outputs({name: resample(v, size) for name, v in outputs.items()}, self._settings)
+        settings = at_own_size(self._settings, outputs["classes"].shape[-2] / size[0])
+        labels = labels_from_outputs({name: resample(v, size) for name, v in outputs.items()}, settings)
         if self._settings.what == "instances":
             count = int(labels.max(initial=0))
             labels = np.where(labels > 0, labels + self._labels, 0)
