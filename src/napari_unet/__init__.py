@@ -62,6 +62,7 @@ if TYPE_CHECKING:
     from .core.plan import TrainingPlan, resolve
     from .core.prediction import predict, predict_region
     from .core.settings import NetworkSettings, PredictionSettings, TrainingSettings
+    from .core.sizes import at_own_size
     from .core.synthetic import generate, generate_stack
     from .core.training import train
     from .core.unet import UNet
@@ -86,6 +87,7 @@ _HOMES = {
     "core.plan": ("TrainingPlan", "resolve"),
     "core.prediction": ("predict", "predict_region"),
     "core.settings": ("NetworkSettings", "PredictionSettings", "TrainingSettings"),
+    "core.sizes": ("at_own_size",),
     "core.synthetic": ("generate", "generate_stack"),
     "core.training": ("train",),
     "core.unet": ("UNet",),
@@ -123,6 +125,7 @@ __all__ = [
     "UNetError",
     "Validated",
     "annotated_images",
+    "at_own_size",
     "average_precision",
     "boundary_weight_map",
     "create_labels",
