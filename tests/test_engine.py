@@ -10,14 +10,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from napari_unet.core import events
 from napari_unet.core.events import Finished, Started, StepDone, Stopped
+from napari_unet.core.settings import PredictionSettings
 from napari_unet.engine import EngineClient, JobDone, JobFailed, PlaneLost, PlaneResult, wire
 from napari_unet.engine.kept import KeptModels, KeptOutputs, PlaneBuffer
 from napari_unet.engine.link import Link, describe_end
 from napari_unet.engine.outbox import Outbox
 from napari_unet.engine.remote_array import RemoteArray
+from napari_unet.engine.storing import Showing
 
 HERE = Path(__file__).parent
 posix = pytest.mark.skipif(os.name != "posix", reason="signals")
@@ -595,3 +598,30 @@ def test_a_viewer_that_ends_leaves_nothing_and_says_nothing(end, start_viewer):
     out, err = viewer.communicate(timeout=15)
     assert (viewer.returncode, out, err) == (0, "", "")
     wait_until(lambda: not alive(pid), 5)
+
+
+def test_parts_that_are_shown_give_back_the_gap_as_the_plane_will():
+    class Asked:
+        payload: dict = {}
+
+        @staticmethod
+        def latest(name):
+            return None
+
+    shown = []
+
+    class Shown:
+        @staticmethod
+        def show(plane, box, labels):
+            shown.append(labels)
+
+    inside = np.zeros((30, 61), np.float32)
+    inside[4:26, 4:30] = inside[4:26, 31:57] = 1  # one pixel parts them
+    distance = ndimage.distance_transform_edt(inside).astype(np.float32) / 11
+    outputs = {"classes": np.stack([1 - inside, inside]), "distance": distance[None]}
+    showing = Showing(Asked, Shown, PredictionSettings())
+    showing.show((), (0, 120, 0, 244), outputs)
+    showing.show((), (120, 120, 0, 244), outputs)  # the last part may be empty at the image's own size
+    (labels,) = shown
+    assert labels.shape == (120, 244) and len(np.unique(labels)) == 3
+    assert labels[60, 30:214].all()

@@ -11,7 +11,7 @@ from conftest import discs
 from napari_unet.core.arrays import resample
 from napari_unet.core.errors import SettingsError
 from napari_unet.core.instances import labels_from_outputs, segment_instances
-from napari_unet.core.labels import border_distance, cut_gap, near_two
+from napari_unet.core.labels import border_distance, cut_gap
 from napari_unet.core.settings import PredictionSettings
 from napari_unet.core.sizes import at_own_size
 from napari_unet.core.tidy import restore_gap, tidy
@@ -264,5 +264,25 @@ def test_large_touching_cells_meet_again_at_the_images_own_size(scale: float, th
     # A pixel may be left where four cells meet.
     assert found.max() == 9 and (found[inner] == 0).sum() <= 4 < (narrow[inner] == 0).sum()
     # Where a cell has no neighbour its border stays as it is.
-    given = (found > 0) & (none == 0)
-    assert not (given & ~near_two(none, right.gap)).any()
+    middle = int(23 / scale)
+    assert np.array_equal(found[:middle, middle], none[:middle, middle])
+
+
+@pytest.mark.parametrize("scale", [0.12, 0.32, 0.6, 0.9])
+def test_cells_that_are_apart_stay_apart_at_the_images_own_size(scale: float) -> None:
+    seen = np.zeros((60, 80), np.int32)
+    seen[10:50, 10:38], seen[10:50, 41:70] = 1, 2  # three pixels of background, which the network sees well
+    side = round(60 / scale), round(80 / scale)
+    outputs = {name: resample(values, side) for name, values in perfect(seen).items()}
+    found, none = (labels_from_outputs(outputs, o) for o in (at_own_size(chosen(), scale), chosen(gap=0)))
+    assert found.max() == 2
+    np.testing.assert_array_equal(found, none)
+
+
+@pytest.mark.parametrize(
+    ("gap", "scale", "wide"),
+    [(1, 1.0, 1), (1, 2.0, 1), (3, 1.0, 3), (3, 3.0, 2), (0, 0.2, 0), (1, 0.32, 5), (1, 0.05, 30), (4, 0.5, 9)],
+)
+def test_the_gap_in_pixels_of_the_image(gap: int, scale: float, wide: int) -> None:
+    settings = chosen(gap=gap, threshold=0.3)
+    assert at_own_size(settings, scale) == chosen(gap=wide, threshold=0.3)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from conftest import cells_picture
-from napari_unet.core import large
+from napari_unet.core import large, prediction
 from napari_unet.core.arrays import Planes, resample
 from napari_unet.core.events import Adapted, Finished, PlaneDone, Stopped, TileDone
 from napari_unet.core.large import LargePlane, MemoryWorkspace, PlaneOf, Scaled, is_large, plane_key
@@ -81,6 +81,19 @@ def test_a_scaled_plane(tiny_model: Make, monkeypatch: pytest.MonkeyPatch) -> No
         assert got.max() > 3 and ((got > 0) == (expected > 0)).mean() > 0.995
         last = [e for e in events if isinstance(e, TileDone)][-1]
         assert (last.region[1], last.region[3]) == (200, 150)
+
+
+def test_the_gap_of_a_scaled_plane_is_as_wide_as_it_is_there(tiny_model: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[PredictionSettings] = []
+    original = prediction.LargePlane
+
+    def watching(*arguments: Any) -> Any:
+        seen.extend(a for a in arguments if isinstance(a, PredictionSettings))
+        return original(*arguments)
+
+    monkeypatch.setattr(prediction, "LargePlane", watching)
+    run(tiny_model(diameter=10.0), picture(), dataclasses.replace(EXACT, diameter=20.0))
+    assert [settings.gap for settings in seen] == [3]
 
 
 def test_an_output_of_16_bits_has_room_for_the_final_labels_alone(tiny_model: Make) -> None:

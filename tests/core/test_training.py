@@ -31,7 +31,7 @@ from napari_unet.core.events import (
 from napari_unet.core.learner import Learner, schedule
 from napari_unet.core.package import Model, load_model
 from napari_unet.core.plan import TrainingPlan, resolve
-from napari_unet.core.settings import NetworkSettings, TrainingSettings
+from napari_unet.core.settings import NetworkSettings, PredictionSettings, TrainingSettings
 from napari_unet.core.training import train
 from napari_unet.core.validation import Score
 
@@ -391,11 +391,20 @@ def test_a_preview_is_computed_at_the_size_that_is_trained_on(
         shapes.append(planes.shape)
         return original(predictor, planes, *more)
 
+    gaps = []
+    labelled = training.labels_from_outputs
+
+    def labelling(outputs: Any, settings: PredictionSettings) -> Any:
+        gaps.append(settings.gap)
+        return labelled(outputs, settings)
+
     monkeypatch.setattr(training, "predict_region", watching)
+    monkeypatch.setattr(training, "labels_from_outputs", labelling)
     request = PreviewRequest(1, np.asarray(annotated.image)[None])
     events = list(train(chosen, preview=previews(request), stop=lambda: True))
     assert isinstance(events[1], Preview) and events[1].foreground.shape == (96, 96)
-    assert shapes == [(48, 48)]
+    # The pixel that parts touching cells there is two pixels wide here, and the threshold takes one more.
+    assert shapes == [(48, 48)] and gaps == [3]
 
 
 def test_a_preview_shows_cells_as_the_model_will_segment_them(annotated: AnnotatedImage) -> None:

@@ -44,7 +44,8 @@ def labels_from_outputs(outputs: Outputs, settings: PredictionSettings) -> NDArr
     outputs : Outputs
         Named maps, (k, Y, X) each.
     settings : PredictionSettings
-        ``what`` and, for instances, the settings from ``threshold`` to ``gap``.
+        ``what`` and, for instances, the settings from ``threshold`` to ``gap``; in pixels of these maps, see
+        :func:`~napari_unet.core.sizes.at_own_size`.
 
     Returns
     -------

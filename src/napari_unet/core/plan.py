@@ -204,7 +204,7 @@ def read_held(folder: Path) -> tuple[Held, ...]:
 def _prediction(
     samples: Sequence[Sample], settings: TrainingSettings, scale: float, start: Model | None
 ) -> dict[str, Any]:
-    """Return the start model's prediction settings, with what follows from the paint alone."""
+    """Return the start model's prediction settings, with what follows from the paint and the settings alone."""
     if settings.mode == "classes":
         return {"what": "classes"}
     inherited = dict(start.card.prediction) if start and start.card.mode == "instances" else {}

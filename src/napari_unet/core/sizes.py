@@ -19,9 +19,9 @@ SCRATCH_RANGE = (12.0, 48.0)
 _SAME_SIZE = 1.1
 """Factor by which the measured size may be off before an image is resampled at all."""
 
-_WIDER = 1.5
-"""Factor by which a gap between touching cells is wider in what the network says than it was cut: the threshold takes
-some of either cell, and enlarging blurs their edges (docs/benchmarks.md, "Large cells")."""
+_WIDER = 0.5
+"""Pixels that the network sees by which a gap between touching cells is wider than it was cut: the threshold takes some
+of either cell where enlarging blurs their edges (docs/benchmarks.md, "Large cells that touch")."""
 
 
 def unless_nearly_own(scale: float) -> float:
@@ -81,7 +81,8 @@ def at_own_size(settings: PredictionSettings, scale: float) -> PredictionSetting
     Returns
     -------
     PredictionSettings
-        With ``gap`` in pixels of the image.
+        With ``gap`` in pixels of the image. They are for :func:`~napari_unet.core.instances.labels_from_outputs` alone:
+        :func:`~napari_unet.core.prediction.predict` does this by itself.
     """
-    wide = settings.gap if scale >= 1 else math.ceil(_WIDER * settings.gap / scale)
-    return dataclasses.replace(settings, gap=wide)
+    wide = math.ceil((settings.gap + _WIDER) / scale) if settings.gap else 0
+    return dataclasses.replace(settings, gap=wide if scale < 1 else min(wide, settings.gap))

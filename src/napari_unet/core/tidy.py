@@ -34,9 +34,12 @@ def restore_gap(labels: Labels, width: int) -> Labels:
     grown = np.pad(labels, 1)
     # One ring of pixels at a time, and only where there is a gap: that is far less than the plane.
     for _ in range(width):
-        around = [grown[rows + 1 + dy, columns + 1 + dx] for dy, dx in _SIDES]
-        here = grown[rows + 1, columns + 1]
-        grown[rows + 1, columns + 1] = np.where(here > 0, here, np.maximum.reduce(around))
+        around = np.maximum.reduce([grown[rows + 1 + dy, columns + 1 + dx] for dy, dx in _SIDES])
+        new = around > 0
+        if not new.any():
+            break
+        grown[rows[new] + 1, columns[new] + 1] = around[new]
+        rows, columns = rows[~new], columns[~new]
     return grown[1:-1, 1:-1].copy()
 
 

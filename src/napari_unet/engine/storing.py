@@ -107,6 +107,8 @@ class Showing:
         if self._spent > _SHARE * (now - self._begin) and not self._is_looked_at(plane, box):
             return
         size = box[1] - box[0], box[3] - box[2]
+        if not min(size):
+            return
         settings = at_own_size(self._settings, outputs["classes"].shape[-2] / size[0])
         labels = labels_from_outputs({name: resample(v, size) for name, v in outputs.items()}, settings)
         if self._settings.what == "instances":
