@@ -29,6 +29,8 @@ _MOST_WORKERS = 4
 T = TypeVar("T")
 Outputs = Mapping[str, NDArray[Any]]
 """Named maps of one plane: ``"classes"`` (K, Y, X) probabilities and, if the model has it, ``"distance"`` (1, Y, X)."""
+Keep = Callable[[tuple[int, ...], Outputs, float], None]
+"""Is given a plane, its outputs at the image's own size, and the size at which the network saw it over that."""
 
 
 def foreground(outputs: Outputs) -> NDArray[np.float32]:
@@ -212,4 +214,13 @@ def _tidy_passes(
     return count
 
 
-__all__ = ["SIDE", "Outputs", "foreground", "labels_from_outputs", "segment_instances", "segment_maps", "splitter"]
+__all__ = [
+    "SIDE",
+    "Keep",
+    "Outputs",
+    "foreground",
+    "labels_from_outputs",
+    "segment_instances",
+    "segment_maps",
+    "splitter",
+]

@@ -17,7 +17,7 @@ from .choosing import choose_model, prediction_scale
 from .device import processor
 from .errors import DataError, ModelError, OutOfMemoryError
 from .events import Adapted, Event, Finished, PlaneDone, PredictionEvent, Started, Stopped, TileDone
-from .instances import Outputs, labels_from_outputs
+from .instances import Keep, Outputs, labels_from_outputs
 from .large import Box, LargePlane, MemoryWorkspace, PlaneOf, Watcher, Workspace, clear, is_large, plane_key
 from .overlap import ahead
 from .package import Model
@@ -43,9 +43,6 @@ __all__ = [
 
 _HALF_FROM = 16_000_000
 """Planes of more pixels keep their outputs in 16 bits."""
-
-Keep = Callable[[tuple[int, ...], Outputs, float], None]
-"""Is given a plane, its outputs at the image's own size, and the size at which the network saw it over that."""
 
 
 def never() -> bool:
