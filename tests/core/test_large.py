@@ -93,7 +93,7 @@ def test_the_gap_of_a_scaled_plane_is_as_wide_as_it_is_there(tiny_model: Make, m
 
     monkeypatch.setattr(prediction, "LargePlane", watching)
     run(tiny_model(diameter=10.0), picture(), dataclasses.replace(EXACT, diameter=20.0))
-    assert [settings.gap for settings in seen] == [3]
+    assert [settings.gap for settings in seen] == [4]
 
 
 def test_an_output_of_16_bits_has_room_for_the_final_labels_alone(tiny_model: Make) -> None:

@@ -403,8 +403,8 @@ def test_a_preview_is_computed_at_the_size_that_is_trained_on(
     request = PreviewRequest(1, np.asarray(annotated.image)[None])
     events = list(train(chosen, preview=previews(request), stop=lambda: True))
     assert isinstance(events[1], Preview) and events[1].foreground.shape == (96, 96)
-    # The pixel that parts touching cells there is two pixels wide here, and the threshold takes one more.
-    assert shapes == [(48, 48)] and gaps == [3]
+    # The pixel that parts touching cells there is two pixels wide here, and the threshold takes more.
+    assert shapes == [(48, 48)] and gaps == [4]
 
 
 def test_a_preview_shows_cells_as_the_model_will_segment_them(annotated: AnnotatedImage) -> None:

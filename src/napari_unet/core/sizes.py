@@ -19,7 +19,7 @@ SCRATCH_RANGE = (12.0, 48.0)
 _SAME_SIZE = 1.1
 """Factor by which the measured size may be off before an image is resampled at all."""
 
-_WIDER = 0.5
+_WIDER = 0.75
 """Pixels that the network sees by which a gap between touching cells is wider than it was cut: the threshold takes some
 of either cell where enlarging blurs their edges (docs/benchmarks.md, "Large cells that touch")."""
 
