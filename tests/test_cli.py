@@ -397,6 +397,17 @@ def test_one_bad_image_does_not_keep_the_others_from_it(
     assert sorted(p.name for p in (tmp_path / "out").glob("*.tif")) == ["cells0.tif", "cells2.tif"]
 
 
+def test_a_note_that_holds_for_many_images_is_told_twice_at_most(
+    pictures: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mirrored = write_model(tmp_path / "mirrored", prediction={"mirror": True})
+    assert run("segment", pictures[0], tmp_path / "out", "--model", mirrored) == 0
+    notes = [line for line in capsys.readouterr().err.splitlines() if "mirrored images" in line]
+    assert len(notes) == 2
+    assert notes[0].startswith("note: cells0.tif: The average over")
+    assert notes[1].startswith("note: the same of 2 more: The average over")
+
+
 def test_of_a_folder_the_same_command_makes_what_is_missing_alone(
     pictures: tuple[Path, Path], tmp_path: Path, model: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

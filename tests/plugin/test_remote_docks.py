@@ -48,7 +48,7 @@ def idle(dock, qtbot):
     qtbot.waitUntil(lambda: button.text() in ("Train", "Segment"), timeout=LONG)
 
 
-def test_train_and_segment_there_by_clicks(docks, click, qtbot, there):
+def test_train_and_segment_there_by_clicks(there, docks, click, qtbot):
     viewer, train, segment = docks("Annotate and train", "Segment", show=True)
     qtbot.waitUntil(lambda: words_of(train) == f"Getting ready on {NAME}", timeout=LONG)
     painted_disc(viewer, train, click)
@@ -73,7 +73,7 @@ def test_train_and_segment_there_by_clicks(docks, click, qtbot, there):
     assert viewer.layers["discs cells"].data.any()
 
 
-def test_a_lost_computer_is_told_and_the_next_click_connects_anew(docks, click, qtbot, there):
+def test_a_lost_computer_is_told_and_the_next_click_connects_anew(there, docks, click, qtbot):
     viewer, train = docks("Annotate and train", show=True)
     painted_disc(viewer, train, click)
     make_small(train.view, seconds=600.0)
@@ -91,7 +91,7 @@ def test_a_lost_computer_is_told_and_the_next_click_connects_anew(docks, click, 
     idle(train, qtbot)
 
 
-def test_a_wrong_address_is_told_at_once_and_an_empty_one_computes_here(docks, click, qtbot, there):
+def test_a_wrong_address_is_told_at_once_and_an_empty_one_computes_here(there, docks, click, qtbot):
     there.configure(Port=str(free_port()))
     viewer, segment = docks("Segment", show=True)
     qtbot.waitUntil(lambda: bool(errors(segment.view)), timeout=LONG)
@@ -112,7 +112,7 @@ def test_a_wrong_address_is_told_at_once_and_an_empty_one_computes_here(docks, c
 
 
 def test_a_stack_that_is_too_large_to_hold_grows_here_while_it_is_computed_there(
-    docks, click, qtbot, there, disc_model, tmp_path, monkeypatch
+    there, docks, click, qtbot, disc_model, tmp_path, monkeypatch
 ):
     monkeypatch.setattr(stored, "LARGEST_HELD", 10 * 256 * 256)
     viewer, segment = docks("Segment", show=True)
@@ -151,7 +151,7 @@ def test_status_and_devices_are_named(qtbot):
     assert [editor.itemData(i) for i in range(4)] == ["auto", "cuda", "mps", "cpu"]
 
 
-def test_a_batch_is_segmented_there(docks, click, qtbot, there, disc_model, tmp_path):
+def test_a_batch_is_segmented_there(there, docks, click, qtbot, disc_model, tmp_path):
     plates = tmp_path / "plates"
     plates.mkdir()
     for seed in (1, 2):

@@ -6,8 +6,9 @@ import argparse
 import contextlib
 import json
 import time
+from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -171,6 +172,8 @@ class _Batch:
     pool: Pool | None = None
     sparse: bool = False
     many: bool = False
+    noted: Counter[str] = field(default_factory=Counter)
+    """Of how many images each note was to be told."""
 
     def run(self, jobs: list[tuple[Path, Path]]) -> int:
         """Segment all that is not there yet, and return the exit code."""
@@ -189,9 +192,11 @@ class _Batch:
                 self.progress.say(f"{PROGRAM}: error: {source.name}: {' '.join(str(error).split())}")
                 continue
             if said is None:
+                self._tell_repeated()
                 self.progress.say(f"stopped; {number - failed} of {len(jobs)} images are written")
                 return STOPPED
             print(said, flush=True)
+        self._tell_repeated()
         if failed:
             self.progress.say(f"{PROGRAM}: error: {failed} of {len(jobs)} images could not be segmented, see above")
         return FAILED if failed else 0
@@ -290,13 +295,25 @@ class _Batch:
             return ""
         return f", {objects} cells" + (f" in {planes} planes, counted plane by plane" if planes > 1 else "")
 
+    def _note(self, source: Path, text: str) -> None:
+        """Tell what there is to know of an image; the same of further images is told once, at the end."""
+        self.noted[text] += 1
+        if self.noted[text] == 1:
+            self.progress.say(f"note: {source.name}: {text}")
+
+    def _tell_repeated(self) -> None:
+        """Tell of how many images a note holds that was told of the first of them alone."""
+        for text, count in self.noted.items():
+            if count > 1:
+                self.progress.say(f"note: the same of {count - 1} more: {text}")
+
     def _show(self, event: PredictionEvent, source: Path, share: _Share, planes: int) -> None:
         """Show one event of a prediction as a part of the whole batch."""
         if isinstance(event, Started):
             for note in event.notes:
-                self.progress.say(f"note: {source.name}: {note}")
+                self._note(source, note)
         elif isinstance(event, Adapted):
-            self.progress.say(f"note: {source.name}: {event.message}")
+            self._note(source, event.message)
         elif isinstance(event, (TileDone, PlaneDone)):
             done = share.after(event, planes)
             what = source.name if planes == 1 else f"{source.name}, plane {min(share.planes + 1, planes)} of {planes}"
