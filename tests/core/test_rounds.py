@@ -13,7 +13,7 @@ from napari_unet.core.errors import DataError
 from napari_unet.core.events import Adapted, Finished, Joined, StepDone, Validated
 from napari_unet.core.package import load_model
 from napari_unet.core.patches import Held, Sample, split_samples
-from napari_unet.core.plan import TrainingPlan, read_held, renew, resolve
+from napari_unet.core.plan import TrainingPlan, held_of, read_notes, renew, resolve
 from napari_unet.core.settings import NetworkSettings, TrainingSettings
 from napari_unet.core.training import train
 
@@ -121,7 +121,7 @@ def test_continuing_keeps_the_size_and_what_was_kept_apart(tmp_path: Path) -> No
     plan = resolve([squares(FIRST)], dataclasses.replace(QUICK, diameter=100.0), network=TINY, folder=tmp_path)
     assert plan.model.card.scale != 1
     list(train(plan))
-    assert read_held(tmp_path) == plan.split.held
+    assert held_of(read_notes(tmp_path)) == plan.split.held
     again = continued(tmp_path, [squares(MORE)], diameter=0.0)
     assert again.model.card.scale == plan.model.card.scale
     assert boxes(again.split.validation) == boxes(plan.split.validation)
@@ -138,4 +138,4 @@ def test_continuing_never_gives_back_less_than_it_began_with(tmp_path: Path) -> 
 
 
 def test_a_folder_without_a_state_holds_nothing_apart(tmp_path: Path) -> None:
-    assert read_held(tmp_path) == ()
+    assert held_of(read_notes(tmp_path)) == ()

@@ -22,6 +22,7 @@ from .errors import ModelError, StoreError
 from .loss import distance_loss, weighted_cross_entropy
 from .patches import Patch, PatchSampler
 from .plan import STATE_NAME, TrainingPlan
+from .starts import share_kept
 from .unet import CLASSES, DISTANCE, UNet
 
 _WARM_UP = 10
@@ -57,6 +58,7 @@ class Learner:
             self.network = copy.deepcopy(plan.model.network).to(self.compute.device)
             self.network = self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.average = copy.deepcopy(self.network)
+        self.start = copy.deepcopy(self.network) if plan.nearness else None
         self.optimiser = self._make_optimiser()
         # Few patches would spoil the batch statistics of a model that was trained before.
         self.frozen = bool(plan.model.card.ledger)
@@ -178,13 +180,23 @@ class Learner:
             for kept, new in zip(self.average.buffers(), self.network.buffers(), strict=True):
                 kept.copy_(new)
 
+    @property
+    def kept(self) -> float:
+        """Share of the start model's weights in the result, see :func:`~napari_unet.core.starts.share_kept`."""
+        return share_kept(self.plan.nearness, self.plan.cells) if self.start is not None else 0.0
+
     def averaged(self) -> UNet:
-        """Return the averaged network, which goes on changing."""
-        return self.average
+        """Return the result so far: the averaged network, which may go on changing, with what is kept of the start."""
+        if self.start is None or not self.kept:
+            return self.average
+        result = copy.deepcopy(self.average)
+        with torch.no_grad():
+            torch._foreach_lerp_(list(result.parameters()), list(self.start.parameters()), self.kept)
+        return result
 
     def averaged_copy(self) -> UNet:
-        """Return a copy of the averaged network on the processor."""
-        return copy.deepcopy(self.average).to("cpu").eval()
+        """Return a copy of the result so far on the processor."""
+        return copy.deepcopy(self.averaged()).to("cpu").eval()
 
     def roll_back(self) -> None:
         """Return to the averaged weights, forget the optimiser's state and halve the learning rate."""
@@ -224,6 +236,8 @@ class Learner:
         self._sampler = self._make_sampler()
         self.network.to(compute.device)
         self.average.to(compute.device)
+        if self.start is not None:
+            self.start.to(compute.device)
         self.optimiser = self._make_optimiser()
         self.scaler = torch.amp.GradScaler(compute.device.type, enabled=compute.dtype == torch.float16)
 
@@ -241,6 +255,8 @@ class Learner:
         """
         tensors = {f"network.{k}": v for k, v in self.network.state_dict().items()}
         tensors |= {f"average.{k}": v for k, v in self.average.state_dict().items()}
+        if self.start is not None:
+            tensors |= {f"start.{k}": v for k, v in self.start.state_dict().items()}
         for index, entry in self.optimiser.state_dict()["state"].items():
             tensors |= {f"optimiser.{index}.{k}": v for k, v in entry.items() if isinstance(v, Tensor)}
         notes = {
@@ -249,6 +265,7 @@ class Learner:
             "factor": self.factor,
             "rng": self._rng_state,
             "frozen": self.frozen,
+            "nearness": self.plan.nearness,
             "held": [dataclasses.asdict(place) for place in self.plan.split.held],
         }
         temporary = folder / f".{STATE_NAME}.part"
@@ -277,7 +294,10 @@ class Learner:
             tensors = load_file(path)
             with safe_open(path, "pt") as file:
                 notes = json.loads(file.metadata()["notes"])
-            for prefix, network in (("network.", self.network), ("average.", self.average)):
+            networks = {"network.": self.network, "average.": self.average, "start.": self.start}
+            for prefix, network in networks.items():
+                if network is None:
+                    continue
                 network.load_state_dict({k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)})
         except (OSError, SafetensorError, KeyError, TypeError, RuntimeError) as error:
             raise ModelError(f"The training in {folder} cannot be continued: {error}") from error

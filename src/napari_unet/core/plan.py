@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,14 +26,12 @@ from .package import Model, new_model
 from .patches import Held, Sample, Split, make_sample, patch_sizes, split_samples
 from .settings import NetworkSettings, PredictionSettings, TrainingSettings, to_dict, validate, with_values
 from .sizes import choose_scale
-from .starts import best_start
+from .starts import NEAR, best_start
 
 STATE_NAME = "state.safetensors"
 """What a training leaves in its folder to go on from."""
 LEARNING_RATES = {("adamw", True): 1e-3, ("adamw", False): 5e-4, ("sgd", True): 1e-3, ("sgd", False): 1e-4}
 """Measured defaults by optimiser and whether there is all to learn: from scratch, or from a start that is far."""
-_NEAR = 0.5
-"""F1 on the painted cells from which a start model is near: larger steps would make it forget what it knows."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +60,9 @@ class TrainingPlan:
         A run folder to go on from, with optimiser and random state.
     ledger : dict
         The entry of this training in the model's card.
+    nearness : float
+        F1 on the painted cells of a start model for images of many kinds, before any training; 0 of any other start,
+        and where nothing of it is to be kept. See :func:`~napari_unet.core.starts.share_kept`.
     """
 
     model: Model
@@ -74,6 +75,12 @@ class TrainingPlan:
     folder: Path | None
     resume: Path | None
     ledger: dict[str, Any]
+    nearness: float = 0.0
+
+    @property
+    def cells(self) -> int:
+        """Annotated cells, those kept apart included."""
+        return sum(sample.cells for sample in (*self.split.train, *self.split.validation))
 
 
 def resolve(
@@ -121,9 +128,9 @@ def resolve(
     compute, weights = choose(settings.device, settings.precision), class_weights(counts, settings.balance)
     start, f1, tried = best_start(start, samples, compute, weights, settings.mode) if start else (None, 0.0, [])
     model, fitted = _starting_model(start, network, settings, samples[0].image.shape[0], values)
-    held = read_held(resume) if resume else ()
-    split = split_samples(samples, settings.validation, np.random.default_rng(settings.seed), held)
-    chosen = settings.learning_rate or LEARNING_RATES[settings.optimiser, f1 < _NEAR]
+    earlier = read_notes(resume) if resume else {}
+    split = split_samples(samples, settings.validation, np.random.default_rng(settings.seed), held_of(earlier))
+    chosen = settings.learning_rate or LEARNING_RATES[settings.optimiser, f1 < NEAR]
     settings = dataclasses.replace(settings, learning_rate=chosen)
     card = dataclasses.replace(
         model.card,
@@ -145,7 +152,15 @@ def resolve(
         folder=folder,
         resume=resume,
         ledger=_ledger(images, samples, settings, start, diameter),
+        nearness=_nearness(start, earlier.get("nearness", 0.0) if resume else f1, settings, bool(resume)),
     )
+
+
+def _nearness(start: Model | None, f1: float, settings: TrainingSettings, resumed: bool) -> float:
+    """Return how near a start is, if it knows more than the painted images can teach; else 0."""
+    # The model of a training that is resumed is for images of one kind, whatever it began with.
+    broad = resumed or (start is not None and start.card.scale == 0)
+    return f1 if broad and settings.near_start and settings.mode == "instances" else 0.0
 
 
 def renew(plan: TrainingPlan, images: Sequence[AnnotatedImage]) -> TrainingPlan:
@@ -190,15 +205,19 @@ def renew(plan: TrainingPlan, images: Sequence[AnnotatedImage]) -> TrainingPlan:
     )
 
 
-def read_held(folder: Path) -> tuple[Held, ...]:
-    """Return what a training kept apart, from the state that it saved; nothing when there is none."""
+def read_notes(folder: Path) -> dict[str, Any]:
+    """Return what a training has noted beside the state that it saved; nothing when there is none."""
     try:
         with safe_open(folder / STATE_NAME, "pt") as file:
-            notes = json.loads(file.metadata()["notes"])
-        return tuple(Held(**place) for place in notes.get("held", ()))
+            return dict(json.loads(file.metadata()["notes"]))
     except (OSError, SafetensorError, KeyError, TypeError, ValueError):
         # A state that cannot be read is reported in full when it is loaded.
-        return ()
+        return {}
+
+
+def held_of(notes: Mapping[str, Any]) -> tuple[Held, ...]:
+    """Return what a training kept apart, from what it noted."""
+    return tuple(Held(**place) for place in notes.get("held", ()))
 
 
 def _prediction(

@@ -126,6 +126,11 @@ class TrainingSettings:
         0.98, "Running average of the weights that is kept as the model; 0 keeps the last weights as they are. "
         "Larger is smoother and lags more.", minimum=0.0, maximum=0.9999, step=0.01,
     )  # fmt: skip
+    near_start: bool = option(
+        True, "Keep a share of the start model's weights, up to a half: the more, the fewer cells are painted and the "
+        "better it finds them untrained. It still knows then what a few cells cannot teach. Off: only what is learnt "
+        "counts.", label="Stay near the start",
+    )  # fmt: skip
     border_weight: float = option(
         10.0, "w0 of equation 2: how much pixels between close cells count. Larger separates more and may "
         "thin the cells.", minimum=0.0, maximum=100.0, step=1.0,

@@ -210,7 +210,7 @@ class _Run:
             yield from self.measure_best(self.best)
         samples = (*renewed.split.train, *renewed.split.validation)
         planes = len({sample.name for sample in samples})
-        yield Joined(self.learner.step, self.elapsed, sum(sample.cells for sample in samples), planes)
+        yield Joined(self.learner.step, self.elapsed, renewed.cells, planes)
 
     def measure_best(self, best: Model) -> Iterator[TrainingEvent]:
         """Measure a model on what is kept apart now, as the mark that others have to pass."""
@@ -307,6 +307,8 @@ class _Run:
             "steps": self.learner.run_steps,
             **self.plan.ledger,
         }
+        if self.learner.kept:
+            entry["kept_of_start"] = round(self.learner.kept, 2)
         card = self.plan.model.card
         return dataclasses.replace(card, ledger=(*card.ledger, entry), metrics=_metrics(self.best_score))
 
