@@ -59,6 +59,7 @@ class Learner:
             self.network = self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.average = copy.deepcopy(self.network)
         self.start = copy.deepcopy(self.network) if plan.nearness else None
+        self.kept = self._share_kept()
         self.optimiser = self._make_optimiser()
         # Few patches would spoil the batch statistics of a model that was trained before.
         self.frozen = bool(plan.model.card.ledger)
@@ -180,23 +181,28 @@ class Learner:
             for kept, new in zip(self.average.buffers(), self.network.buffers(), strict=True):
                 kept.copy_(new)
 
-    @property
-    def kept(self) -> float:
-        """Share of the start model's weights in the result, see :func:`~napari_unet.core.starts.share_kept`."""
-        return share_kept(self.plan.nearness, self.plan.cells) if self.start is not None else 0.0
+    def _share_kept(self) -> float:
+        """Return the share of the start model's weights in the result."""
+        wanted = self.start is not None and self.plan.settings.near_start
+        return share_kept(self.plan.nearness, self.plan.cells) if wanted else 0.0
 
     def averaged(self) -> UNet:
-        """Return the result so far: the averaged network, which may go on changing, with what is kept of the start."""
+        """Return the result so far: the averaged network, with what is kept of the start model mixed in.
+
+        Where nothing is kept, this is the average itself, which goes on changing; else it is a copy.
+        """
         if self.start is None or not self.kept:
             return self.average
-        result = copy.deepcopy(self.average)
-        with torch.no_grad():
+        with readable_errors(self.compute.device), torch.no_grad():
+            result = copy.deepcopy(self.average)
             torch._foreach_lerp_(list(result.parameters()), list(self.start.parameters()), self.kept)
         return result
 
     def averaged_copy(self) -> UNet:
         """Return a copy of the result so far on the processor."""
-        return copy.deepcopy(self.averaged()).to("cpu").eval()
+        result = self.averaged()
+        with readable_errors(self.compute.device):
+            return (copy.deepcopy(result) if result is self.average else result).to("cpu").eval()
 
     def roll_back(self) -> None:
         """Return to the averaged weights, forget the optimiser's state and halve the learning rate."""
@@ -207,6 +213,7 @@ class Learner:
     def renew(self, plan: TrainingPlan) -> None:
         """Learn from other samples from now on; weights, optimiser and random state stay as they are."""
         self.plan = plan
+        self.kept = self._share_kept()
         self._next = None
         self._sampler = self._make_sampler()
 

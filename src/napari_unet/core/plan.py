@@ -26,7 +26,7 @@ from .package import Model, new_model
 from .patches import Held, Sample, Split, make_sample, patch_sizes, split_samples
 from .settings import NetworkSettings, PredictionSettings, TrainingSettings, to_dict, validate, with_values
 from .sizes import choose_scale
-from .starts import NEAR, best_start
+from .starts import NEAR, best_start, share_kept
 
 STATE_NAME = "state.safetensors"
 """What a training leaves in its folder to go on from."""
@@ -61,8 +61,8 @@ class TrainingPlan:
     ledger : dict
         The entry of this training in the model's card.
     nearness : float
-        F1 on the painted cells of a start model for images of many kinds, before any training; 0 of any other start,
-        and where nothing of it is to be kept. See :func:`~napari_unet.core.starts.share_kept`.
+        F1 on the painted cells of a start model for images of many kinds, before any training; 0 of any other start
+        and of one that is far. See :func:`~napari_unet.core.starts.share_kept`.
     """
 
     model: Model
@@ -79,7 +79,7 @@ class TrainingPlan:
 
     @property
     def cells(self) -> int:
-        """Annotated cells, those kept apart included."""
+        """Cells to learn from and those kept apart."""
         return sum(sample.cells for sample in (*self.split.train, *self.split.validation))
 
 
@@ -152,15 +152,14 @@ def resolve(
         folder=folder,
         resume=resume,
         ledger=_ledger(images, samples, settings, start, diameter),
-        nearness=_nearness(start, earlier.get("nearness", 0.0) if resume else f1, settings, bool(resume)),
+        nearness=float(earlier.get("nearness", 0.0)) if resume else _nearness(start, f1),
     )
 
 
-def _nearness(start: Model | None, f1: float, settings: TrainingSettings, resumed: bool) -> float:
+def _nearness(start: Model | None, f1: float) -> float:
     """Return how near a start is, if it knows more than the painted images can teach; else 0."""
-    # The model of a training that is resumed is for images of one kind, whatever it began with.
-    broad = resumed or (start is not None and start.card.scale == 0)
-    return f1 if broad and settings.near_start and settings.mode == "instances" else 0.0
+    broad = start is not None and start.card.scale == 0 and start.card.mode == "instances"
+    return f1 if broad and share_kept(f1, 0) else 0.0
 
 
 def renew(plan: TrainingPlan, images: Sequence[AnnotatedImage]) -> TrainingPlan:
@@ -216,8 +215,11 @@ def read_notes(folder: Path) -> dict[str, Any]:
 
 
 def held_of(notes: Mapping[str, Any]) -> tuple[Held, ...]:
-    """Return what a training kept apart, from what it noted."""
-    return tuple(Held(**place) for place in notes.get("held", ()))
+    """Return what a training kept apart, from what it noted; nothing when another version wrote it otherwise."""
+    try:
+        return tuple(Held(**place) for place in notes.get("held", ()))
+    except TypeError:
+        return ()
 
 
 def _prediction(

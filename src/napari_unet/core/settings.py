@@ -123,13 +123,13 @@ class TrainingSettings:
         unit="patches", minimum=1, maximum=64, step=1,
     )  # fmt: skip
     average: float = option(
-        0.98, "Running average of the weights that is kept as the model; 0 keeps the last weights as they are. "
+        0.98, "Running average of the weights that is kept as the model; 0 takes the last weights as they are. "
         "Larger is smoother and lags more.", minimum=0.0, maximum=0.9999, step=0.01,
     )  # fmt: skip
     near_start: bool = option(
-        True, "Keep a share of the start model's weights, up to a half: the more, the fewer cells are painted and the "
-        "better it finds them untrained. It still knows then what a few cells cannot teach. Off: only what is learnt "
-        "counts.", label="Stay near the start",
+        True, "Keep up to half of the weights of a bundled start model, which has learnt from many kinds of image: "
+        "more of it where it finds the painted cells untrained, and where they are few. Off keeps nothing of it; a "
+        "model that you trained is never mixed.", label="Stay near the start",
     )  # fmt: skip
     border_weight: float = option(
         10.0, "w0 of equation 2: how much pixels between close cells count. Larger separates more and may "

@@ -118,6 +118,7 @@ class _Run:
         self.best_rank, self.best_step = -np.inf, -1
         self.since_best = 0
         self.measured_step = -1
+        self.kept = 0.0
         self.rollbacks = 0
         self.reason = ""
         self.round_begin, self.round_step = 0.0, 0
@@ -245,7 +246,7 @@ class _Run:
             yield from self.validate()
 
     def validate(self) -> Iterator[TrainingEvent]:
-        """Measure the averaged weights, if there is anything to measure on, and keep them if they are the best."""
+        """Measure the result so far, if there is anything to measure on, and keep it if it is the best."""
         samples = self.plan.split.validation
         if not samples or self.learner.step == self.measured_step:
             return
@@ -292,11 +293,12 @@ class _Run:
         return {name: resample(values, (region.height, region.width)) for name, values in outputs.items()}
 
     def predictor(self) -> Predictor:
-        """Return the averaged weights, ready to run."""
+        """Return the result so far, ready to run."""
         return Predictor.create(self.learner.averaged(), self.learner.compute)
 
     def model(self) -> Model:
-        """Return the averaged weights with the card as it stands."""
+        """Return the result so far with the card as it stands."""
+        self.kept = round(self.learner.kept, 2) if self.learner.step else 0.0
         return Model(self.learner.averaged_copy(), self.card())
 
     def card(self) -> Card:
@@ -307,8 +309,8 @@ class _Run:
             "steps": self.learner.run_steps,
             **self.plan.ledger,
         }
-        if self.learner.kept:
-            entry["kept_of_start"] = round(self.learner.kept, 2)
+        if self.kept:
+            entry["kept_of_start"] = self.kept
         card = self.plan.model.card
         return dataclasses.replace(card, ledger=(*card.ledger, entry), metrics=_metrics(self.best_score))
 
