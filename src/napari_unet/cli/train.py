@@ -147,7 +147,7 @@ def show_training(event: TrainingEvent, settings: TrainingSettings, progress: Pr
         by_steps = event.step / settings.steps if settings.steps else 0.0
         progress.show(max(by_time, by_steps), f"step {event.step}, loss {event.loss:.3f}", event.remaining)
     elif isinstance(event, Validated):
-        best = ", best so far" if event.best else ""
+        best = ", kept so far" if event.best else ""
         progress.say(f"step {event.step}: validation IoU {event.iou:.3f}, F1 {event.f1:.3f}{best}")
     elif isinstance(event, Adapted):
         progress.say(f"note: {event.message}")
@@ -159,7 +159,7 @@ def _report(finished: Finished, output: Path) -> None:
     """Print what came out."""
     names = {"iou": "IoU", "f1": "F1", "loss": "loss"}
     scores = ", ".join(f"{names.get(k, k)} {v:.3f}" for k, v in finished.metrics.items())
-    print(f"{finished.step} steps in {finished.elapsed:.0f} s, best at step {finished.best_step}")
+    print(f"{finished.step} steps in {finished.elapsed:.0f} s, kept is step {finished.best_step}")
     print(f"validation: {scores or 'nothing was kept apart to measure on'}")
     print(f"model: {output}")
     sys.stdout.flush()

@@ -39,6 +39,8 @@ from .sizes import at_own_size
 from .tuning import certainty_of, tune
 from .validation import Score, score
 
+_CHANCE = 0.5
+"""What one cell kept apart says of a model's rank is chance up to this; of more cells, to this over their root."""
 _ROLLBACKS = 5
 _SAVE_EVERY = 30.0
 _PAUSE = 10
@@ -160,7 +162,7 @@ class _Run:
                 # Measuring much may take long, and is never to take more than a tenth of the time.
                 pause = max(every, _PAUSE * (last_measure - begin)) if every else 0.0
                 if self.plan.settings.patience and self.since_best >= self.plan.settings.patience:
-                    self.reason = f"No better model in {self.since_best} measurements; the best one is kept."
+                    self.reason = f"No better model in {self.since_best} measurements, so the training ends here."
                     break
             if self.elapsed - last_save >= _SAVE_EVERY:
                 yield from self.checkpoint()
@@ -246,7 +248,11 @@ class _Run:
             yield from self.validate()
 
     def validate(self) -> Iterator[TrainingEvent]:
-        """Measure the result so far, if there is anything to measure on, and keep it if it is the best."""
+        """Measure the result so far, if there is anything to measure on, and keep it unless an earlier one was better.
+
+        Better by more than chance: the luckiest of many measurements on a few cells is an early one more often than
+        not, and was worse on other images than the last.
+        """
         samples = self.plan.split.validation
         if not samples or self.learner.step == self.measured_step:
             return
@@ -256,12 +262,18 @@ class _Run:
         except OutOfMemoryError as error:
             yield Adapted(f"Too little memory to measure the model now; the training goes on. {error}")
             return
-        better = found.rank > self.best_rank
-        self.since_best = 0 if better else self.since_best + 1
-        if better:
-            self.best_rank, self.best_step, self.best_score = found.rank, self.learner.step, found
+        self.since_best = 0 if found.rank > self.best_rank else self.since_best + 1
+        self.best_rank = max(self.best_rank, found.rank)
+        kept = found.rank >= self.best_rank - self.chance()
+        if kept:
+            self.best_step, self.best_score = self.learner.step, found
             self.best = self.model()
-        yield Validated(self.learner.step, found.loss, found.iou, found.f1, better, self.elapsed)
+        yield Validated(self.learner.step, found.loss, found.iou, found.f1, kept, self.elapsed)
+
+    def chance(self) -> float:
+        """Return by how much less a model may rank than the best one and be no worse; at most half of all there is."""
+        cells = sum(sample.cells for sample in self.plan.split.validation)
+        return min(_CHANCE / max(1, cells) ** 0.5, max(0.0, self.best_rank / 2))
 
     def show(self, request: PreviewRequest | None) -> Iterator[TrainingEvent]:
         """Yield the present answer for a region, if one is asked for."""

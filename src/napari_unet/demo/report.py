@@ -80,7 +80,7 @@ def diagrams(result: Result) -> list[Diagram]:
             Curve("IoU", checks, [e.iou for e in result.checks], BLUE, True),
             Curve("F1", checks, [e.f1 for e in result.checks], GREEN, True),
         ]
-        out.append(Diagram("On validation cells", "seconds of training", rates, 1.0, best, "best, kept"))
+        out.append(Diagram("On validation cells", "seconds of training", rates, 1.0, best, "kept"))
     return out
 
 
