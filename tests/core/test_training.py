@@ -168,11 +168,19 @@ def test_a_later_model_is_kept_unless_it_is_worse_by_more_than_chance(
     assert (events[-1].best_step, events[-1].metrics["f1"]) == (5, round(0.91 - chance, 4))
 
 
+def test_a_start_model_has_to_be_beaten_once(annotated: AnnotatedImage, scored: Callable[[list[float]], None]) -> None:
+    first = list(train(plan(annotated)))[-1].model
+    scored([0.5, 0.49, 0.7, 0.6, 0.49, 0.51, 0.5])
+    events = list(train(every_step(annotated, start=first)))
+    assert [e.best for e in events if isinstance(e, Validated)] == [True, False, True, True, False, True, False]
+    assert (events[-1].best_step, events[-1].metrics["f1"]) == (5, 0.51)
+
+
 def test_a_start_model_that_stays_better_is_kept(
     annotated: AnnotatedImage, scored: Callable[[list[float]], None]
 ) -> None:
     first = list(train(plan(annotated)))[-1].model
-    scored([0.9, 0.1, 0.2, 0.3, 0.2, 0.1, 0.3])
+    scored([0.8, 0.79, 0.6, 0.7, 0.2, 0.1, 0.3])
     chosen = every_step(annotated, start=first, average=0.0)
     events = list(train(chosen))
     assert [(e.step, e.best) for e in events if isinstance(e, Validated)][:2] == [(0, True), (1, False)]

@@ -66,7 +66,7 @@ class Validated(Event):
     f1: float
     """Instance F1 at IoU 0.5 (macro F1 of classes in semantic mode), 0 to 1."""
     best: bool
-    """Whether this is the model that is kept so far: no earlier one was better by more than chance."""
+    """Whether this is the model that is kept so far: better than the start, and no earlier one by more than chance."""
     elapsed: float = 0.0
 
 

@@ -118,6 +118,7 @@ class _Run:
         self.best: Model | None = None
         self.best_score: Score | None = None
         self.best_rank, self.best_step = -np.inf, -1
+        self.mark = -np.inf
         self.since_best = 0
         self.measured_step = -1
         self.kept = 0.0
@@ -217,7 +218,7 @@ class _Run:
 
     def measure_best(self, best: Model) -> Iterator[TrainingEvent]:
         """Measure a model on what is kept apart now, as the mark that others have to pass."""
-        self.best, self.best_score, self.best_rank = None, None, -np.inf
+        self.best, self.best_score, self.best_rank, self.mark = None, None, -np.inf, -np.inf
         samples = self.plan.split.validation
         if not samples:
             return
@@ -228,6 +229,7 @@ class _Run:
             yield Adapted(f"Too little memory to measure the best model again; the training goes on. {error}")
             return
         self.best, self.best_rank = best, self.best_score.rank
+        self.mark = self.best_rank
 
     def step_down(self, error: OutOfMemoryError) -> str:
         """Take the next step of the out-of-memory ladder: smaller batch, smaller patch, processor."""
@@ -248,10 +250,10 @@ class _Run:
             yield from self.validate()
 
     def validate(self) -> Iterator[TrainingEvent]:
-        """Measure the result so far, if there is anything to measure on, and keep it unless an earlier one was better.
+        """Measure the result so far, if there is anything to measure on, and keep it if it may be the best.
 
-        Better by more than chance: the luckiest of many measurements on a few cells is an early one more often than
-        not, and was worse on other images than the last.
+        It has to be better than what the training began with. Of what is learnt a later one is kept unless an earlier
+        one was better by more than chance: the luckiest of many measurements on a few cells is no better model.
         """
         samples = self.plan.split.validation
         if not samples or self.learner.step == self.measured_step:
@@ -264,7 +266,9 @@ class _Run:
             return
         self.since_best = 0 if found.rank > self.best_rank else self.since_best + 1
         self.best_rank = max(self.best_rank, found.rank)
-        kept = found.rank >= self.best_rank - self.chance()
+        kept = self.best is None or (found.rank > self.mark and found.rank >= self.best_rank - self.chance())
+        if not self.learner.step:
+            self.mark = found.rank
         if kept:
             self.best_step, self.best_score = self.learner.step, found
             self.best = self.model()
