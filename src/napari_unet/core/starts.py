@@ -25,6 +25,8 @@ _FAR = 0.25
 _AS_MUCH_AS = 10
 """Painted cells that count as much as all that a near start model has learnt before."""
 _MOST_KEPT = 0.5
+_ENOUGH = 100
+"""Painted cells from which nothing of the start is kept: there it no longer measured better."""
 _MOST_SAMPLES = 4
 _CLEARLY = 0.05
 """By how much a sibling has to be better than the first model to be taken: a few cells tell no less apart."""
@@ -48,10 +50,12 @@ def share_kept(nearness: float, cells: int) -> float:
     Examples
     --------
     >>> [round(share_kept(0.9, cells), 2) for cells in (5, 20, 100)]
-    [0.5, 0.33, 0.09]
+    [0.5, 0.33, 0.0]
     >>> share_kept(0.2, 5)
     0.0
     """
+    if cells >= _ENOUGH:
+        return 0.0
     near = float(np.clip((nearness - _FAR) / (NEAR - _FAR), 0, 1))
     return near * min(_MOST_KEPT, _AS_MUCH_AS / (_AS_MUCH_AS + cells))
 
