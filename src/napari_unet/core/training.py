@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import math
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -277,7 +278,7 @@ class _Run:
     def chance(self) -> float:
         """Return by how much less a model may rank than the best one and be no worse; at most half of all there is."""
         cells = sum(sample.cells for sample in self.plan.split.validation)
-        return min(_CHANCE / max(1, cells) ** 0.5, max(0.0, self.best_rank / 2))
+        return min(_CHANCE / math.sqrt(max(1, cells)), max(0.0, self.best_rank / 2))
 
     def show(self, request: PreviewRequest | None) -> Iterator[TrainingEvent]:
         """Yield the present answer for a region, if one is asked for."""
