@@ -95,11 +95,11 @@ def test_doubtful_cells_are_dropped_where_they_are_false(predictor):
     assert tuning.tune(predictor, Split((), (sample_of(labels),)), PredictionSettings(peak=1.0), 1.0)["peak"] < 0.9
 
 
-@pytest.mark.parametrize(("side", "taken"), [(6, False), (12, True)])
-def test_smaller_gains_count_among_many_cells(predictor, side, taken):
+@pytest.mark.parametrize(("side", "every", "taken"), [(6, 36, False), (12, 36, True), (2, 4, False), (3, 3, True)])
+def test_smaller_gains_count_among_many_cells_and_one_cell_never(predictor, side, every, taken):
     labels = grid_of_cells(side)
     outputs = answer(labels, dip=0.0)
-    false = labels % 36 == 1
+    false = labels % every == 1
     outputs["distance"][0][false] *= 0.5
     predictor.answers[:] = [outputs]
     chosen = tuning.tune(predictor, Split((), (sample_of(np.where(false, 0, labels)),)), PredictionSettings(), 1.0)

@@ -38,9 +38,11 @@ _IOUS = (0.5, 0.6, 0.7, 0.8)
 _MOST_SAMPLES = 6
 _DENSE = 0.8
 _LEAST_GAIN = 0.03
-"""Gain in mean AP below which a setting stays as it is: on few cells less than that is chance."""
+"""Gain in mean AP below which a setting stays as it is, whatever is measured on: less than that is chance."""
 _FEW_CELLS = 100
 """Cells up to which that holds; of more, it is the same number of cells that has to be gained."""
+_WHOLE_CELLS = 1
+"""Cells that have to be gained at every IoU: of three cells, one that is found a little better gains .08 already."""
 
 
 Measured = tuple[Outputs, NDArray[np.int32], NDArray[np.bool_]]
@@ -121,7 +123,7 @@ def _better(
 def _least_gain(measured: Sequence[Measured]) -> float:
     """Return the gain in mean AP from which another value is taken."""
     cells = sum(int((np.unique(truth[mask]) > 0).sum()) for _, truth, mask in measured)
-    return _LEAST_GAIN * min(1.0, _FEW_CELLS / max(1, cells))
+    return max(_WHOLE_CELLS / max(1, cells), _LEAST_GAIN * min(1.0, _FEW_CELLS / max(1, cells)))
 
 
 def _mirror_pays(
