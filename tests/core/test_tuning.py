@@ -181,6 +181,15 @@ def test_mirrored_images_are_averaged_where_that_is_clearly_better(predictor):
     assert chosen["mirror"] is True
 
 
+@pytest.mark.parametrize(("side", "missed", "taken"), [(12, 3, True), (12, 1, False), (4, 1, False), (4, 2, True)])
+def test_mirrored_images_gain_a_hundredth_and_more_than_one_cell(predictor, side, missed, taken):
+    labels = grid_of_cells(side)
+    predictor.answers[:] = [answer(np.where(labels > side**2 - missed, 0, labels), dip=0.0)]
+    predictor.mirrored[:] = [answer(labels, dip=0.0)]
+    chosen = tuning.tune(predictor, Split((), (sample_of(labels),)), PredictionSettings(), 1.0, seconds=np.inf)
+    assert chosen.get("mirror", False) is taken
+
+
 def test_mirrored_images_are_left_out_where_they_change_little(predictor):
     labels = grid_of_cells()
     predictor.answers[:] = predictor.mirrored[:] = [answer(labels, dip=0.0)]
