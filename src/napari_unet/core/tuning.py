@@ -38,13 +38,11 @@ _IOUS = (0.5, 0.6, 0.7, 0.8)
 _MOST_SAMPLES = 6
 _DENSE = 0.8
 _LEAST_GAIN = 0.03
-"""Gain in mean AP below which a setting stays as it is, whatever is measured on: less than that is chance."""
+"""Gain in mean AP up to which a setting stays as it is: less than that is chance."""
 _FEW_CELLS = 100
 """Cells up to which that holds; of more, it is the same number of cells that has to be gained."""
 _WORTH_ITS_TIME = 0.01
 """Gain in mean AP for which segmenting may take four times as long; what was learnt already gains less than others."""
-_WHOLE_CELLS = 1
-"""Cells that have to be gained at every IoU: of three cells, one that is found a little better gains .08 already."""
 
 
 Measured = tuple[Outputs, NDArray[np.int32], NDArray[np.bool_]]
@@ -123,14 +121,14 @@ def _better(
 
 
 def _least_gain(measured: Sequence[Measured]) -> float:
-    """Return the gain in mean AP from which another value is taken."""
-    cells = _cells(measured)
-    return max(_WHOLE_CELLS / max(1, cells), _LEAST_GAIN * min(1.0, _FEW_CELLS / max(1, cells)))
+    """Return the gain in mean AP above which another value is taken."""
+    return max(_one_cell(measured), _LEAST_GAIN * min(1.0, _FEW_CELLS * _one_cell(measured)))
 
 
-def _cells(measured: Sequence[Measured]) -> int:
-    """Return how many cells are known in all regions together."""
-    return sum(int((np.unique(truth[mask]) > 0).sum()) for _, truth, mask in measured)
+def _one_cell(measured: Sequence[Measured]) -> float:
+    """Return what one of the known cells, found at every IoU, adds to the mean AP: as much may be chance."""
+    cells = sum(int((np.unique(truth[mask]) > 0).sum()) for _, truth, mask in measured)
+    return 1 / max(1, cells)
 
 
 def _mirror_pays(
@@ -139,7 +137,7 @@ def _mirror_pays(
     """Return whether the average over mirrored images is clearly better than the image alone."""
     averaging = dataclasses.replace(predictor, mirror=True)
     mirrored = mean_ap([_outputs(averaging, sample) for sample in samples], settings)
-    return mirrored > mean_ap(measured, settings) + max(_WHOLE_CELLS / max(1, _cells(measured)), _WORTH_ITS_TIME)
+    return mirrored > mean_ap(measured, settings) + max(_one_cell(measured), _WORTH_ITS_TIME)
 
 
 def certainty_of(predictor: Predictor, split: Split, diameter: float, settings: PredictionSettings) -> float:
