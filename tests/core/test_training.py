@@ -535,3 +535,21 @@ def test_the_stopped_event_comes_before_the_last_measurement(annotated: Annotate
     events = list(train(plan(annotated), stop=lambda: next(asked)))
     stopped = next(i for i, e in enumerate(events) if isinstance(e, Stopped))
     assert isinstance(events[-1], Finished) and stopped < len(events) - 1
+
+
+def test_a_model_s_certainty_is_measured_as_it_will_be_compared(
+    annotated: AnnotatedImage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chosen = {"peak": 0.9, "mirror": True, "seed_height": 0.3}
+    given: list[PredictionSettings] = []
+
+    def measured(predictor: object, split: object, diameter: float, settings: PredictionSettings) -> float:
+        given.append(settings)
+        return 0.75
+
+    monkeypatch.setattr(training, "tune", lambda *_: chosen)
+    monkeypatch.setattr(training, "certainty_of", measured)
+    card = list(train(plan(annotated)))[-1].model.card
+    assert card.certainty == 0.75 and card.prediction | chosen == card.prediction
+    # Models are compared without what a training chose to throw away uncertain cells, and without mirrored images.
+    assert [(s.peak, s.mirror, s.seed_height) for s in given] == [(0.0, False, 0.3)]
