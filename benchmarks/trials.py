@@ -132,6 +132,7 @@ def taught(pictures: Sequence[Picture], start: Any, values: Mapping[str, Any]) -
             said = time.perf_counter()
             say(f"  {event.elapsed:.0f} s, step {event.step}: IoU {event.iou:.3f}, F1 {event.f1:.3f}")
         elif isinstance(event, Finished):
+            say(f"settings that the training chose for segmenting: {event.model.card.prediction}")
             return event.model, f"{event.step} steps in {event.elapsed:.0f} s"
     raise CannotMeasure("the training ended without a model.")
 
