@@ -190,6 +190,15 @@ def test_mirrored_images_gain_a_hundredth_and_more_than_one_cell(predictor, side
     assert chosen.get("mirror", False) is taken
 
 
+@pytest.mark.parametrize(("scale", "missed", "taken"), [(0.5, 1, True), (0.51, 1, False), (0.5, 0, False)])
+def test_any_gain_will_do_where_cells_are_seen_so_small_that_mirroring_costs_little(predictor, scale, missed, taken):
+    labels = grid_of_cells()
+    predictor.answers[:] = [answer(np.where(labels > labels.max() - missed, 0, labels), dip=0.0)]
+    predictor.mirrored[:] = [answer(labels, dip=0.0)]
+    chosen = tuning.tune(predictor, Split((), (sample_of(labels),)), PredictionSettings(), scale, seconds=np.inf)
+    assert chosen.get("mirror", False) is taken
+
+
 def test_mirrored_images_are_left_out_where_they_change_little(predictor):
     labels = grid_of_cells()
     predictor.answers[:] = predictor.mirrored[:] = [answer(labels, dip=0.0)]

@@ -56,7 +56,7 @@ def mirror_note(card: Card, settings: PredictionSettings) -> str:
     if not (settings.mirror and card.prediction.get("mirror")):
         return ""
     return (
-        "The average over mirrored images is taken, as it found the annotated cells clearly better; it takes "
+        "The average over mirrored images is taken, as it found the annotated cells better; it takes "
         f"{MIRRORED} times as long. Switch mirror off to be faster."
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -43,6 +44,8 @@ _FEW_CELLS = 100
 """Cells up to which that holds; of more, it is the same number of cells that has to be gained."""
 _WORTH_ITS_TIME = 0.01
 """Gain in mean AP for which segmenting may take four times as long; what was learnt already gains less than others."""
+_CHEAP = 1 / math.sqrt(MIRRORED)
+"""Size up to which any gain will do: so reduced, all mirrored images together have no more pixels than the image."""
 
 
 Measured = tuple[Outputs, NDArray[np.int32], NDArray[np.bool_]]
@@ -72,7 +75,8 @@ def tune(
     Returns
     -------
     dict
-        ``smallest``, and each other setting that measured clearly better than ``base``.
+        ``smallest``, and each other setting that measured clearly better than ``base``; ``mirror`` also for any
+        gain where it costs little.
     """
     chosen: dict[str, Any] = {"smallest": base.smallest}
     samples = _samples(split)
@@ -94,7 +98,7 @@ def tune(
             best, chosen["smallest"] = value, base.smallest * factor
             settings = dataclasses.replace(settings, smallest=round(base.smallest * factor * scale**2))
     affordable = int(min(len(samples), seconds / max(MIRRORED * each, 1e-6)))
-    if affordable and _mirror_pays(predictor, samples[:affordable], measured[:affordable], settings):
+    if affordable and _mirror_pays(predictor, samples[:affordable], measured[:affordable], settings, scale):
         chosen["mirror"] = True
     elif base.mirror:
         # A start model for which it paid says nothing of this one.
@@ -132,12 +136,17 @@ def _one_cell(measured: Sequence[Measured]) -> float:
 
 
 def _mirror_pays(
-    predictor: Predictor, samples: Sequence[Sample], measured: Sequence[Measured], settings: PredictionSettings
+    predictor: Predictor,
+    samples: Sequence[Sample],
+    measured: Sequence[Measured],
+    settings: PredictionSettings,
+    scale: float,
 ) -> bool:
-    """Return whether the average over mirrored images is clearly better than the image alone."""
+    """Return whether the average over mirrored images is better than the image alone, and clearly so if that costs."""
     averaging = dataclasses.replace(predictor, mirror=True)
     mirrored = mean_ap([_outputs(averaging, sample) for sample in samples], settings)
-    return mirrored > mean_ap(measured, settings) + max(_one_cell(measured), _WORTH_ITS_TIME)
+    needed = 0.0 if scale <= _CHEAP else max(_one_cell(measured), _WORTH_ITS_TIME)
+    return mirrored > mean_ap(measured, settings) + needed
 
 
 def certainty_of(predictor: Predictor, split: Split, diameter: float, settings: PredictionSettings) -> float:
