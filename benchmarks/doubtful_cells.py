@@ -90,9 +90,9 @@ def outputs_of(model: Any, picture: Any, values: Mapping[str, Any]) -> tuple[dic
 
 def cells_of(model: Any, outputs: Mapping[str, NDArray[Any]], peak: float, scale: float = 1.0) -> NDArray[np.int32]:
     """Return the instances that outputs hold by the settings of a model's card, but for the lowest peak."""
-    from napari_unet.core.instances import labels_from_outputs
+    from napari_unet.core.data.rescale import at_own_size
+    from napari_unet.core.instances.pipeline import labels_from_outputs
     from napari_unet.core.settings import PredictionSettings, with_values
-    from napari_unet.core.sizes import at_own_size
 
     settings = with_values(PredictionSettings(), {**model.card.prediction, "peak": peak})
     return labels_from_outputs(outputs, at_own_size(settings, scale))
@@ -101,8 +101,8 @@ def cells_of(model: Any, outputs: Mapping[str, NDArray[Any]], peak: float, scale
 def untrained(start: str, limit: int) -> Iterator[Compared]:
     """Yield the comparisons of models as they are."""
     import pretrain
-    from napari_unet.core.card import bundled_folder
-    from napari_unet.core.labels import median_diameter
+    from napari_unet.core.data.label_ops import median_diameter
+    from napari_unet.core.network.model_card import bundled_folder
 
     names = dsb2018.spread(validation_names(pretrain.DATA), limit)
     nuclei = dsb2018.subset(pretrain.DATA, names, "masks_original")

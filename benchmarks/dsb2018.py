@@ -102,7 +102,7 @@ def make_model(chosen: Any, data: Path) -> tuple[Any, str]:
     pictures = subset(data, names, "masks_original")
     model, steps = trials.taught(pictures, start, {**dict(chosen.set), "seconds": seconds})
     if chosen.save:
-        from napari_unet.core.package import save_model
+        from napari_unet.core.network.model_io import save_model
 
         save_model(model, chosen.save)
     return model, f"{trials.identity(chosen.model)}, {steps} on {len(pictures)} pictures"
@@ -124,7 +124,7 @@ def figures_of(masks: str, way: str, result: dict[str, float], about: str, every
 
 def rows_of(what: str, masks: str, result: dict[str, float]) -> list[list[str]]:
     """Return AP at each threshold, per image and pooled."""
-    from napari_unet.core.metrics import THRESHOLDS
+    from napari_unet.core.evaluation.metrics import THRESHOLDS
 
     rows = []
     for key, how in (("ap", "per image"), ("ap_pooled", "pooled")):
@@ -157,7 +157,7 @@ def main() -> None:
     )  # fmt: skip
     limit_cores(chosen.cores)
     import pretrain
-    from napari_unet.core.metrics import THRESHOLDS
+    from napari_unet.core.evaluation.metrics import THRESHOLDS
 
     sets = exam_sets(pretrain.DATA, chosen.test, 6 if chosen.quick else chosen.limit)
     pictures = next(iter(sets.values()))

@@ -31,7 +31,7 @@ from numpy.typing import NDArray
 
 import models
 import trials
-from napari_unet.core.card import BUNDLED, bundled_models
+from napari_unet.core.network.model_card import BUNDLED, bundled_models
 from painted_crops import BACKGROUND, KINDS, Kind, Painted, Picture, paint_cells, painted_diameter, read_pictures
 from peers.protocol import Job, Report, read_answer, write_job
 from reporting import ROOT, CannotMeasure, Figure, arguments, cores, limit_cores, report, run, say, table
@@ -101,10 +101,10 @@ def make_task(name: str, cells: int, limit: int) -> Task | None:
 def train_ours(task: Task, way: Ours, seconds: float) -> tuple[Any, Report]:
     """Return our model after so many seconds on the paint, and how far it came."""
     from napari_unet.cli.train import choose_settings
-    from napari_unet.core.annotation import AnnotatedImage
+    from napari_unet.core.data.annotation import AnnotatedImage
     from napari_unet.core.events import Finished
-    from napari_unet.core.plan import resolve
-    from napari_unet.core.training import train
+    from napari_unet.core.training.loop import train
+    from napari_unet.core.training.plan import resolve
 
     start = trials.start_model(way.start)
     values = {**way.values, "seconds": seconds, "background_label": BACKGROUND}

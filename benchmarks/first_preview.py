@@ -24,7 +24,7 @@ READY, COLD = "ready", "cold"
 
 def preview_of(viewer: Any) -> Any:
     """Return the preview layer once something is shown in it, or None."""
-    from napari_unet.plugin.preview import shows_answer
+    from napari_unet.plugin.layers.preview import shows_answer
 
     return next((layer for layer in viewer.layers if shows_answer(layer)), None)
 

@@ -64,7 +64,7 @@ def segmented(model: Any, pictures: list[Picture], diameter: float) -> list[NDAr
 
 def median_size(pictures: list[Picture]) -> float:
     """Return the typical diameter of the cells in pixels."""
-    from napari_unet.core.labels import median_diameter
+    from napari_unet.core.data.label_ops import median_diameter
 
     return float(np.median([d for d in (median_diameter(p.truth) for p in pictures) if d]))
 
@@ -106,7 +106,7 @@ def main() -> None:
     chosen = arguments(__doc__, model=models.START, seconds=seconds, limit=limit, cores=cores, sets=sets)
     limit_cores(chosen.cores)
     model = models.existing(chosen.model)
-    from napari_unet.core.package import load_model
+    from napari_unet.core.network.model_io import load_model
 
     length, most = (5.0, 3) if chosen.quick else (chosen.seconds, chosen.limit)
     rows = [row for name in chosen.sets for row in measure(name, load_model(model), length, most)]

@@ -48,7 +48,7 @@ class Here:
 
 def devices(wanted: str) -> list[str]:
     """Return the devices to measure."""
-    from napari_unet.core.device import available, choose
+    from napari_unet.core.network.device import available, choose
 
     if wanted != "all":
         return [choose(wanted).device.type]
@@ -59,9 +59,9 @@ def bare(predictor: Any, side: int) -> Callable[[], None]:
     """Return forward passes over the tiles of a plane, on data that is there."""
     import torch
 
-    from napari_unet.core.large import SIDE
-    from napari_unet.core.prediction import choose_tile
-    from napari_unet.core.tiles import split_axis
+    from napari_unet.core.data.tiles import split_axis
+    from napari_unet.core.inference.chunked import SIDE
+    from napari_unet.core.inference.predict import choose_tile
 
     compute, geometry = predictor.compute, predictor.network.geometry
     tile = choose_tile(predictor.network, compute, side, side)
@@ -83,11 +83,11 @@ def bare(predictor: Any, side: int) -> Callable[[], None]:
 def one_by_one(predictor: Any, image: Path, folder: Path) -> Callable[[], None]:
     """Return a prediction that does one thing after the other."""
     from napari_unet import stores
-    from napari_unet.core.arrays import Planes, plane_normalisation
-    from napari_unet.core.blocks import blocks
-    from napari_unet.core.instances import foreground
-    from napari_unet.core.large import SIDE
-    from napari_unet.core.prediction import choose_tile, predict_region
+    from napari_unet.core.data.arrays import Planes, plane_normalisation
+    from napari_unet.core.data.blocks import blocks
+    from napari_unet.core.inference.chunked import SIDE
+    from napari_unet.core.inference.predict import choose_tile, predict_region
+    from napari_unet.core.instances.pipeline import foreground
 
     def passes() -> None:
         opened = stores.open_picture(image).planes
@@ -106,7 +106,7 @@ def one_by_one(predictor: Any, image: Path, folder: Path) -> Callable[[], None]:
 def overlapped(loaded: Any, image: Path, folder: Path, settings: Any) -> Callable[[], None]:
     """Return a prediction from Zarr to Zarr."""
     from napari_unet import stores
-    from napari_unet.core.prediction import predict
+    from napari_unet.core.inference.predict import predict
 
     dtype = np.int32 if settings.what == "instances" else np.float32
 
@@ -123,9 +123,9 @@ def overlapped(loaded: Any, image: Path, folder: Path, settings: Any) -> Callabl
 
 def measure(device: str, model: str, side: int, repeats: int) -> tuple[dict[str, float], str]:
     """Return megapixels per second of each way on one device, and in which number format."""
-    from napari_unet.core.device import choose
-    from napari_unet.core.package import load_model
-    from napari_unet.core.prediction import Predictor
+    from napari_unet.core.inference.predict import Predictor
+    from napari_unet.core.network.device import choose
+    from napari_unet.core.network.model_io import load_model
     from napari_unet.core.settings import PredictionSettings, with_values
 
     loaded = dataclasses.replace(load_model(model), siblings=())

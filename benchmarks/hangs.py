@@ -188,7 +188,7 @@ def looking_after(bench: Bench) -> Iterator[Deed]:
     view = bench.docks[MODELS].view
     yield Deed("choose a model", lambda: view.list.setCurrentRow(view.list.count() - 1))
     yield Deed("open the preferences", bench.docks[MODELS]._open_preferences)
-    from napari_unet.plugin.preferences_dialog import PreferencesDialog
+    from napari_unet.plugin.dock.preferences_dialog import PreferencesDialog
 
     bench.docks[MODELS].window().findChild(PreferencesDialog).reject()
     yield from handling_layers(bench)

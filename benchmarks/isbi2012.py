@@ -78,7 +78,7 @@ def write_volume(folder: Path, slices: int = 6, side: int = 192) -> Path:
     """Write a small generated volume: slices of packed cells with dark membranes, each on its own."""
     import tifffile
 
-    from napari_unet.core.labels import cut_gap
+    from napari_unet.core.data.label_ops import cut_gap
     from napari_unet.core.synthetic import generate
 
     made = [generate("membranes", (side, side), seed, diameter=side / 6, density=0.95) for seed in range(slices)]
@@ -112,7 +112,7 @@ def blocks_of(count: int, blocks: int) -> list[range]:
 
 def plane_scores(truth: NDArray[np.int32], found: NDArray[np.int32]) -> dict[str, float]:
     """Return the measures of one slice, both labelled."""
-    from napari_unet.core.metrics import pixel_error, v_info, v_rand
+    from napari_unet.core.evaluation.metrics import pixel_error, v_info, v_rand
 
     return {
         "v_rand": v_rand(truth, found, thin=True),
@@ -141,7 +141,7 @@ def measure(
     pictures: Sequence[Picture], tested: range, values: Mapping[str, Any], ways: Mapping[str, Any], start: str
 ) -> dict[str, Any]:
     """Train on the slices of the other blocks; return the measures of each tested slice by way of segmenting."""
-    from napari_unet.core.instances import foreground
+    from napari_unet.core.instances.pipeline import foreground
 
     lesson, exam = [p for i, p in enumerate(pictures) if i not in tested], [pictures[i] for i in tested]
     model, steps = trials.taught(lesson, trials.start_model(start), values)

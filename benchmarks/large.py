@@ -82,9 +82,9 @@ def bare() -> dict[str, float]:
 
 def bare_tiles(predictor: Any, side: int, tiles: int) -> tuple[float, float]:
     """Return the seconds and the processor's seconds of the network alone over so many tiles of a plane."""
-    from napari_unet.core.large import SIDE
-    from napari_unet.core.prediction import choose_tile
-    from napari_unet.core.tiles import split_axis
+    from napari_unet.core.data.tiles import split_axis
+    from napari_unet.core.inference.chunked import SIDE
+    from napari_unet.core.inference.predict import choose_tile
 
     chunk = min(side, SIDE)
     tile = split_axis(chunk, choose_tile(predictor.network, predictor.compute, side, side), predictor.network.geometry)
@@ -100,11 +100,11 @@ def bare_tiles(predictor: Any, side: int, tiles: int) -> tuple[float, float]:
 def segmented(image: Path, output: Path, model: str) -> dict[str, float]:
     """Segment one image and return what it took, and what the network alone takes."""
     from napari_unet import stores
-    from napari_unet.core.device import choose
     from napari_unet.core.events import Finished
-    from napari_unet.core.large import SIDE
-    from napari_unet.core.package import load_model
-    from napari_unet.core.prediction import Predictor, predict
+    from napari_unet.core.inference.chunked import SIDE
+    from napari_unet.core.inference.predict import Predictor, predict
+    from napari_unet.core.network.device import choose
+    from napari_unet.core.network.model_io import load_model
     from napari_unet.core.settings import PredictionSettings, with_values
 
     loaded = load_model(model)
@@ -128,7 +128,7 @@ def segmented(image: Path, output: Path, model: str) -> dict[str, float]:
 
 def perfect_maps(side: int) -> Any:
     """Return what a perfect network says of a plane full of cells, every other pair of them touching."""
-    from napari_unet.core.landscape import DISTANCE_STEPS, PROBABILITY_STEPS, Maps, in_steps
+    from napari_unet.core.instances.elevation import DISTANCE_STEPS, PROBABILITY_STEPS, Maps, in_steps
 
     rng = np.random.default_rng(0)
     ys, xs = np.mgrid[:SPACING, :SPACING] - (SPACING - 1) / 2
@@ -147,10 +147,10 @@ def perfect_maps(side: int) -> Any:
 
 def joined(side: int, chunk: int) -> dict[str, float]:
     """Tell the cells of a plane apart chunk by chunk, and return what it took."""
-    from napari_unet.core.basins import Graph
-    from napari_unet.core.instances import segment_maps
+    from napari_unet.core.instances.cleanup import Tidy
+    from napari_unet.core.instances.pipeline import segment_maps
+    from napari_unet.core.instances.watershed import Graph
     from napari_unet.core.settings import PredictionSettings
-    from napari_unet.core.tidy import Tidy
 
     joining: list[float] = []
     timed(Graph, "solve", joining)

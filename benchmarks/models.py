@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_unet.core.card import BUNDLED, CARD_NAME, Card, bundled_models, model_path, read_card
+from napari_unet.core.network.model_card import BUNDLED, CARD_NAME, Card, bundled_models, model_path, read_card
 from reporting import CannotMeasure
 
 BACKGROUND = 1

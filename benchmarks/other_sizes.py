@@ -4,7 +4,7 @@
 
 Twenty cells of each kind of picture are painted and learnt from; the test pictures are enlarged and reduced.
 Each is segmented twice: always at the size that was taught, and as by default, where a picture is seen at
-another size when the model is clearly surer there (`napari_unet.core.diameter.surer_size`).
+another size when the model is clearly surer there (`napari_unet.core.inference.size_estimation.surer_size`).
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_unet.core.labels import median_diameter
+from napari_unet.core.data.label_ops import median_diameter
 from peers.protocol import Box, Crop
 from reporting import CannotMeasure
 

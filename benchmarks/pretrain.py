@@ -24,20 +24,20 @@ from pathlib import Path
 import numpy as np
 from skimage.io import imread
 
-from napari_unet.core.annotation import AnnotatedImage, interpret
-from napari_unet.core.arrays import Planes, ScaledPlanes, plane_normalisation
-from napari_unet.core.card import Card, bundled_folder
-from napari_unet.core.device import choose
-from napari_unet.core.labels import median_diameter
-from napari_unet.core.learner import Learner
-from napari_unet.core.loss import class_weights
-from napari_unet.core.package import Model, load_model, new_model, save_model
-from napari_unet.core.patches import Patch, PatchSampler, Sample, Split, make_sample
-from napari_unet.core.plan import TrainingPlan, resized
-from napari_unet.core.prediction import Predictor
+from napari_unet.core.data.annotation import AnnotatedImage, interpret
+from napari_unet.core.data.arrays import Planes, ScaledPlanes, plane_normalisation
+from napari_unet.core.data.label_ops import median_diameter
+from napari_unet.core.inference.predict import Predictor
+from napari_unet.core.network.device import choose
+from napari_unet.core.network.model_card import Card, bundled_folder
+from napari_unet.core.network.model_io import Model, load_model, new_model, save_model
 from napari_unet.core.settings import NetworkSettings, TrainingSettings
 from napari_unet.core.synthetic import KINDS, generate
-from napari_unet.core.validation import score
+from napari_unet.core.training.loss import class_weights
+from napari_unet.core.training.plan import TrainingPlan, resized
+from napari_unet.core.training.sampling import Patch, PatchSampler, Sample, Split, make_sample
+from napari_unet.core.training.trainer import Learner
+from napari_unet.core.training.validation import score
 
 DIAMETER = 24.0
 """Object diameter in pixels that images are brought towards."""

@@ -98,7 +98,7 @@ def training(bench: Bench, model: str, seconds: float) -> tuple[screen.Gaps, lis
 
 def segmenting(bench: Bench, model: str, shape: tuple[int, int]) -> tuple[screen.Gaps, list[float]]:
     """Return the gaps from the click on Segment to the end of a whole stack."""
-    from napari_unet.plugin.segment_view import WHOLE
+    from napari_unet.plugin.segment.view import WHOLE
 
     stage = bench.stage
     stage.viewer.layers.clear()

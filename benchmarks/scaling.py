@@ -84,7 +84,7 @@ def traffic(side: int, chunk: int, item: int, margin: int, gap: int) -> list[Tra
     gap : int
         The setting.
     """
-    from napari_unet.core.large import CHUNK, SIDE
+    from napari_unet.core.inference.chunked import CHUNK, SIDE
 
     maps, label = 2 * 2, 4  # foreground and distance in 16 bits; labels in 32
     near = touched(side, SIDE, 5, CHUNK)
@@ -103,7 +103,7 @@ def prepared(image: Path, output: Path, model: str) -> Iterator[tuple[Any, Any, 
     import numpy as np
 
     from napari_unet import stores
-    from napari_unet.core.package import load_model
+    from napari_unet.core.network.model_io import load_model
     from napari_unet.core.settings import PredictionSettings, with_values
 
     loaded = load_model(model)
@@ -137,7 +137,7 @@ def timed(events: Any, out: Any, others: list[int] | None = None) -> dict[str, f
 
 def alone(image: str, output: str, model: str) -> dict[str, float]:
     """Segment in one process."""
-    from napari_unet.core.prediction import predict
+    from napari_unet.core.inference.predict import predict
 
     with prepared(Path(image), Path(output), model) as (loaded, planes, settings, out):
         return timed(predict(loaded, planes, out.array, settings=settings, work=out.work), out)
@@ -146,7 +146,7 @@ def alone(image: str, output: str, model: str) -> dict[str, float]:
 def together(image: str, output: str, model: str, workers: str) -> dict[str, float]:
     """Segment by local workers; tell what starting them took, what a task costs, and what was done in between."""
     from napari_unet.cluster import Pool, driver, joining
-    from napari_unet.core.tidy import Tidy
+    from napari_unet.core.instances.cleanup import Tidy
 
     # Loaded with the first joining only, which would count it as work that grows with the picture.
     importlib.import_module("scipy.sparse.csgraph")
@@ -204,7 +204,7 @@ def many(rate: float, task: float, between: float, bytes_per_pixel: float, share
     Workers, the scheduler and the file system work at the same time: the slowest counts. Joining comes between
     passes, when the others wait: it is added.
     """
-    from napari_unet.core.large import SIDE
+    from napari_unet.core.inference.chunked import SIDE
 
     scheduler, files = PASSES * task / (SIDE**2 / 1e6), bytes_per_pixel / shared
     return [1 / rate / n / (max(1 / rate / n, scheduler, files) + between) for n in WORKERS]
@@ -272,7 +272,7 @@ def main() -> None:
 
 def margin(model: str) -> int:
     """Return the context in pixels that a model's network needs."""
-    from napari_unet.core.package import load_model
+    from napari_unet.core.network.model_io import load_model
 
     return int(load_model(model).network.geometry.margin)
 

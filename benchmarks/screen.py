@@ -185,7 +185,7 @@ class Stage:
 
     def wait_for_engine(self) -> None:
         """Wait until the computing process has loaded torch."""
-        from napari_unet.plugin.runner import Engine
+        from napari_unet.plugin.runtime.engine import Engine
 
         engine = Engine.shared()
         self.wait_until(lambda: engine.state in ("ready", "dead"), "the computing process")
@@ -199,7 +199,7 @@ class Stage:
 
     def close(self) -> None:
         """Close the viewer, and the computing process with it."""
-        from napari_unet.plugin.runner import Engine
+        from napari_unet.plugin.runtime.engine import Engine
 
         Engine.shared().close()
         self.wait(0.5)

@@ -25,10 +25,10 @@ def errors(kind: str, limit: int, model: str) -> list[float]:
     from skimage.io import imread
 
     import pretrain
-    from napari_unet.core.arrays import Planes
-    from napari_unet.core.choosing import choose_model
-    from napari_unet.core.labels import median_diameter
-    from napari_unet.core.package import load_model
+    from napari_unet.core.data.arrays import Planes
+    from napari_unet.core.data.label_ops import median_diameter
+    from napari_unet.core.inference.model_selection import choose_model
+    from napari_unet.core.network.model_io import load_model
     from napari_unet.core.settings import PredictionSettings, with_values
 
     if not pretrain.DATA.exists():

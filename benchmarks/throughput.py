@@ -108,10 +108,10 @@ def training_speeds(model: str, quick: bool) -> dict[str, Speed]:
 
 def segmenting_speeds(model: str, image: NDArray[np.float32], repeats: int) -> dict[str, float]:
     """Return megapixels per second of segmenting a picture, and of one bare pass of the network over it."""
-    from napari_unet.core.arrays import Planes, plane_normalisation
-    from napari_unet.core.device import choose
-    from napari_unet.core.package import load_model
-    from napari_unet.core.prediction import Predictor, predict
+    from napari_unet.core.data.arrays import Planes, plane_normalisation
+    from napari_unet.core.inference.predict import Predictor, predict
+    from napari_unet.core.network.device import choose
+    from napari_unet.core.network.model_io import load_model
     from napari_unet.core.settings import PredictionSettings, with_values
 
     loaded, planes = dataclasses.replace(load_model(model), siblings=()), Planes(image, "yx")
@@ -157,7 +157,7 @@ def peer_speed(python: Path, name: str, image: NDArray[Any], truth: NDArray[np.i
         When it fails.
     """
     from few_cells import ask_peer
-    from napari_unet.core.labels import median_diameter
+    from napari_unet.core.data.label_ops import median_diameter
     from peers.protocol import Crop, Job
 
     top, left = (max(0, (n - 256) // 2) for n in image.shape)

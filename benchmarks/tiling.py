@@ -30,10 +30,10 @@ def build(width: int, device: str) -> Any:
     """Return a predictor with random weights of the default architecture."""
     import torch
 
-    from napari_unet.core.card import Card
-    from napari_unet.core.device import choose
-    from napari_unet.core.package import new_model
-    from napari_unet.core.prediction import Predictor
+    from napari_unet.core.inference.predict import Predictor
+    from napari_unet.core.network.device import choose
+    from napari_unet.core.network.model_card import Card
+    from napari_unet.core.network.model_io import new_model
     from napari_unet.core.settings import NetworkSettings
 
     torch.manual_seed(0)
@@ -43,7 +43,7 @@ def build(width: int, device: str) -> Any:
 
 def whole_exact(predictor: Any, planes: Any, normalisation: Any) -> NDArray[np.float32]:
     """Return the class probabilities of the whole image, with mirrored context around it."""
-    from napari_unet.core.arrays import read_mirrored
+    from napari_unet.core.data.arrays import read_mirrored
 
     geometry = predictor.network.geometry
     sides = [geometry.input_size(geometry.bottom_for(n)[0]) for n in (planes.height, planes.width)]
@@ -81,7 +81,7 @@ def own_ways(predictor: Any, planes: Any, normalisation: Any) -> dict[str, Calla
     """Return every way of computing the image without MONAI, by name."""
     import torch
 
-    from napari_unet.core.prediction import choose_tile, predict_region
+    from napari_unet.core.inference.predict import choose_tile, predict_region
 
     call, compute = padded_call(predictor), predictor.compute
     box = (0, planes.height, 0, planes.width)
@@ -129,7 +129,7 @@ def differences(made: dict[str, Callable[[], NDArray[np.float32]]]) -> dict[str,
 def main() -> None:
     """Measure and report."""
     chosen = arguments(__doc__, device={"default": "auto"})
-    from napari_unet.core.arrays import Planes, plane_normalisation
+    from napari_unet.core.data.arrays import Planes, plane_normalisation
     from napari_unet.core.synthetic import generate
 
     side, width, repeats = (512, 16, 2) if chosen.quick else (2048, 32, 5)

@@ -22,12 +22,12 @@ from reporting import Figure, arguments, in_turns, report, run, say, table
 
 def make_learner(model: str) -> Any:
     """Return a learner at the defaults, on a generated 512 x 512 picture with 20 painted cells."""
-    from napari_unet.core.annotation import AnnotatedImage
-    from napari_unet.core.learner import Learner
-    from napari_unet.core.package import load_model
-    from napari_unet.core.plan import resolve
+    from napari_unet.core.data.annotation import AnnotatedImage
+    from napari_unet.core.network.model_io import load_model
     from napari_unet.core.settings import TrainingSettings
     from napari_unet.core.synthetic import generate
+    from napari_unet.core.training.plan import resolve
+    from napari_unet.core.training.trainer import Learner
 
     image, truth = generate("nuclei", (512, 512), seed=3)
     annotated = AnnotatedImage(image, models.painted(truth), name="nuclei")

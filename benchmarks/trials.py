@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 import models
 from napari_unet.cli.parser import SCRATCH, assignment
-from napari_unet.core.card import BUNDLED, Card, bundled_models, read_card
+from napari_unet.core.network.model_card import BUNDLED, Card, bundled_models, read_card
 from reporting import ROOT, CannotMeasure, commit, say
 
 SET = {
@@ -57,7 +57,7 @@ def read_pictures(images: Path, masks: Path) -> list[Picture]:
 
 def start_model(start: str) -> Any:
     """Return the model to begin with; None from scratch."""
-    from napari_unet.core.package import load_model
+    from napari_unet.core.network.model_io import load_model
 
     return None if start == SCRATCH else load_model(models.existing(start))
 
@@ -117,10 +117,10 @@ def taught(pictures: Sequence[Picture], start: Any, values: Mapping[str, Any]) -
         Settings of training and network, as of the ``train`` command: unpainted means background by default.
     """
     from napari_unet.cli.train import choose_settings
-    from napari_unet.core.annotation import AnnotatedImage
+    from napari_unet.core.data.annotation import AnnotatedImage
     from napari_unet.core.events import Finished, Started, Validated
-    from napari_unet.core.plan import resolve
-    from napari_unet.core.training import train
+    from napari_unet.core.training.loop import train
+    from napari_unet.core.training.plan import resolve
 
     settings, network = choose_settings(dict(values), start is None)
     images = [AnnotatedImage(p.image, p.truth, name=p.name) for p in pictures]
@@ -147,8 +147,8 @@ def segmented(
 
     ``keep`` is given the network's outputs of each picture in turn, and the size at which it saw it.
     """
-    from napari_unet.core.arrays import Planes
-    from napari_unet.core.prediction import predict
+    from napari_unet.core.data.arrays import Planes
+    from napari_unet.core.inference.predict import predict
     from napari_unet.core.settings import PredictionSettings, with_values
 
     settings, found = with_values(PredictionSettings(), {**model.card.prediction, **(values or {})}), []
@@ -169,7 +169,7 @@ def ways_of(values: Sequence[tuple[str, str]], mirror: bool) -> dict[str, dict[s
 
 def scores(pictures: Sequence[Picture], found: Sequence[NDArray[np.int32]]) -> dict[str, float]:
     """Return AP at the published thresholds, per image and pooled, and their means."""
-    from napari_unet.core.metrics import THRESHOLDS, evaluate
+    from napari_unet.core.evaluation.metrics import THRESHOLDS, evaluate
 
     result = evaluate([p.truth for p in pictures], list(found))
     pooled = [result[f"ap_pooled_{t:.2f}"] for t in THRESHOLDS]
@@ -178,7 +178,7 @@ def scores(pictures: Sequence[Picture], found: Sequence[NDArray[np.int32]]) -> d
 
 def tally(truth: NDArray[np.int32], prediction: NDArray[np.int32]) -> list[list[int]]:
     """Return the matched, false and missed cells of one picture at the published thresholds, for a file."""
-    from napari_unet.core.metrics import average_precision
+    from napari_unet.core.evaluation.metrics import average_precision
 
     counts = average_precision([truth], [prediction])
     return [counts.tp.tolist(), counts.fp.tolist(), counts.fn.tolist()]

@@ -73,7 +73,7 @@ def measure_fold(
     lesson = [p for name, p in sorted(pictures.items()) if name not in set(tested)]
     model, steps = trials.taught(lesson, trials.start_model(start), values)
     if save:
-        from napari_unet.core.package import save_model
+        from napari_unet.core.network.model_io import save_model
 
         save_model(model, save)
     exam = [pictures[name] for name in tested]
@@ -88,7 +88,7 @@ def measure_fold(
 
 def rows_of(label: str, tallies: Sequence[list[list[int]]]) -> list[list[str]]:
     """Return AP at the published thresholds and the mean over IoU 0.5 to 0.9, per image and pooled."""
-    from napari_unet.core.metrics import THRESHOLDS
+    from napari_unet.core.evaluation.metrics import THRESHOLDS
 
     where = [THRESHOLDS.index(t) for t in AT]
     return [

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from napari_unet.core.waist import find_waist
+from napari_unet.core.instances.constriction import find_waist
 
 SETS, FILES, SMALLEST = ("dsb2018", "usiigaci"), 12, 30
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.spatial import cKDTree
 
-from napari_unet.core.boundary import boundary_weight_map
+from napari_unet.core.data.weight_map import boundary_weight_map
 from reporting import Figure, arguments, in_turns, medians, report, run, say, shown, table
 
 W0, SIGMA = 10.0, 5.0

@@ -50,8 +50,8 @@ def main() -> None:
     chosen = arguments(__doc__, model=models.START, limit=limit, diameter=diameter)
     model = models.existing(chosen.model)
     import pretrain
-    from napari_unet.core.metrics import THRESHOLDS
-    from napari_unet.core.package import load_model
+    from napari_unet.core.evaluation.metrics import THRESHOLDS
+    from napari_unet.core.network.model_io import load_model
 
     names = validation_names(pretrain.DATA)
     count = 6 if chosen.quick else chosen.limit or len(names)

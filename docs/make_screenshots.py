@@ -125,7 +125,7 @@ class Loop:
 
     def prefer(self) -> None:
         """Open the preferences, as they are where no environment variable has a say in them."""
-        from napari_unet.plugin.preferences_dialog import open_preferences
+        from napari_unet.plugin.dock.preferences_dialog import open_preferences
 
         home = os.environ.pop("NAPARI_UNET_HOME")
         dialog = open_preferences(self.stage.window)
@@ -227,7 +227,7 @@ def shoot(folder: Path, start: str, seconds: float, parts: tuple[str, ...] = PAR
 
 def has_preview(viewer: Any) -> bool:
     """Return whether the live preview shows something."""
-    from napari_unet.plugin.preview import shows_answer
+    from napari_unet.plugin.layers.preview import shows_answer
 
     return any(shows_answer(layer) for layer in viewer.layers)
 

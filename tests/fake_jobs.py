@@ -8,7 +8,7 @@ import numpy as np
 
 from napari_unet.core.errors import DataError
 from napari_unet.core.events import Finished, Preview, Started, StepDone, Stopped
-from napari_unet.engine.wire import PlaneResult
+from napari_unet.engine.protocol.messages import PlaneResult
 
 
 def count(job):

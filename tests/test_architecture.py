@@ -202,7 +202,7 @@ def area_of(module: str) -> str:
 
 
 def core_name(module: str) -> str | None:
-    """Return ``"loss"`` for ``napari_unet.core.loss``, None for anything that is no module of core."""
+    """Return ``"loss"`` for ``napari_unet.core.training.loss``, None for anything that is no module of core."""
     parts = module.split(".")
     return parts[2] if parts[:2] == [PACKAGE, "core"] and len(parts) > 2 else None
 
@@ -322,39 +322,39 @@ def test_the_package_keeps_the_rules() -> None:
 @pytest.mark.parametrize(
     ("module", "source", "expected"),
     [
-        ("core.unet", "import napari", "only demo and plugin know of a screen"),
-        ("core.unet", "def f():\n    from qtpy.QtCore import QTimer", "only demo and plugin know of a screen"),
+        ("core.network.unet", "import napari", "only demo and plugin know of a screen"),
+        ("core.network.unet", "def f():\n    from qtpy.QtCore import QTimer", "only demo and plugin know of a screen"),
         ("cli", "import magicgui.widgets", "only demo and plugin know of a screen"),
-        ("core.annotation", "import torch", "has to do without torch"),
-        ("core.annotation", "def f():\n    import torch.nn as nn", "has to do without torch"),
-        ("core.metrics", "from .unet import UNet", "which needs torch"),
-        ("core.tiles", "from .settings import TrainingSettings", "stands above it"),
-        ("core.tiles", "from . import settings", "stands above it"),
-        ("core.tiles", "import napari_unet.core.settings as s", "stands above it"),
-        ("core.loss", "from .training import train", "stands above it"),
-        ("core.loss", "from ..stores import read", "core may not import stores"),
-        ("core.loss", "try:\n    from napari_unet.plugin import forms\nfinally:\n    pass", "may not import"),
+        ("core.data.annotation", "import torch", "has to do without torch"),
+        ("core.data.annotation", "def f():\n    import torch.nn as nn", "has to do without torch"),
+        ("core.evaluation.metrics", "from .unet import UNet", "which needs torch"),
+        ("core.data.tiles", "from .settings import TrainingSettings", "stands above it"),
+        ("core.data.tiles", "from . import settings", "stands above it"),
+        ("core.data.tiles", "import napari_unet.core.settings as s", "stands above it"),
+        ("core.training.loss", "from .training import train", "stands above it"),
+        ("core.training.loss", "from ..stores import read", "core may not import stores"),
+        ("core.training.loss", "try:\n    from napari_unet.plugin import forms\nfinally:\n    pass", "may not import"),
         ("stores", "from .plugin import layers", "stores may not import plugin"),
         ("runs", "from .cluster import start", "runs may not import cluster"),
         ("cli", "from .plugin import sample_data", "cli may not import plugin"),
         ("cli", "import torch", "has to do without torch"),
-        ("plugin.forms", "from ..cli import main", "plugin may not import cli"),
-        ("plugin.forms", "from ..stores import read", "plugin may not import stores"),
-        ("plugin.forms", "class A:\n    def f(self):\n        import torch", "has to do without torch"),
-        ("plugin.forms", "import importlib\ndef f(): importlib.import_module('torch')", "has to do without torch"),
-        ("plugin.forms", "import importlib\nimportlib.import_module('napari_unet.core.unet')", "which needs torch"),
-        ("plugin.forms", "from ..core.unet import UNet", "which needs torch"),
-        ("plugin.forms", "from ..core import unet", "which needs torch"),
-        ("plugin.forms", "from napari_unet import train", "lazy names"),
-        ("plugin.forms", "from .. import train", "lazy names"),
-        ("plugin.forms", "from ..runs import a_run", "loads torch: napari_unet.plugin.forms -> napari_unet.runs"),
+        ("plugin.widgets.forms", "from ..cli import main", "plugin may not import cli"),
+        ("plugin.widgets.forms", "from ..stores import read", "plugin may not import stores"),
+        ("plugin.widgets.forms", "class A:\n    def f(self):\n        import torch", "has to do without torch"),
+        ("plugin.widgets.forms", "import importlib\ndef f(): importlib.import_module('torch')", "has to do without torch"),
+        ("plugin.widgets.forms", "import importlib\nimportlib.import_module('napari_unet.core.network.unet')", "which needs torch"),
+        ("plugin.widgets.forms", "from ..core.unet import UNet", "which needs torch"),
+        ("plugin.widgets.forms", "from ..core import unet", "which needs torch"),
+        ("plugin.widgets.forms", "from napari_unet import train", "lazy names"),
+        ("plugin.widgets.forms", "from .. import train", "lazy names"),
+        ("plugin.widgets.forms", "from ..runs import a_run", "loads torch: napari_unet.plugin.widgets.forms -> napari_unet.records.runs"),
         ("core.surprise", "x = 1", "has no level"),
         ("surprise", "x = 1", "has no neighbours"),
     ],
 )  # fmt: skip
 def test_a_violation_is_found(module: str, source: str, expected: str) -> None:
     others = {f"core.{name}": "" for names in LEVELS for name in names} | {
-        "": "", "core": "", "plugin": "", "plugin.layers": "", "stores": "", "cli": "", "cluster": "",
+        "": "", "core": "", "plugin": "", "plugin.layers.reading": "", "stores": "", "cli": "", "cluster": "",
         "runs": "import torch",
     }  # fmt: skip
     everything = {f"{PACKAGE}.{name}".rstrip("."): text for name, text in (others | {module: source}).items()}
@@ -372,18 +372,18 @@ def test_circles_are_found() -> None:
         }
     )
     assert found == [
-        "napari_unet.core.augmentation -> napari_unet.core.loss -> napari_unet.core.unet -> "
-        "napari_unet.core.augmentation is a circle"
+        "napari_unet.core.training.augmentation -> napari_unet.core.training.loss -> napari_unet.core.network.unet -> "
+        "napari_unet.core.training.augmentation is a circle"
     ]
 
 
 @pytest.mark.parametrize(
     ("module", "source"),
     [
-        ("core.metrics", "if TYPE_CHECKING:\n    import torch\n    from .unet import UNet"),
-        ("core.training", "from .plan import TrainingPlan\nfrom .events import Event\nimport torch"),
-        ("core.unet", "import torch\nfrom . import tiles"),
-        ("plugin.forms", "import qtpy.QtCore\nfrom ..core.settings import options\nfrom . import layers"),
+        ("core.evaluation.metrics", "if TYPE_CHECKING:\n    import torch\n    from .unet import UNet"),
+        ("core.training.loop", "from .plan import TrainingPlan\nfrom .events import Event\nimport torch"),
+        ("core.network.unet", "import torch\nfrom . import tiles"),
+        ("plugin.widgets.forms", "import qtpy.QtCore\nfrom ..core.settings import options\nfrom . import layers"),
         ("stores", "from .core.arrays import Planes"),
         ("cli", "from . import __version__\nfrom .core.training import train"),
     ],
@@ -391,7 +391,7 @@ def test_circles_are_found() -> None:
 def test_what_is_allowed_passes(module: str, source: str) -> None:
     others = {f"core.{name}": "" for names in LEVELS for name in names} | {
         "plugin": "",
-        "plugin.layers": "",
+        "plugin.layers.reading": "",
         "core": "",
     }
     everything = {f"{PACKAGE}.{name}": text for name, text in (others | {module: source}).items()}

@@ -20,8 +20,8 @@ from PIL import Image
 from napari_unet import stores
 from napari_unet.cli import main
 from napari_unet.core.errors import StoreError
-from napari_unet.engine.filing import _open as open_source
-from napari_unet.replay import lacks_chunks
+from napari_unet.engine.child.file_job import _open as open_source
+from napari_unet.records.replay import lacks_chunks
 from napari_unet.stores import output as output_module
 from tiny import write_model, write_pictures
 

@@ -5,10 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from napari_unet.core.checked import ACCEPTED, DELETED, Kept
-from napari_unet.corrections import read_marks, write_marks
+from napari_unet.core.proofreading.review import ACCEPTED, DELETED, Kept
+from napari_unet.records.saved_labels import read_marks, write_marks
 from napari_unet.stores import Folder, open_array
-from napari_unet.stores.restoring import restore_into
+from napari_unet.stores.reapply_review import restore_into
 from napari_unet.stores.zarrs import Levels, create_zarr
 from test_cli import run
 from tiny import write_model
@@ -67,20 +67,20 @@ def test_marks_of_another_picture_are_said_and_harm_nothing(words, tmp_path, cap
 
 
 def test_cut_off_while_they_are_put_back_the_outcome_is_the_same(words, tmp_path, monkeypatch):
-    from napari_unet.core import restoring
+    from napari_unet.core.proofreading import reapply_review
 
     output = tmp_path / "cells.zarr"
     assert run(*words(output)) == 0
     write_marks(output, checked())
-    place = restoring._place
+    place = reapply_review._place
 
     def cut_off(*args):
         place(*args)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(restoring, "_place", cut_off)
+    monkeypatch.setattr(reapply_review, "_place", cut_off)
     assert run(*words(output), "--overwrite") == 130
-    monkeypatch.setattr(restoring, "_place", place)
+    monkeypatch.setattr(reapply_review, "_place", place)
     folder = tmp_path / ".cells.zarr.unfinished"
     notes = Folder(folder)
     assert notes.recall("largest before checked cells") is not None

@@ -19,16 +19,16 @@ import pytest
 import tifffile
 from PIL import Image
 
-from napari_unet import demo, runs, stores
+from napari_unet import demo, stores
 from napari_unet.cli import main
 from napari_unet.cli.parser import build_parser, chosen
 from napari_unet.cli.progress import Interrupt, Progress
 from napari_unet.cli.segment import prediction_settings
 from napari_unet.cli.train import choose_settings
-from napari_unet.core import card as card_module
-from napari_unet.core.annotation import AnnotatedImage
-from napari_unet.core.card import Card, read_card
+from napari_unet.core.data.annotation import AnnotatedImage
 from napari_unet.core.errors import DataError
+from napari_unet.core.network import model_card as card_module
+from napari_unet.core.network.model_card import Card, read_card
 from napari_unet.core.settings import NetworkSettings, PredictionSettings, TrainingSettings, options
 from napari_unet.core.synthetic import generate
 from napari_unet.demo import overlay
@@ -36,6 +36,7 @@ from napari_unet.demo.curves import Curve, Diagram, draw_diagrams
 from napari_unet.demo.painting import BACKGROUND, paint
 from napari_unet.demo.report import running_mean
 from napari_unet.demo.viewer import add_layers
+from napari_unet.records import runs
 from tiny import write_model, write_pictures
 
 DATA = Path(__file__).parent.parent.parent / "shared" / "data"
@@ -143,12 +144,12 @@ def test_the_command_line_of_a_run_means_the_same_settings(tmp_path: Path, monke
     settings = TrainingSettings(steps=50, seconds=20.0, mirror=False, learning_rate=0.002, background_label=4)
     network = NetworkSettings(width=8, norm="none")
     image = AnnotatedImage(np.zeros((8, 8)), np.ones((8, 8), np.int32))
-    for training in (settings, TrainingSettings(unpainted="background"), TrainingSettings()):
-        folder = runs.create_run([image], training, network, "scratch", "mine")
+    for loop in (settings, TrainingSettings(unpainted="background"), TrainingSettings()):
+        folder = runs.create_run([image], loop, network, "scratch", "mine")
         words = shlex.split(runs.read_job(folder)["command"])
         arguments = build_parser().parse_args(words[1:])
         names = ("seconds", "steps", "unpainted", "background_label", "seed")
-        assert choose_settings(chosen(arguments, names), arguments.start == "scratch") == (training, network)
+        assert choose_settings(chosen(arguments, names), arguments.start == "scratch") == (loop, network)
 
 
 @pytest.mark.parametrize("name", [f.name for f in fields(PredictionSettings)])
@@ -322,13 +323,13 @@ def test_a_training_that_fails_says_where_its_last_checkpoint_is(
     pictures: tuple[Path, Path], tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
-    from napari_unet.core import training
+    from napari_unet.core.training import loop
 
     def failing(run: Any) -> Any:
         yield from run.checkpoint()
         raise DataError("The loss became undefined.")
 
-    monkeypatch.setattr(training._Run, "finish", failing)
+    monkeypatch.setattr(loop._Run, "finish", failing)
     images, labels = pictures
     assert (
         run("train", "--images", images, "--labels", labels, "--output", tmp_path / "m", "--start", model, *SHORT) == 1

@@ -20,15 +20,15 @@ import torch
 
 from napari_unet import stores
 from napari_unet.cli import main
-from napari_unet.core.card import Card
-from napari_unet.core.device import fixed_threads
 from napari_unet.core.errors import ClusterError, DataError, SettingsError
 from napari_unet.core.events import Adapted, Event, Finished, PlaneDone, Started, Stopped, TileDone
-from napari_unet.core.package import load_model, new_model, save_model
-from napari_unet.core.prediction import predict as predict_here
+from napari_unet.core.inference.predict import predict as predict_here
+from napari_unet.core.network.device import fixed_threads
+from napari_unet.core.network.model_card import Card
+from napari_unet.core.network.model_io import load_model, new_model, save_model
 from napari_unet.core.settings import NetworkSettings, PredictionSettings
 from napari_unet.core.synthetic import generate
-from napari_unet.stores.unfinished import UnfinishedLabels, unfinished_folder
+from napari_unet.stores.resumable import UnfinishedLabels, unfinished_folder
 
 zarr = pytest.importorskip("zarr")
 distributed = pytest.importorskip("distributed")

@@ -12,12 +12,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from napari_unet import corrections
-from napari_unet.core import editing
-from napari_unet.core.checked import ACCEPTED, Kept
 from napari_unet.core.errors import StoreError
-from napari_unet.core.proof import Proof, Splitting
-from napari_unet.corrections import Journal, marks_path, read_marks, recover, unsaved, write_marks
+from napari_unet.core.proofreading import edits
+from napari_unet.core.proofreading.corrections import Proof, Splitting
+from napari_unet.core.proofreading.review import ACCEPTED, Kept
+from napari_unet.records.correction_journal import Journal, corrections_folder
+from napari_unet.records.recovery import recover, unsaved
+from napari_unet.records.saved_labels import marks_path, read_marks, write_marks
 
 
 def squares(planes=3):
@@ -50,13 +51,13 @@ class Desk:
 
     def work(self):
         """Correct, accept, undo and redo."""
-        self.correct(1, Splitting(1, lambda w: editing.split_at_waist(w.labels, 1, w.fresh)))
+        self.correct(1, Splitting(1, lambda w: edits.split_at_waist(w.labels, 1, w.fresh)))
         self.proof.accept([(1,), (2,)], 2)
-        self.correct(3, lambda w: editing.delete(w.labels, 3), (2,))
+        self.correct(3, lambda w: edits.delete(w.labels, 3), (2,))
         self.proof.undo()
         self.proof.undo()
         self.proof.redo()
-        self.correct(4, lambda w: editing.grow(w.labels, 4), (0,))
+        self.correct(4, lambda w: edits.grow(w.labels, 4), (0,))
 
     def settle(self):
         """Wait until everything is on disk."""
@@ -128,12 +129,12 @@ def test_another_program_that_still_runs_keeps_its_journal():
 
 def test_a_journal_that_breaks_off_is_recovered_up_to_there():
     desk = Desk(squares())
-    desk.correct(1, lambda w: editing.delete(w.labels, 1))
+    desk.correct(1, lambda w: edits.delete(w.labels, 1))
     desk.settle()
     before = desk.labels.copy()
     file = desk.journal.folder / "steps.jsonl"
     whole = len(file.read_bytes())
-    desk.correct(2, lambda w: editing.delete(w.labels, 2))
+    desk.correct(2, lambda w: edits.delete(w.labels, 2))
     desk.settle()
     file.write_bytes(file.read_bytes()[: whole + 100])
     recovered = recover(desk.journal.folder)
@@ -148,7 +149,7 @@ def test_a_journal_that_breaks_off_is_recovered_up_to_there():
 
 def test_undoing_everything_leaves_nothing_to_recover():
     desk = Desk(squares())
-    desk.correct(1, lambda w: editing.delete(w.labels, 1))
+    desk.correct(1, lambda w: edits.delete(w.labels, 1))
     desk.proof.undo()
     desk.settle()
     desk.journal.close()
@@ -167,7 +168,7 @@ def test_where_nothing_can_be_written_it_is_said(own_home):
     own_home.mkdir(parents=True)
     (own_home / "corrections").write_text("a file in the way")
     desk = Desk(squares())
-    desk.correct(1, lambda w: editing.delete(w.labels, 1))
+    desk.correct(1, lambda w: edits.delete(w.labels, 1))
     assert "cannot be kept for the case of a crash" in desk.journal.problem
     desk.journal.discard()
     assert (own_home / "corrections").read_text() == "a file in the way"
@@ -187,4 +188,4 @@ def test_marks_lie_beside_the_labels(tmp_path):
         read_marks(path)
     with pytest.raises(StoreError, match="cannot be written"):
         write_marks(tmp_path / "nowhere" / "cells.tif", marks)
-    assert corrections.corrections_folder().name == "corrections"
+    assert corrections_folder().name == "corrections"

@@ -15,12 +15,13 @@ from scipy import ndimage
 from napari_unet.core import events
 from napari_unet.core.events import Finished, Started, StepDone, Stopped
 from napari_unet.core.settings import PredictionSettings
-from napari_unet.engine import EngineClient, JobDone, JobFailed, PlaneLost, PlaneResult, wire
-from napari_unet.engine.kept import KeptModels, KeptOutputs, PlaneBuffer
-from napari_unet.engine.link import Link, describe_end
-from napari_unet.engine.outbox import Outbox
-from napari_unet.engine.remote_array import RemoteArray
-from napari_unet.engine.storing import Showing
+from napari_unet.engine import EngineClient, JobDone, JobFailed, PlaneLost, PlaneResult
+from napari_unet.engine.child.cache import KeptModels, KeptOutputs, PlaneBuffer
+from napari_unet.engine.child.progressive_segmentation import Showing
+from napari_unet.engine.child.remote_array import RemoteArray
+from napari_unet.engine.protocol import messages
+from napari_unet.engine.viewer.connection import Link, describe_end
+from napari_unet.engine.viewer.outbox import Outbox
 
 HERE = Path(__file__).parent
 posix = pytest.mark.skipif(os.name != "posix", reason="signals")
@@ -29,8 +30,8 @@ posix = pytest.mark.skipif(os.name != "posix", reason="signals")
 def through_the_wire(message):
     from execnet import dumps, loads
 
-    assembler = wire.Assembler()
-    complete = [assembler.accept(loads(dumps(raw))) for raw in wire.split(message, 3)]
+    assembler = messages.Assembler()
+    complete = [assembler.accept(loads(dumps(raw))) for raw in messages.split(message, 3)]
     assert complete[:-1] == [None] * (len(complete) - 1)
     return complete[-1]
 
@@ -49,8 +50,8 @@ def test_arrays_cross_unchanged(dtype, shape):
 
 def test_no_message_is_larger_than_a_piece():
     array = np.arange(2048 * 2048, dtype=np.int32).reshape(2048, 2048)[:, ::2]
-    raws = list(wire.split({"type": "x", "data": array}, 0))
-    assert max(len(raw.get("data", b"")) for raw in raws if raw["type"] == "piece") == wire.PIECE
+    raws = list(messages.split({"type": "x", "data": array}, 0))
+    assert max(len(raw.get("data", b"")) for raw in raws if raw["type"] == "piece") == messages.PIECE
     assert sum(len(raw["data"]) for raw in raws if raw["type"] == "piece") == array.nbytes
 
 
@@ -68,7 +69,7 @@ def test_plain_data_crosses_and_numpy_scalars_become_builtin():
 
 def test_what_is_no_plain_data_is_refused():
     with pytest.raises(TypeError, match="cannot be sent"):
-        list(wire.split({"type": "x", "a": object()}, 0))
+        list(messages.split({"type": "x", "a": object()}, 0))
 
 
 @pytest.mark.parametrize(
@@ -83,7 +84,7 @@ def test_what_is_no_plain_data_is_refused():
     ],
 )
 def test_events_cross_unchanged(event):
-    assert wire.event_from_dict(through_the_wire({"type": "e", "e": wire.event_to_dict(event)})["e"]) == event
+    assert messages.event_from_dict(through_the_wire({"type": "e", "e": messages.event_to_dict(event)})["e"]) == event
 
 
 # ---- parts of arrays --------------------------------------------------------------------------------
@@ -99,7 +100,7 @@ KEYS = [
 @pytest.mark.parametrize("axes", ["tyx", "cyx", "yxc"])
 def test_remote_array_indexes_like_numpy(key, axes):
     array = np.arange(4 * 6 * 7).reshape(4, 6, 7)
-    remote = RemoteArray(array.shape, array.dtype.str, axes, lambda packed: wire.read_block(array, packed))
+    remote = RemoteArray(array.shape, array.dtype.str, axes, lambda packed: messages.read_block(array, packed))
     np.testing.assert_array_equal(remote[key], array[key])
 
 
@@ -115,7 +116,7 @@ def test_remote_array_fetches_each_plane_once():
 
     def fetch(packed):
         fetched.append(packed)
-        return wire.read_block(array, packed)
+        return messages.read_block(array, packed)
 
     remote = RemoteArray(array.shape, "<i8", "tyx", fetch)
     for plane in (0, 0, 2, 2):
@@ -493,7 +494,7 @@ def test_an_interpreter_that_is_not_there_is_told(states, monkeypatch):
 
 
 def test_another_version_is_told(client, monkeypatch):
-    monkeypatch.setattr("napari_unet.engine.link.PROTOCOL", wire.PROTOCOL + 1)
+    monkeypatch.setattr("napari_unet.engine.viewer.connection.PROTOCOL", messages.PROTOCOL + 1)
     assert "is of another version of napari-unet; install the same on both" in run(client, "count").failure
 
 
@@ -538,7 +539,7 @@ def test_closing_ends_the_jobs_and_the_child(client, states):
 
 
 def test_importing_the_client_loads_no_torch_and_no_execnet():
-    code = "import sys, napari_unet.engine, napari_unet.runs; print({'torch', 'execnet', 'qtpy'} & set(sys.modules))"
+    code = "import sys, napari_unet.engine, napari_unet.records.runs\nprint({'torch', 'execnet', 'qtpy'} & set(sys.modules))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "set()"
 
 

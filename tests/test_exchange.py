@@ -14,12 +14,12 @@ import torch
 from packaging.requirements import Requirement
 
 from napari_unet.cli import main
-from napari_unet.core.arrays import Planes, plane_normalisation
-from napari_unet.core.card import THUMBNAIL_NAME, Card, read_card
-from napari_unet.core.device import choose
+from napari_unet.core.data.arrays import Planes, plane_normalisation
 from napari_unet.core.errors import ModelError, StoreError
-from napari_unet.core.package import Model, load_model, new_model, verify_model
-from napari_unet.core.prediction import Predictor, predict_region
+from napari_unet.core.inference.predict import Predictor, predict_region
+from napari_unet.core.network.device import choose
+from napari_unet.core.network.model_card import THUMBNAIL_NAME, Card, read_card
+from napari_unet.core.network.model_io import Model, load_model, new_model, verify_model
 from napari_unet.core.settings import NetworkSettings
 from napari_unet.exchange import Details, export
 from napari_unet.exchange.portable import Portable, normalised, sample

@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 
 from napari_unet import stores
-from napari_unet.core import large, linking
-from napari_unet.core.arrays import Planes
-from napari_unet.core.large import MemoryWorkspace
-from napari_unet.core.linking import link
-from napari_unet.core.package import load_model
-from napari_unet.core.prediction import predict
+from napari_unet.core.data.arrays import Planes
+from napari_unet.core.inference import chunked
+from napari_unet.core.inference.chunked import MemoryWorkspace
+from napari_unet.core.inference.predict import predict
+from napari_unet.core.instances import stitching
+from napari_unet.core.instances.stitching import link
+from napari_unet.core.network.model_io import load_model
 from napari_unet.core.settings import LinkSettings, PredictionSettings, with_values
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
@@ -65,8 +66,8 @@ def test_a_plane_in_tiles_and_chunks_is_the_plane_at_once(
     whole = segmented(model, planes, diameter, tile=4096)
     assert whole.max() > 2
     same(segmented(model, planes, diameter, tile=150), whole)
-    monkeypatch.setattr(large, "HELD", 1000)
-    monkeypatch.setattr(large, "SIDE", 128)
+    monkeypatch.setattr(chunked, "HELD", 1000)
+    monkeypatch.setattr(chunked, "SIDE", 128)
     same(segmented(model, planes, diameter, tile=100), whole)
 
 
@@ -81,7 +82,7 @@ def test_a_stack_in_tiles_chunks_and_blocks_links_to_the_same_cells(name: str, m
     whole = segmented(model, planes, diameter, tile=4096)
     expected = linked(whole)
     assert expected.max() > 3
-    for module, constant, value in ((large, "HELD", 1000), (large, "SIDE", 64), (linking, "SIDE", 48)):
+    for module, constant, value in ((chunked, "HELD", 1000), (chunked, "SIDE", 64), (stitching, "SIDE", 48)):
         monkeypatch.setattr(module, constant, value)
     cut = segmented(model, planes, diameter, tile=64)
     same(cut, whole)

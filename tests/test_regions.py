@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 import tifffile
 
-from napari_unet import runs, stores
+from napari_unet import stores
 from napari_unet.cli import main
-from napari_unet.core.annotation import AnnotatedImage
-from napari_unet.core.card import read_card
+from napari_unet.core.data.annotation import AnnotatedImage
 from napari_unet.core.errors import StoreError
+from napari_unet.core.network.model_card import read_card
 from napari_unet.core.settings import NetworkSettings, TrainingSettings
+from napari_unet.records import runs
 
 
 def planes(*names, painted=True):

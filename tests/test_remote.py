@@ -15,26 +15,28 @@ import numpy as np
 import pytest
 import zarr
 
-from napari_unet import __version__, runs
-from napari_unet.core.annotation import AnnotatedImage
-from napari_unet.core.arrays import Planes
-from napari_unet.core.card import read_card
+from napari_unet import __version__
+from napari_unet.core.data.annotation import AnnotatedImage
+from napari_unet.core.data.arrays import Planes
 from napari_unet.core.errors import SettingsError, StoreError
 from napari_unet.core.events import CheckpointSaved, Finished, PlaneDone, ResultOpened, StepDone
-from napari_unet.core.large import MemoryWorkspace
-from napari_unet.core.package import load_model
-from napari_unet.core.prediction import predict
+from napari_unet.core.inference.chunked import MemoryWorkspace
+from napari_unet.core.inference.predict import predict
+from napari_unet.core.network.model_card import read_card
+from napari_unet.core.network.model_io import load_model
 from napari_unet.core.settings import LinkSettings, NetworkSettings, PredictionSettings, TrainingSettings, to_dict
 from napari_unet.core.synthetic import generate
-from napari_unet.engine import EngineClient, JobFailed, PlaneResult, wire
-from napari_unet.engine.address import Address, parse_address
-from napari_unet.engine.copies import KEPT_DAYS, Copies, remove_old, visits
-from napari_unet.engine.growing import Growing
-from napari_unet.engine.packing import pack, unpack
-from napari_unet.engine.returns import Returns
-from napari_unet.engine.server import SILENCE, Server
-from napari_unet.engine.sharing import Sharing
-from napari_unet.plugin.requests import LinkRequest, Output, SegmentRequest, segment_payload
+from napari_unet.engine import EngineClient, JobFailed, PlaneResult
+from napari_unet.engine.child.file_copies import KEPT_DAYS, Copies, remove_old, visits
+from napari_unet.engine.child.file_returns import Returns
+from napari_unet.engine.child.server import SILENCE, Server
+from napari_unet.engine.protocol import messages
+from napari_unet.engine.protocol.compression import pack, unpack
+from napari_unet.engine.viewer.address import Address, parse_address
+from napari_unet.engine.viewer.file_sharing import Sharing
+from napari_unet.engine.viewer.progressive_receiver import Growing
+from napari_unet.plugin.runtime.requests import LinkRequest, Output, SegmentRequest, segment_payload
+from napari_unet.records import runs
 from napari_unet.stores import Folder, Levels, open_array, unfinished_folder
 from sshd import NAME, free_port, machine, make_key
 from test_engine import HERE, Recorder, alive, run, wait_until
@@ -105,8 +107,8 @@ def test_noise_is_not_packed():
 @pytest.mark.parametrize("dtype", ["bool", "uint16", "float32"])
 def test_arrays_cross_packed(dtype):
     array = (generate("nuclei", (700, 900), 0, diameter=16, density=0.3)[0] * 200).astype(dtype)
-    raws = list(wire.split({"type": "x", "data": array, "none": np.zeros((0, 3))}, 1, packed=True))
-    assembler = wire.Assembler()
+    raws = list(messages.split({"type": "x", "data": array, "none": np.zeros((0, 3))}, 1, packed=True))
+    assembler = messages.Assembler()
     back = [assembler.accept(raw) for raw in raws][-1]
     np.testing.assert_array_equal(back["data"], array)
     assert back["none"].shape == (0, 3)
@@ -157,7 +159,7 @@ def test_a_result_is_replaced_as_a_whole_and_files_are_sent_in_parts(tmp_path, m
     files.write({"out.zarr/c/0": np.full(3, 2, np.uint8)})
     assert [entry["name"] for entry in files.listing(str(output), ())] == ["c/0"]
     assert (output / "c" / "0").read_bytes() == b"\2\2\2"
-    monkeypatch.setattr("napari_unet.engine.sharing.PART", 2)
+    monkeypatch.setattr("napari_unet.engine.viewer.file_sharing.PART", 2)
     assert [files.read(str(output), "c/0", start).size for start in (0, 2, 3)] == [2, 1, 0]
 
 
@@ -165,7 +167,7 @@ def test_files_are_copied_once_and_what_was_made_is_told_once(tmp_path, monkeypa
     monkeypatch.setenv("NAPARI_UNET_HOME", str(tmp_path / "there"))
     files, read = shared(tmp_path), []
 
-    monkeypatch.setattr("napari_unet.engine.sharing.PART", 3)
+    monkeypatch.setattr("napari_unet.engine.viewer.file_sharing.PART", 3)
 
     def fetch(path, name, start):
         read.append((name, start))
@@ -544,9 +546,11 @@ def test_a_killed_viewer_leaves_nothing_there(machine):
 
 
 def test_a_sign_of_life_is_sent_and_silence_is_noticed(client, monkeypatch):
-    monkeypatch.setattr("napari_unet.engine.link._ALIVE_EVERY", 0.1)
+    monkeypatch.setattr("napari_unet.engine.viewer.connection._ALIVE_EVERY", 0.1)
     sent = []
-    monkeypatch.setattr("napari_unet.engine.link.split", lambda m, n, packed: [sent.append(m), *wire.split(m, n)][1:])
+    monkeypatch.setattr(
+        "napari_unet.engine.viewer.connection.split", lambda m, n, packed: [sent.append(m), *messages.split(m, n)][1:]
+    )
     run(client, "count", {"steps": 1})
     wait_until(lambda: {"type": "alive"} in sent, 10)
     assert isinstance(run(client, "count", {"steps": 1}).events[-2], Finished)

@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 import tifffile
 
-from napari_unet import replay, stores
+from napari_unet import stores
 from napari_unet.cli import main
-from napari_unet.core.arrays import Planes
+from napari_unet.core.data.arrays import Planes
 from napari_unet.core.errors import StoreError
 from napari_unet.core.settings import PredictionSettings
-from napari_unet.replay import keep_picture, own_file, save_labels, segment_command
+from napari_unet.records import replay
+from napari_unet.records.replay import keep_picture, own_file, save_labels, segment_command
 from tiny import write_model
 
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from napari_unet.core.comparison import compare, known_pair
 from napari_unet.core.errors import StoreError
-from napari_unet.report import (
+from napari_unet.core.evaluation.comparison import compare, known_pair
+from napari_unet.records.report import (
     BOTH_COLOUR,
     PREDICTION_COLOUR,
     TRUTH_COLOUR,

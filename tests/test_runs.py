@@ -8,12 +8,12 @@ import sys
 import numpy as np
 import pytest
 
-from napari_unet import runs
-from napari_unet.core.annotation import AnnotatedImage
-from napari_unet.core.card import CARD_NAME, read_card
+from napari_unet.core.data.annotation import AnnotatedImage
 from napari_unet.core.errors import StoreError
 from napari_unet.core.events import Finished, Preview, StepDone
+from napari_unet.core.network.model_card import CARD_NAME, read_card
 from napari_unet.core.settings import NetworkSettings, TrainingSettings
+from napari_unet.records import runs
 
 
 @pytest.fixture(autouse=True)

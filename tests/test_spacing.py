@@ -11,7 +11,7 @@ import tifffile
 
 from napari_unet import stores
 from napari_unet.cli import main
-from napari_unet.core.large import HELD
+from napari_unet.core.inference.chunked import HELD
 from tiny import write_model
 
 zarr = pytest.importorskip("zarr")

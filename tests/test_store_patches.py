@@ -11,11 +11,11 @@ import textwrap
 import numpy as np
 import pytest
 
-from napari_unet.core.checked import EDITED, Kept
 from napari_unet.core.errors import StoreError
+from napari_unet.core.proofreading.review import EDITED, Kept
 from napari_unet.stores import open_array
-from napari_unet.stores.marks import read_marks
-from napari_unet.stores.patches import StoredLabels, correcting, finish_patch, patch_folder
+from napari_unet.stores.label_patches import StoredLabels, correcting, finish_patch, patch_folder
+from napari_unet.stores.review_marks import read_marks
 from napari_unet.stores.zarrs import Levels, create_zarr
 
 zarr = pytest.importorskip("zarr")
@@ -76,7 +76,7 @@ import os, signal, sys
 from pathlib import Path
 import numpy as np
 from napari_unet.stores import patches
-from napari_unet.stores.patches import correcting
+from napari_unet.stores.label_patches import correcting
 
 written, most = [], int(sys.argv[2])
 def write(array, *rest, original=patches._write_changed):

@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
-from napari_unet.core.checked import ACCEPTED, DELETED, EDITED, Kept
 from napari_unet.core.errors import DataError, StoreError
-from napari_unet.corrections import Part, open_part, put_back, read_marks, write_marks
+from napari_unet.core.proofreading.review import ACCEPTED, DELETED, EDITED, Kept
+from napari_unet.records.label_crops import Part, open_part, put_back
+from napari_unet.records.saved_labels import read_marks, write_marks
 from napari_unet.stores.zarrs import Levels, create_zarr
 
 zarr = pytest.importorskip("zarr")

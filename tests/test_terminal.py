@@ -3,7 +3,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from napari_unet import terminal
+from napari_unet.records import shell_words
 
 
 @pytest.mark.parametrize(
@@ -17,10 +17,10 @@ from napari_unet import terminal
 )
 def test_a_command_can_be_pasted_into_a_windows_terminal(monkeypatch, words, typed):
     with monkeypatch.context() as patch:
-        patch.setattr(terminal, "os", SimpleNamespace(name="nt"))
-        assert terminal.as_typed(words) == typed
+        patch.setattr(shell_words, "os", SimpleNamespace(name="nt"))
+        assert shell_words.as_typed(words) == typed
 
 
 def test_a_command_can_be_pasted_into_a_shell():
     words = ["napari-unet", "segment", "/data/my cells.tif", "--planes", "0:1"]
-    assert shlex.split(terminal.as_typed(words)) == words
+    assert shlex.split(shell_words.as_typed(words)) == words

@@ -20,7 +20,7 @@ from napari_unet import stores
 from napari_unet.cli import main
 from napari_unet.core.errors import StoreError
 from napari_unet.core.synthetic import generate
-from napari_unet.stores.unfinished import (
+from napari_unet.stores.resumable import (
     Folder,
     Scratch,
     UnfinishedFile,

@@ -9,8 +9,8 @@ import numpy as np
 import tifffile
 import torch
 
-from napari_unet.core.card import Card
-from napari_unet.core.package import new_model, save_model
+from napari_unet.core.network.model_card import Card
+from napari_unet.core.network.model_io import new_model, save_model
 from napari_unet.core.settings import NetworkSettings
 from napari_unet.core.synthetic import generate
 

@@ -29,10 +29,10 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .core.annotation import AnnotatedImage
-    from .core.arrays import Planes
-    from .core.boundary import boundary_weight_map
-    from .core.card import Card, read_card
+    from .core.data.annotation import AnnotatedImage
+    from .core.data.arrays import Planes
+    from .core.data.rescale import at_own_size
+    from .core.data.weight_map import boundary_weight_map
     from .core.errors import (
         DataError,
         DeviceError,
@@ -43,6 +43,7 @@ if TYPE_CHECKING:
         StoreError,
         UNetError,
     )
+    from .core.evaluation.metrics import average_precision, evaluate, seg_score
     from .core.events import (
         Adapted,
         CheckpointSaved,
@@ -56,23 +57,22 @@ if TYPE_CHECKING:
         TileDone,
         Validated,
     )
-    from .core.instances import labels_from_outputs
-    from .core.metrics import average_precision, evaluate, seg_score
-    from .core.package import Model, load_model, save_model, verify_model
-    from .core.plan import TrainingPlan, resolve
-    from .core.prediction import predict, predict_region
+    from .core.inference.predict import predict, predict_region
+    from .core.instances.pipeline import labels_from_outputs
+    from .core.network.model_card import Card, read_card
+    from .core.network.model_io import Model, load_model, save_model, verify_model
+    from .core.network.unet import UNet
     from .core.settings import NetworkSettings, PredictionSettings, TrainingSettings
-    from .core.sizes import at_own_size
     from .core.synthetic import generate, generate_stack
-    from .core.training import train
-    from .core.unet import UNet
+    from .core.training.loop import train
+    from .core.training.plan import TrainingPlan, resolve
     from .stores import annotated_images, create_labels, open_labels, open_picture
 
 _HOMES = {
-    "core.annotation": ("AnnotatedImage",),
-    "core.arrays": ("Planes",),
-    "core.boundary": ("boundary_weight_map",),
-    "core.card": ("Card", "read_card"),
+    "core.data.annotation": ("AnnotatedImage",),
+    "core.data.arrays": ("Planes",),
+    "core.data.weight_map": ("boundary_weight_map",),
+    "core.network.model_card": ("Card", "read_card"),
     "core.errors": (
         "DataError", "DeviceError", "EngineError", "ModelError", "OutOfMemoryError", "SettingsError", "StoreError",
         "UNetError",
@@ -81,16 +81,16 @@ _HOMES = {
         "Adapted", "CheckpointSaved", "Finished", "PlaneDone", "Preview", "PreviewRequest", "Started", "StepDone",
         "Stopped", "TileDone", "Validated",
     ),
-    "core.instances": ("labels_from_outputs",),
-    "core.metrics": ("average_precision", "evaluate", "seg_score"),
-    "core.package": ("Model", "load_model", "save_model", "verify_model"),
-    "core.plan": ("TrainingPlan", "resolve"),
-    "core.prediction": ("predict", "predict_region"),
+    "core.instances.pipeline": ("labels_from_outputs",),
+    "core.evaluation.metrics": ("average_precision", "evaluate", "seg_score"),
+    "core.network.model_io": ("Model", "load_model", "save_model", "verify_model"),
+    "core.training.plan": ("TrainingPlan", "resolve"),
+    "core.inference.predict": ("predict", "predict_region"),
     "core.settings": ("NetworkSettings", "PredictionSettings", "TrainingSettings"),
-    "core.sizes": ("at_own_size",),
+    "core.data.rescale": ("at_own_size",),
     "core.synthetic": ("generate", "generate_stack"),
-    "core.training": ("train",),
-    "core.unet": ("UNet",),
+    "core.training.loop": ("train",),
+    "core.network.unet": ("UNet",),
     "stores": ("annotated_images", "create_labels", "open_labels", "open_picture"),
 }  # fmt: skip
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}

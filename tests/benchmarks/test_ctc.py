@@ -4,7 +4,7 @@ import tifffile
 
 import ctc
 import trials
-from napari_unet.core.labels import median_diameter
+from napari_unet.core.data.label_ops import median_diameter
 from reporting import CannotMeasure
 from tiny import write_model
 

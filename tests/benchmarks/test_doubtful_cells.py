@@ -2,8 +2,8 @@ import numpy as np
 
 import doubtful_cells
 import trials
-from napari_unet.core.card import Card
-from napari_unet.core.package import Model, new_model
+from napari_unet.core.network.model_card import Card
+from napari_unet.core.network.model_io import Model, new_model
 from napari_unet.core.settings import NetworkSettings
 from trials import Picture
 

@@ -7,10 +7,10 @@ import torch
 import gpu_throughput
 import large
 from napari_unet import stores
-from napari_unet.core.arrays import Planes
-from napari_unet.core.device import choose
-from napari_unet.core.package import load_model
-from napari_unet.core.prediction import Predictor
+from napari_unet.core.data.arrays import Planes
+from napari_unet.core.inference.predict import Predictor
+from napari_unet.core.network.device import choose
+from napari_unet.core.network.model_io import load_model
 from napari_unet.core.settings import PredictionSettings
 from tiny import write_model
 

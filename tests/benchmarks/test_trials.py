@@ -3,9 +3,9 @@ import pytest
 import tifffile
 
 import trials
-from napari_unet.core.card import Card
-from napari_unet.core.metrics import THRESHOLDS, average_precision
-from napari_unet.core.package import new_model, save_model
+from napari_unet.core.evaluation.metrics import THRESHOLDS, average_precision
+from napari_unet.core.network.model_card import Card
+from napari_unet.core.network.model_io import new_model, save_model
 from napari_unet.core.settings import NetworkSettings
 from napari_unet.core.synthetic import generate
 from reporting import CannotMeasure

@@ -31,7 +31,7 @@ def test_a_fold_is_taught_by_the_others_and_measured_picture_by_picture(tmp_path
         "plain": ["cells1"],
         "mirrored": ["cells1"],
     }
-    from napari_unet.core.card import read_card
+    from napari_unet.core.network.model_card import read_card
 
     assert read_card(save).ledger[-1]["images"] == ["cells0", "cells2"]
     assert "such as cells0" in trials.seen(str(save), "usiigaci", ["cells0", "cells1"])

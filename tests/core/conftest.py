@@ -9,9 +9,9 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from napari_unet.core.annotation import AnnotatedImage
-from napari_unet.core.card import Card
-from napari_unet.core.package import Model, new_model
+from napari_unet.core.data.annotation import AnnotatedImage
+from napari_unet.core.network.model_card import Card
+from napari_unet.core.network.model_io import Model, new_model
 from napari_unet.core.settings import NetworkSettings
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from conftest import discs
-from napari_unet.core.annotation import AnnotatedImage, class_values, interpret
+from napari_unet.core.data.annotation import AnnotatedImage, class_values, interpret
 from napari_unet.core.errors import DataError
 from napari_unet.core.settings import TrainingSettings
 

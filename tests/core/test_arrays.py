@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from napari_unet.core.arrays import (
+from napari_unet.core.data.arrays import (
     Normalisation,
     Planes,
     ScaledPlanes,

@@ -6,8 +6,14 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from napari_unet.core.augmentation import Warp, _cubic_basis, change_grey_values, elastic_displacement, random_warp
 from napari_unet.core.settings import TrainingSettings
+from napari_unet.core.training.augmentation import (
+    Warp,
+    _cubic_basis,
+    change_grey_values,
+    elastic_displacement,
+    random_warp,
+)
 
 PLAIN = TrainingSettings(elastic=0, rotate=False, mirror=False, resize=0, grey=0, noise=0)
 FULL = TrainingSettings()

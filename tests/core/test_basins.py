@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 from scipy import ndimage
 from skimage.io import imread
 
-from napari_unet.core import landscape
-from napari_unet.core.basins import Edges, Graph, Summits, basins, components, join
-from napari_unet.core.blocks import blocks, representatives
-from napari_unet.core.instances import segment_maps
-from napari_unet.core.landscape import DISTANCE_STEPS, PROBABILITY_STEPS, Maps, in_steps
+from napari_unet.core.data.blocks import blocks, representatives
+from napari_unet.core.instances import elevation
+from napari_unet.core.instances.elevation import DISTANCE_STEPS, PROBABILITY_STEPS, Maps, in_steps
+from napari_unet.core.instances.pipeline import segment_maps
+from napari_unet.core.instances.watershed import Edges, Graph, Summits, basins, components, join
 from napari_unet.core.settings import PredictionSettings
 
 
@@ -205,7 +205,7 @@ def test_one_cell_through_all_blocks(separation: str) -> None:
 
 
 def test_deep_shapes_are_flat_inside_and_the_same_by_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(landscape, "SHAPE_REACH", 4)
+    monkeypatch.setattr(elevation, "SHAPE_REACH", 4)
     ys, xs = np.mgrid[:50, :90]
     mask = (np.hypot(ys - 25, xs - 27) < 20) | (np.hypot(ys - 25, xs - 64) < 20)
     maps = Maps(in_steps(mask, PROBABILITY_STEPS))
@@ -214,7 +214,7 @@ def test_deep_shapes_are_flat_inside_and_the_same_by_blocks(monkeypatch: pytest.
     for side in (3, 16, 47):
         np.testing.assert_array_equal(instances(maps, chosen, side), whole)
     assert whole.max() == 1  # the neck is deeper than 4 px
-    monkeypatch.setattr(landscape, "SHAPE_REACH", 128)
+    monkeypatch.setattr(elevation, "SHAPE_REACH", 128)
     assert instances(maps, chosen, 16).max() == 2
 
 

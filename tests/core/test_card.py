@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from napari_unet.core.card import CARD_NAME, Card, read_card, read_file
 from napari_unet.core.errors import ModelError
+from napari_unet.core.network.model_card import CARD_NAME, Card, read_card, read_file
 from napari_unet.core.settings import NetworkSettings
 
 CARD = Card(

@@ -6,12 +6,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from napari_unet.core.annotation import AnnotatedImage
-from napari_unet.core.boundary import boundary_weight_map
-from napari_unet.core.checks import Finding, check_labels, weight_map
+from napari_unet.core.data.annotation import AnnotatedImage
+from napari_unet.core.data.rescale import choose_scale
+from napari_unet.core.data.weight_map import boundary_weight_map
+from napari_unet.core.evaluation.annotation_checks import Finding, check_labels, weight_map
+from napari_unet.core.instances.constriction import find_waist, from_seeds, halves
 from napari_unet.core.settings import TrainingSettings
-from napari_unet.core.sizes import choose_scale
-from napari_unet.core.waist import find_waist, from_seeds, halves
 
 PAINT = TrainingSettings(background_label=1)
 CENTRES = [(30, 30), (30, 75), (30, 120), (75, 30), (75, 75)]

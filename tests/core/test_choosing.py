@@ -9,19 +9,20 @@ import numpy as np
 import pytest
 
 from conftest import cells_picture
-from napari_unet.core import card as card_module
-from napari_unet.core import diameter, starts
-from napari_unet.core.annotation import AnnotatedImage
-from napari_unet.core.arrays import Planes
-from napari_unet.core.card import BUNDLED, KINDS, Card, bundled_models, is_bundled, model_path
-from napari_unet.core.choosing import choose_model, mirror_note
-from napari_unet.core.metrics import average_precision
-from napari_unet.core.package import Model, load_model, new_model, save_model
-from napari_unet.core.plan import resolve
-from napari_unet.core.prediction import predict
+from napari_unet.core.data.annotation import AnnotatedImage
+from napari_unet.core.data.arrays import Planes
+from napari_unet.core.evaluation.metrics import average_precision
+from napari_unet.core.inference import size_estimation
+from napari_unet.core.inference.model_selection import choose_model, mirror_note
+from napari_unet.core.inference.predict import predict
+from napari_unet.core.network import model_card as card_module
+from napari_unet.core.network.model_card import BUNDLED, KINDS, Card, bundled_models, is_bundled, model_path
+from napari_unet.core.network.model_io import Model, load_model, new_model, save_model
 from napari_unet.core.settings import NetworkSettings, PredictionSettings, TrainingSettings
-from napari_unet.core.training import train
-from napari_unet.core.validation import Score
+from napari_unet.core.training import start_model
+from napari_unet.core.training.loop import train
+from napari_unet.core.training.plan import resolve
+from napari_unet.core.training.validation import Score
 
 TINY = NetworkSettings(width=4, depth=2)
 EXACT = PredictionSettings(device="cpu", precision="float32", smallest=5)
@@ -79,7 +80,7 @@ def test_a_taught_model_sees_clearly_larger_cells_at_another_size(
     taught: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert 0.5 < taught.card.certainty <= 1
-    monkeypatch.setattr(diameter, "SURE", 0.6)  # so small a network is never as sure as a real one
+    monkeypatch.setattr(size_estimation, "SURE", 0.6)  # so small a network is never as sure as a real one
     sure = dataclasses.replace(taught, card=with_certainty(taught.card, 0.68))
     image, truth = (np.kron(a, np.ones((4, 4), a.dtype)) for a in cells_picture(seed=5))
     choice = choose_model(sure, Planes(image, "yx"), EXACT)
@@ -93,7 +94,7 @@ def test_a_taught_model_sees_clearly_larger_cells_at_another_size(
 def test_a_taught_model_keeps_its_size_where_it_is_sure_unsure_or_told_the_diameter(
     taught: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(diameter, "SURE", 0.6)
+    monkeypatch.setattr(size_estimation, "SURE", 0.6)
     sure = dataclasses.replace(taught, card=with_certainty(taught.card, 0.68))
     image, _ = cells_picture(seed=5)
     same = choose_model(sure, Planes(image, "yx"), EXACT)
@@ -127,7 +128,7 @@ def test_the_first_model_stays_where_another_is_hardly_better(
     taught: Model, ignorant: Model, monkeypatch: pytest.MonkeyPatch, second: float, name: str
 ) -> None:
     coming = iter([Score(0.0, 0.8, 1.0), Score(0.0, second, 1.0)])
-    monkeypatch.setattr(starts, "score", lambda *_: next(coming))
+    monkeypatch.setattr(start_model, "score", lambda *_: next(coming))
     item = AnnotatedImage(*cells_picture(seed=3))
     assert resolve([item], LESSON, start=dataclasses.replace(taught, siblings=(ignorant,))).ledger["start"] == name
 

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from conftest import discs
-from napari_unet.core.comparison import FALSE, MISSED, POOR, compare, known_pair, paint_kinds
 from napari_unet.core.errors import DataError
-from napari_unet.core.metrics import evaluate
+from napari_unet.core.evaluation.comparison import FALSE, MISSED, POOR, compare, known_pair, paint_kinds
+from napari_unet.core.evaluation.metrics import evaluate
 
 CENTRES = [(20.0, 20.0), (20.0, 70.0), (70.0, 20.0)]
 

@@ -3,9 +3,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from napari_unet.core import device
-from napari_unet.core.device import Compute, available, choose, free_memory, processor, readable_errors
 from napari_unet.core.errors import DeviceError, OutOfMemoryError, UNetError
+from napari_unet.core.network import device
+from napari_unet.core.network.device import Compute, available, choose, free_memory, processor, readable_errors
 
 CPU = torch.device("cpu")
 

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from napari_unet.core.arrays import Normalisation, Planes
-from napari_unet.core.card import Card
-from napari_unet.core.diameter import Box, busiest_place, judged, measure_size, middle_plane
+from napari_unet.core.data.arrays import Normalisation, Planes
 from napari_unet.core.errors import ModelError
-from napari_unet.core.package import Model, new_model
-from napari_unet.core.prediction import predict
+from napari_unet.core.inference.predict import predict
+from napari_unet.core.inference.size_estimation import Box, busiest_place, judged, measure_size, middle_plane
+from napari_unet.core.network.model_card import Card
+from napari_unet.core.network.model_io import Model, new_model
 from napari_unet.core.settings import NetworkSettings, PredictionSettings
 
 EXPECTED = 24.0

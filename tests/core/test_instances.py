@@ -8,13 +8,13 @@ from hypothesis.extra import numpy as arrays_of
 from scipy import ndimage
 
 from conftest import discs
-from napari_unet.core.arrays import resample
+from napari_unet.core.data.arrays import resample
+from napari_unet.core.data.label_ops import border_distance, cut_gap
+from napari_unet.core.data.rescale import at_own_size
 from napari_unet.core.errors import SettingsError
-from napari_unet.core.instances import labels_from_outputs, segment_instances
-from napari_unet.core.labels import border_distance, cut_gap
+from napari_unet.core.instances.cleanup import restore_gap, tidy
+from napari_unet.core.instances.pipeline import labels_from_outputs, segment_instances
 from napari_unet.core.settings import PredictionSettings
-from napari_unet.core.sizes import at_own_size
-from napari_unet.core.tidy import restore_gap, tidy
 
 PLAIN = {"separation": "components", "gap": 0, "holes": 0, "smallest": 0}
 

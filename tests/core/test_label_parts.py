@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from napari_unet.core.checked import ACCEPTED, DELETED, EDITED, Kept
 from napari_unet.core.errors import DataError
-from napari_unet.core.parts import marks_after, marks_for, put_in, read_around
+from napari_unet.core.proofreading.crop_merge import marks_after, marks_for, put_in, read_around
+from napari_unet.core.proofreading.review import ACCEPTED, DELETED, EDITED, Kept
 
 PART = (20, 60, 30, 80)
 """y0, y1, x0, x1."""

@@ -8,7 +8,7 @@ from hypothesis.extra import numpy as arrays_of
 from scipy import ndimage
 
 from conftest import discs
-from napari_unet.core.labels import border_distance, consecutive, cut_gap, ids_of, median_diameter, near_two
+from napari_unet.core.data.label_ops import border_distance, consecutive, cut_gap, ids_of, median_diameter, near_two
 
 label_images = arrays_of.arrays(
     st.sampled_from([np.uint8, np.int16, np.int32, np.int64, np.uint64]),

@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 
 from conftest import cells_picture
-from napari_unet.core import large, prediction
-from napari_unet.core.arrays import Planes, resample
+from napari_unet.core.data.arrays import Planes, resample
 from napari_unet.core.events import Adapted, Finished, PlaneDone, Stopped, TileDone
-from napari_unet.core.large import LargePlane, MemoryWorkspace, PlaneOf, Scaled, is_large, plane_key
-from napari_unet.core.package import Model
-from napari_unet.core.prediction import Predictor, predict
+from napari_unet.core.inference import chunked
+from napari_unet.core.inference import predict as predict_module
+from napari_unet.core.inference.chunked import LargePlane, MemoryWorkspace, PlaneOf, Scaled, is_large, plane_key
+from napari_unet.core.inference.predict import Predictor, predict
+from napari_unet.core.network.model_io import Model
 from napari_unet.core.settings import PredictionSettings
 
 EXACT = PredictionSettings(device="cpu", precision="float32", tile=64, threshold=0.4, smallest=3, seed_height=0.02)
@@ -22,10 +23,10 @@ Make = Callable[..., Model]
 
 @pytest.fixture(autouse=True)
 def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let planes count as large from 1000 pixels on, and chunks have 64."""
-    monkeypatch.setattr(large, "HELD", 1000)
-    monkeypatch.setattr(large, "SIDE", 64)
-    monkeypatch.setattr(large, "CHUNK", 32)
+    """Let planes count as chunked from 1000 pixels on, and chunks have 64."""
+    monkeypatch.setattr(chunked, "HELD", 1000)
+    monkeypatch.setattr(chunked, "SIDE", 64)
+    monkeypatch.setattr(chunked, "CHUNK", 32)
 
 
 def run(model: Model, image: Planes, chosen: PredictionSettings = EXACT, **more: Any) -> tuple[np.ndarray, list[Any]]:
@@ -37,7 +38,7 @@ def run(model: Model, image: Planes, chosen: PredictionSettings = EXACT, **more:
 def held(monkeypatch: pytest.MonkeyPatch, *arguments: Any, **more: Any) -> np.ndarray:
     """Return the result of a prediction that holds its planes in memory."""
     with monkeypatch.context() as patch:
-        patch.setattr(large, "HELD", 10**9)
+        patch.setattr(chunked, "HELD", 10**9)
         return run(*arguments, **more)[0]
 
 
@@ -85,13 +86,13 @@ def test_a_scaled_plane(tiny_model: Make, monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_the_gap_of_a_scaled_plane_is_as_wide_as_it_is_there(tiny_model: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[PredictionSettings] = []
-    original = prediction.LargePlane
+    original = predict_module.LargePlane
 
     def watching(*arguments: Any) -> Any:
         seen.extend(a for a in arguments if isinstance(a, PredictionSettings))
         return original(*arguments)
 
-    monkeypatch.setattr(prediction, "LargePlane", watching)
+    monkeypatch.setattr(predict_module, "LargePlane", watching)
     run(tiny_model(diameter=10.0), picture(), dataclasses.replace(EXACT, diameter=20.0))
     assert [settings.gap for settings in seen] == [4]
 

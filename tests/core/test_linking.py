@@ -9,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from conftest import discs
-from napari_unet.core import linking
 from napari_unet.core.errors import DataError
-from napari_unet.core.linking import link
-from napari_unet.core.metrics import evaluate
+from napari_unet.core.evaluation.metrics import evaluate
+from napari_unet.core.instances import stitching
+from napari_unet.core.instances.stitching import link
 from napari_unet.core.settings import LinkSettings
 
 DATA = Path(__file__).parents[2].parent / "shared" / "data"
@@ -125,7 +125,7 @@ def test_blocks_make_no_difference(seed: int, side: int, along: str) -> None:
     labels = np.random.default_rng(seed).integers(0, 4, (3, 4, 4)).astype(np.int32).repeat(3, 1).repeat(3, 2)
     expected = linked(labels, "zyx", along=along)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(linking, "SIDE", side)
+        patch.setattr(stitching, "SIDE", side)
         np.testing.assert_array_equal(linked(labels, "zyx", along=along), expected)
 
 

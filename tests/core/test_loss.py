@@ -9,10 +9,10 @@ from hypothesis.extra import numpy as arrays_of
 from scipy import ndimage
 from torch.nn import functional
 
-from napari_unet.core import boundary
-from napari_unet.core.boundary import boundary_weight_map
+from napari_unet.core.data import weight_map
+from napari_unet.core.data.weight_map import boundary_weight_map
 from napari_unet.core.errors import SettingsError
-from napari_unet.core.loss import class_weights, distance_loss, weighted_cross_entropy
+from napari_unet.core.training.loss import class_weights, distance_loss, weighted_cross_entropy
 
 
 def textbook(labels: np.ndarray, w0: float, sigma: float) -> np.ndarray:
@@ -98,7 +98,7 @@ def transformed_pixels(monkeypatch: pytest.MonkeyPatch, labels: np.ndarray) -> i
         return np.asarray(original(mask))
 
     with monkeypatch.context() as patched:
-        patched.setattr(boundary.ndimage, "distance_transform_edt", counting)
+        patched.setattr(weight_map.ndimage, "distance_transform_edt", counting)
         boundary_weight_map(labels)
     return pixels
 

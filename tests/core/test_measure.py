@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from conftest import discs
-from napari_unet.core.arrays import Planes
+from napari_unet.core.data.arrays import Planes
 from napari_unet.core.errors import DataError
-from napari_unet.core.measure import Scale, measure, measure_plane, write_csv
+from napari_unet.core.evaluation.measurements import Scale, measure, measure_plane, write_csv
 
 CENTRES = [(30.0, 30.0), (30.0, 90.0), (90.0, 60.0)]
 

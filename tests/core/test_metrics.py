@@ -14,8 +14,8 @@ from skimage.metrics import adapted_rand_error as skimage_are
 from skimage.metrics import contingency_table as skimage_table
 from skimage.metrics import variation_of_information as skimage_vi
 
-from napari_unet.core import metrics
 from napari_unet.core.errors import DataError
+from napari_unet.core.evaluation import metrics
 
 THRESHOLDS = (0.25, 0.5, 0.75)
 

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from napari_unet.core.data.prefetch import Background, ahead, cores
 from napari_unet.core.errors import StoreError
-from napari_unet.core.overlap import Background, ahead, cores
 
 
 @pytest.mark.parametrize(("workers", "most"), [(1, None), (1, 3), (4, None), (3, 8)])

@@ -16,10 +16,18 @@ import numpy as np
 import pytest
 import torch
 
-from napari_unet.core import package
-from napari_unet.core.card import CARD_NAME
 from napari_unet.core.errors import ModelError, StoreError
-from napari_unet.core.package import INPUT_NAME, OUTPUT_NAME, WEIGHTS_NAME, Model, load_model, save_model, verify_model
+from napari_unet.core.network import model_io
+from napari_unet.core.network.model_card import CARD_NAME
+from napari_unet.core.network.model_io import (
+    INPUT_NAME,
+    OUTPUT_NAME,
+    WEIGHTS_NAME,
+    Model,
+    load_model,
+    save_model,
+    verify_model,
+)
 
 Make = Callable[..., Model]
 FILES = {CARD_NAME, WEIGHTS_NAME, INPUT_NAME, OUTPUT_NAME}
@@ -220,7 +228,7 @@ def test_a_full_disk_keeps_the_old_model(
                 raise full
 
             patched.setattr(Path, "rename", second_fails)
-            patched.setattr(package.os, "replace", replace)
+            patched.setattr(model_io.os, "replace", replace)
         with pytest.raises(StoreError, match="cannot be saved at .*: No space left on device"):
             save_model(tiny_model(seed=2), place)
     assert same_weights(load_model(place), tiny_model(seed=1))

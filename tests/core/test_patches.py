@@ -8,11 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from conftest import cells_picture, discs
-from napari_unet.core.annotation import AnnotatedImage, interpret
-from napari_unet.core.labels import cut_gap
-from napari_unet.core.patches import PatchSampler, Sample, cell_boxes, make_sample, patch_sizes, split_samples
+from napari_unet.core.data.annotation import AnnotatedImage, interpret
+from napari_unet.core.data.label_ops import cut_gap
+from napari_unet.core.data.tiles import Geometry
 from napari_unet.core.settings import TrainingSettings
-from napari_unet.core.tiles import Geometry
+from napari_unet.core.training.sampling import PatchSampler, Sample, cell_boxes, make_sample, patch_sizes, split_samples
 
 PLAIN = TrainingSettings(elastic=0, rotate=False, mirror=False, resize=0, grey=0, noise=0)
 

@@ -13,17 +13,17 @@ import pytest
 import torch
 
 from conftest import cells_picture
-from napari_unet.core import large
-from napari_unet.core.arrays import Planes
-from napari_unet.core.device import Compute
+from napari_unet.core.data.arrays import Planes
 from napari_unet.core.errors import OutOfMemoryError, StoreError
 from napari_unet.core.events import Adapted, PlaneDone, Stopped, TileDone
-from napari_unet.core.large import MemoryWorkspace
-from napari_unet.core.package import Model
-from napari_unet.core.prediction import Predictor, predict
-from napari_unet.core.predictor import Underway
+from napari_unet.core.inference import chunked as large
+from napari_unet.core.inference.chunked import MemoryWorkspace
+from napari_unet.core.inference.predict import Predictor, predict
+from napari_unet.core.inference.tiled import Underway
+from napari_unet.core.network.device import Compute
+from napari_unet.core.network.model_io import Model
+from napari_unet.core.network.unet import UNet
 from napari_unet.core.settings import PredictionSettings
-from napari_unet.core.unet import UNet
 
 EXACT = PredictionSettings(device="cpu", precision="float32", tile=64, threshold=0.4, smallest=3, seed_height=0.02)
 Make = Callable[..., Model]

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from napari_unet.core.errors import DataError
-from napari_unet.core.places import (
+from napari_unet.core.proofreading.bounding_boxes import (
     Cells,
     Places,
     find_cells,

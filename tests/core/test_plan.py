@@ -9,12 +9,12 @@ import pytest
 import torch
 
 from conftest import cells_picture, discs
-from napari_unet.core.annotation import AnnotatedImage
+from napari_unet.core.data.annotation import AnnotatedImage
+from napari_unet.core.data.rescale import LARGER, SCRATCH_RANGE, choose_scale
 from napari_unet.core.errors import DataError, DeviceError, SettingsError, UNetError
-from napari_unet.core.package import Model
-from napari_unet.core.plan import resolve
+from napari_unet.core.network.model_io import Model
 from napari_unet.core.settings import NetworkSettings, TrainingSettings
-from napari_unet.core.sizes import LARGER, SCRATCH_RANGE, choose_scale
+from napari_unet.core.training.plan import resolve
 
 CPU = TrainingSettings(device="cpu", precision="float32")
 TINY = NetworkSettings(width=4, depth=2)
@@ -76,7 +76,7 @@ def test_no_image_wrong_settings_and_a_missing_device(monkeypatch: pytest.Monkey
         planned(patch=1)
     with pytest.raises(SettingsError, match="width is 1"):
         planned(network=NetworkSettings(width=1))
-    monkeypatch.setattr("napari_unet.core.device.available", lambda d: d == "cpu")
+    monkeypatch.setattr("napari_unet.core.network.device.available", lambda d: d == "cpu")
     with pytest.raises(DeviceError, match="cuda is not available"):
         planned(device="cuda")
 

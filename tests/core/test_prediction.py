@@ -12,18 +12,20 @@ from hypothesis import strategies as st
 from scipy import ndimage
 
 from conftest import cells_picture, discs
-from napari_unet.core import choosing, prediction, predictor
-from napari_unet.core.arrays import Normalisation, Planes, plane_normalisation, resample
-from napari_unet.core.card import Card, bundled_folder
-from napari_unet.core.device import Compute
+from napari_unet.core.data.arrays import Normalisation, Planes, plane_normalisation, resample
+from napari_unet.core.data.rescale import at_own_size
 from napari_unet.core.errors import DataError, ModelError, OutOfMemoryError, SettingsError
 from napari_unet.core.events import Adapted, Finished, PlaneDone, Started, Stopped, TileDone
-from napari_unet.core.instances import labels_from_outputs
-from napari_unet.core.package import Model, load_model
-from napari_unet.core.prediction import Predictor, choose_tile, predict, predict_region, prediction_scale
+from napari_unet.core.inference import model_selection
+from napari_unet.core.inference import predict as predict_module
+from napari_unet.core.inference import tiled as predictor
+from napari_unet.core.inference.predict import Predictor, choose_tile, predict, predict_region, prediction_scale
+from napari_unet.core.instances.pipeline import labels_from_outputs
+from napari_unet.core.network.device import Compute
+from napari_unet.core.network.model_card import Card, bundled_folder
+from napari_unet.core.network.model_io import Model, load_model
+from napari_unet.core.network.unet import UNet
 from napari_unet.core.settings import PredictionSettings
-from napari_unet.core.sizes import at_own_size
-from napari_unet.core.unet import UNet
 
 CPU = Compute(torch.device("cpu"), torch.float32)
 EXACT = PredictionSettings(device="cpu", precision="float32")
@@ -235,7 +237,7 @@ def test_values_that_are_not_finite(tiny_model: Make, bad: float) -> None:
 
 
 def test_nan_between_the_sampled_rows_is_found_too(tiny_model: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("napari_unet.core.arrays._SAMPLED_PIXELS", 400)
+    monkeypatch.setattr("napari_unet.core.data.arrays._SAMPLED_PIXELS", 400)
     image = np.random.default_rng(0).random((40, 40))
     image[3, 3] = np.nan
     with pytest.raises(DataError, match="are NaN or infinite; replace them"):
@@ -283,7 +285,7 @@ def test_a_scaled_prediction_has_the_size_of_the_image(tiny_model: Make) -> None
     image = Planes(np.random.default_rng(0).random((61, 83)), "yx")
     chosen = dataclasses.replace(EXACT, diameter=40.0, what="probabilities")
     got, _ = run(model, image, chosen)
-    seen = prediction.ScaledPlanes(image, 0.5)
+    seen = predict_module.ScaledPlanes(image, 0.5)
     outputs = predict_region(
         Predictor.create(model.network, CPU), seen, (), (0, seen.height, 0, seen.width), plane_normalisation(image, ())
     )
@@ -379,7 +381,7 @@ def test_the_processor_comes_last(
     plain = Predictor.begin
     monkeypatch.setattr(Predictor, "create", create)
     monkeypatch.setattr(Predictor, "begin", begin_on)
-    monkeypatch.setattr(choosing, "choose", lambda *_: Compute(Card0(), torch.float32))  # type: ignore[arg-type]
+    monkeypatch.setattr(model_selection, "choose", lambda *_: Compute(Card0(), torch.float32))  # type: ignore[arg-type]
     output = np.zeros(image.shape, np.int32)
     chosen = PredictionSettings(tile=512, precision="float32")
     messages = [e.message for e in predict(tiny_model(), image, output, settings=chosen) if isinstance(e, Adapted)]

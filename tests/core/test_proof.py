@@ -9,9 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from napari_unet.core import editing
-from napari_unet.core.annotation import AnnotatedImage
-from napari_unet.core.checked import (
+from napari_unet.core.data.annotation import AnnotatedImage
+from napari_unet.core.errors import DataError
+from napari_unet.core.proofreading import edits
+from napari_unet.core.proofreading.bounding_boxes import find_cells
+from napari_unet.core.proofreading.corrections import Make, Proof, Splitting, Window, merging
+from napari_unet.core.proofreading.review import (
     ACCEPTED,
     DELETED,
     EDITED,
@@ -22,13 +25,10 @@ from napari_unet.core.checked import (
     marks_to_plain,
     put_back,
 )
-from napari_unet.core.errors import DataError
-from napari_unet.core.history import Change, History, Step
-from napari_unet.core.patches import PatchSampler
-from napari_unet.core.places import find_cells
-from napari_unet.core.plan import resolve
-from napari_unet.core.proof import Make, Proof, Splitting, Window, merging
+from napari_unet.core.proofreading.undo import Change, History, Step
 from napari_unet.core.settings import NetworkSettings, TrainingSettings
+from napari_unet.core.training.plan import resolve
+from napari_unet.core.training.sampling import PatchSampler
 
 Stack = NDArray[np.int32]
 
@@ -59,15 +59,15 @@ def merge(proof: Proof, plane: int, first: int, second: int) -> Step:
 
 
 def delete(proof: Proof, plane: int, cell: int) -> Step:
-    return edit(proof, plane, (cell,), lambda window: editing.delete(window.labels, cell))
+    return edit(proof, plane, (cell,), lambda window: edits.delete(window.labels, cell))
 
 
 def grow(proof: Proof, plane: int, cell: int) -> Step:
-    return edit(proof, plane, (cell,), lambda window: editing.grow(window.labels, cell))
+    return edit(proof, plane, (cell,), lambda window: edits.grow(window.labels, cell))
 
 
 def halve(cell: int) -> Make:
-    return lambda window: editing.split_at_waist(window.labels, cell, window.fresh)
+    return lambda window: edits.split_at_waist(window.labels, cell, window.fresh)
 
 
 def kinds(proof: Proof, plane: int = 0) -> dict[int, str]:
@@ -130,7 +130,7 @@ def test_an_impossible_correction_changes_nothing() -> None:
     labels = stack()
     proof = proof_of(labels)
     with pytest.raises(DataError):
-        edit(proof, 0, (1,), lambda window: editing.fill(window.labels, 1))
+        edit(proof, 0, (1,), lambda window: edits.fill(window.labels, 1))
     np.testing.assert_array_equal(labels, stack())
     assert proof.undo() is None
     assert proof.redo() is None
@@ -149,21 +149,21 @@ def test_new_labels_are_new_in_the_whole_stack() -> None:
 SEEDS = [(4, 4), (8, 9), (18, 20)]
 
 
-def line(window: Window, a: int, b: int) -> editing.Edit:
-    return editing.split_by_line(window.labels, a, window.inside([(a, 0), (29, 29 - b)]), window.fresh)
+def line(window: Window, a: int, b: int) -> edits.Edit:
+    return edits.split_by_line(window.labels, a, window.inside([(a, 0), (29, 29 - b)]), window.fresh)
 
 
 ACTIONS = {
     "merge": lambda a, b: merging(a, b),
     "split": lambda a, b: Splitting(a, halve(a)),
     "seeds": lambda a, b: Splitting(
-        a, lambda window: editing.split_by_seeds(window.labels, a, window.inside(SEEDS), window.fresh)
+        a, lambda window: edits.split_by_seeds(window.labels, a, window.inside(SEEDS), window.fresh)
     ),
     "line": lambda a, b: Splitting(a, lambda window: line(window, a, b)),
-    "delete": lambda a, b: lambda window: editing.delete(window.labels, a),
-    "fill": lambda a, b: lambda window: editing.fill(window.labels, a),
-    "grow": lambda a, b: lambda window: editing.grow(window.labels, a),
-    "shrink": lambda a, b: lambda window: editing.shrink(window.labels, a),
+    "delete": lambda a, b: lambda window: edits.delete(window.labels, a),
+    "fill": lambda a, b: lambda window: edits.fill(window.labels, a),
+    "grow": lambda a, b: lambda window: edits.grow(window.labels, a),
+    "shrink": lambda a, b: lambda window: edits.shrink(window.labels, a),
 }
 
 
@@ -362,7 +362,7 @@ def through(cell: int, *, first: int = 0, planes: int = 4) -> list[tuple[tuple[i
 def test_a_split_goes_on_through_the_stack_and_is_one_step() -> None:
     labels = shifted()
     proof = proof_of(labels)
-    cut = Splitting(1, lambda w: editing.split_by_line(w.labels, 1, w.inside([(0, 7), (20, 7)]), w.fresh))
+    cut = Splitting(1, lambda w: edits.split_by_line(w.labels, 1, w.inside([(0, 7), (20, 7)]), w.fresh))
     step = proof.edit(through(1, first=2), "split", cut)
     assert len(step.changes) == 4
     for plane in range(4):
@@ -390,7 +390,7 @@ def test_where_a_split_is_not_possible_on_screen_it_is_made_nowhere() -> None:
     labels[1:, 2:12, 2:12] = 1
     proof = proof_of(labels)
     before = labels.copy()
-    line = Splitting(1, lambda w: editing.split_by_line(w.labels, 1, w.inside([(0, 0), (0, 20)]), w.fresh))
+    line = Splitting(1, lambda w: edits.split_by_line(w.labels, 1, w.inside([(0, 0), (0, 20)]), w.fresh))
     with pytest.raises(DataError, match="does not part cell 1"):
         proof.edit(through(1, planes=3), "split", line)
     np.testing.assert_array_equal(labels, before)
@@ -413,7 +413,7 @@ def test_planes_where_nothing_is_to_be_done_are_left_out() -> None:
     labels = stack()
     labels[1, 5, 5] = 0
     proof = proof_of(labels)
-    step = proof.edit(through(1, planes=3), "fill", lambda window: editing.fill(window.labels, 1))
+    step = proof.edit(through(1, planes=3), "fill", lambda window: edits.fill(window.labels, 1))
     assert [change.plane for change in step.changes] == [(1,)]
     np.testing.assert_array_equal(labels, stack())
 

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from skimage.measure import label
 
-from napari_unet.core import restoring
-from napari_unet.core.checked import ACCEPTED, DELETED, EDITED, Kept, put_back
 from napari_unet.core.errors import DataError
+from napari_unet.core.proofreading import reapply_review
+from napari_unet.core.proofreading.review import ACCEPTED, DELETED, EDITED, Kept, put_back
 
 
 def blobs(seed, shape=(90, 110)):
@@ -18,7 +18,7 @@ def blobs(seed, shape=(90, 110)):
 
 @pytest.fixture
 def small_blocks(monkeypatch):
-    monkeypatch.setattr(restoring, "SIDE", 32)
+    monkeypatch.setattr(reapply_review, "SIDE", 32)
 
 
 def checked(labels, count=12):
@@ -37,7 +37,7 @@ def test_the_cells_are_those_of_a_plane_in_memory(small_blocks):
     kept = checked(blobs(0))
     new = np.stack([blobs(1), blobs(2)])
     expected = put_back(new[1].astype(np.int64), kept)
-    found = restoring.restore(out := new.copy(), {(1,): kept})
+    found = reapply_review.restore(out := new.copy(), {(1,): kept})
     np.testing.assert_array_equal(out[0], new[0])
     assert same_cells(out[1], expected)
     assert found.largest == new.max() and found.count == len(kept)
@@ -49,19 +49,19 @@ def test_the_cells_are_those_of_a_plane_in_memory(small_blocks):
 
 def test_what_was_cut_off_in_the_middle_ends_the_same(small_blocks, monkeypatch):
     kept, new = checked(blobs(0)), blobs(1)[None]
-    whole = restoring.restore(expected := new.copy(), {(0,): kept})
+    whole = reapply_review.restore(expected := new.copy(), {(0,): kept})
     half = new.copy()
 
     def cut_off(array, plane, cells):
         restoring_place(array, plane, dict([*cells.items()][:4]))
         raise KeyboardInterrupt
 
-    restoring_place = restoring._place
-    monkeypatch.setattr(restoring, "_place", cut_off)
+    restoring_place = reapply_review._place
+    monkeypatch.setattr(reapply_review, "_place", cut_off)
     with pytest.raises(KeyboardInterrupt):
-        restoring.restore(half, {(0,): kept})
-    monkeypatch.setattr(restoring, "_place", restoring_place)
-    assert restoring.restore(half, {(0,): kept}, whole.largest) == whole
+        reapply_review.restore(half, {(0,): kept})
+    monkeypatch.setattr(reapply_review, "_place", restoring_place)
+    assert reapply_review.restore(half, {(0,): kept}, whole.largest) == whole
     np.testing.assert_array_equal(half, expected)
 
 
@@ -70,7 +70,7 @@ def test_cells_of_another_picture_are_refused_and_change_nothing():
     for marks, array in (({(): kept}, new[:5].copy()), ({(3,): kept}, new[None].copy())):
         before = array.copy()
         with pytest.raises(DataError, match="it is of another picture"):
-            restoring.restore(array, marks)
+            reapply_review.restore(array, marks)
         np.testing.assert_array_equal(array, before)
     with pytest.raises(DataError, match="hold numbers up to 255"):
-        restoring.restore(np.full((90, 110), 250, np.uint8), {(): kept})
+        reapply_review.restore(np.full((90, 110), 250, np.uint8), {(): kept})

@@ -8,14 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from napari_unet.core.annotation import AnnotatedImage
+from napari_unet.core.data.annotation import AnnotatedImage
 from napari_unet.core.errors import DataError
 from napari_unet.core.events import Adapted, Finished, Joined, StepDone, Validated
-from napari_unet.core.package import load_model
-from napari_unet.core.patches import Held, Sample, split_samples
-from napari_unet.core.plan import TrainingPlan, held_of, read_notes, renew, resolve
+from napari_unet.core.network.model_io import load_model
 from napari_unet.core.settings import NetworkSettings, TrainingSettings
-from napari_unet.core.training import train
+from napari_unet.core.training.loop import train
+from napari_unet.core.training.plan import TrainingPlan, held_of, read_notes, renew, resolve
+from napari_unet.core.training.sampling import Held, Sample, split_samples
 
 TINY = NetworkSettings(width=4, depth=2)
 QUICK = TrainingSettings(

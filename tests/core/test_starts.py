@@ -12,19 +12,19 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from napari_unet.core import plan as plan_module
-from napari_unet.core import starts, training
-from napari_unet.core.annotation import AnnotatedImage
-from napari_unet.core.device import choose
-from napari_unet.core.learner import Learner
-from napari_unet.core.package import Model, load_model
-from napari_unet.core.plan import TrainingPlan, read_notes, renew, resolve
-from napari_unet.core.predictor import Predictor
+from napari_unet.core.data.annotation import AnnotatedImage
+from napari_unet.core.inference.tiled import Predictor
+from napari_unet.core.network.device import choose
+from napari_unet.core.network.model_io import Model, load_model
+from napari_unet.core.network.unet import UNet
 from napari_unet.core.settings import NetworkSettings, TrainingSettings
-from napari_unet.core.starts import share_kept
-from napari_unet.core.training import train
-from napari_unet.core.unet import UNet
-from napari_unet.core.validation import Score
+from napari_unet.core.training import loop, start_model
+from napari_unet.core.training import plan as plan_module
+from napari_unet.core.training.loop import train
+from napari_unet.core.training.plan import TrainingPlan, read_notes, renew, resolve
+from napari_unet.core.training.start_model import share_kept
+from napari_unet.core.training.trainer import Learner
+from napari_unet.core.training.validation import Score
 
 TINY = NetworkSettings(width=4, depth=2)
 QUICK = TrainingSettings(
@@ -59,7 +59,7 @@ def stepped(plan: TrainingPlan, steps: int) -> Learner:
 
 
 def test_examples() -> None:
-    found = doctest.testmod(starts)
+    found = doctest.testmod(start_model)
     assert found.attempted and not found.failed
 
 
@@ -97,8 +97,8 @@ def test_what_is_measured_and_kept_is_that_mean(
         run.append(weights(network))
         return create(network, *more)
 
-    monkeypatch.setattr(training.Predictor, "create", noted)
-    monkeypatch.setattr(training, "score", lambda *_: next(scores))
+    monkeypatch.setattr(loop.Predictor, "create", noted)
+    monkeypatch.setattr(loop, "score", lambda *_: next(scores))
     plan = resolve([annotated], dataclasses.replace(QUICK, validation=validation), start=start)
     finished = list(train(plan))[-1].model
     alone = list(train(dataclasses.replace(plan, nearness=0.0)))[-1].model
@@ -117,7 +117,7 @@ def test_a_start_that_stays_better_is_not_called_a_part(
     annotated: AnnotatedImage, start: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     scores = iter([Score(0.0, 0.0, 0.9), Score(0.0, 0.0, 0.1)])
-    monkeypatch.setattr(training, "score", lambda *_: next(scores))
+    monkeypatch.setattr(loop, "score", lambda *_: next(scores))
     finished = list(train(resolve([annotated], QUICK, start=start)))[-1]
     assert finished.best_step == 0 and "kept_of_start" not in finished.model.card.ledger[-1]
     assert torch.equal(weights(finished.model.network), weights(start.network))

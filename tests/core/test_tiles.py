@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from napari_unet.core.data.tiles import Geometry, mirrored, split_axis
 from napari_unet.core.errors import SettingsError
-from napari_unet.core.tiles import Geometry, mirrored, split_axis
 
 depths = st.integers(1, 6)
 

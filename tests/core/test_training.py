@@ -14,8 +14,7 @@ import pytest
 import torch
 
 from conftest import cells_picture
-from napari_unet.core import learner, training
-from napari_unet.core.annotation import AnnotatedImage
+from napari_unet.core.data.annotation import AnnotatedImage
 from napari_unet.core.errors import DataError, ModelError, OutOfMemoryError, StoreError
 from napari_unet.core.events import (
     Adapted,
@@ -28,12 +27,13 @@ from napari_unet.core.events import (
     Stopped,
     Validated,
 )
-from napari_unet.core.learner import Learner, schedule
-from napari_unet.core.package import Model, load_model
-from napari_unet.core.plan import TrainingPlan, resolve
+from napari_unet.core.network.model_io import Model, load_model
 from napari_unet.core.settings import NetworkSettings, PredictionSettings, TrainingSettings
-from napari_unet.core.training import train
-from napari_unet.core.validation import Score
+from napari_unet.core.training import loop, trainer
+from napari_unet.core.training.loop import train
+from napari_unet.core.training.plan import TrainingPlan, resolve
+from napari_unet.core.training.trainer import Learner, schedule
+from napari_unet.core.training.validation import Score
 
 TINY = NetworkSettings(width=4, depth=2)
 QUICK = TrainingSettings(
@@ -123,7 +123,7 @@ def scored(monkeypatch: pytest.MonkeyPatch) -> Callable[[list[float]], None]:
 
     def arrange(f1: list[float]) -> None:
         coming = iter(f1)
-        monkeypatch.setattr(training, "score", lambda *_: Score(0.0, 0.0, next(coming)))
+        monkeypatch.setattr(loop, "score", lambda *_: Score(0.0, 0.0, next(coming)))
 
     return arrange
 
@@ -362,7 +362,7 @@ def test_when_nothing_gets_smaller_the_error_is_readable(
 def test_the_processor_comes_last(annotated: AnnotatedImage, short_of_memory: Callable[[int], Any]) -> None:
     short_of_memory(1)
     chosen = plan(annotated)
-    run = training._Run(chosen, Learner(chosen))
+    run = loop._Run(chosen, Learner(chosen))
     card = dataclasses.replace(run.learner.compute, device=torch.device("cuda"))
     run.learner.compute = card  # as if the tensors lay there
     message = run.step_down(OutOfMemoryError("x"))
@@ -377,7 +377,7 @@ def test_lack_of_memory_while_measuring_does_not_end_the_training(
     def score(*_: Any) -> Score:
         raise OutOfMemoryError("Out of memory on cuda:0")
 
-    monkeypatch.setattr(training, "score", score)
+    monkeypatch.setattr(loop, "score", score)
     events = list(train(plan(annotated)))
     assert kinds(events)[-2:] == ["Adapted", "Finished"] and events[-1].model is not None
 
@@ -407,21 +407,21 @@ def test_a_preview_is_computed_at_the_size_that_is_trained_on(
     card = dataclasses.replace(chosen.model.card, scale=0.5)
     chosen = dataclasses.replace(chosen, model=Model(chosen.model.network, card))
     shapes = []
-    original = training.predict_region
+    original = loop.predict_region
 
     def watching(predictor: Any, planes: Any, *more: Any) -> Any:
         shapes.append(planes.shape)
         return original(predictor, planes, *more)
 
     gaps = []
-    labelled = training.labels_from_outputs
+    labelled = loop.labels_from_outputs
 
     def labelling(outputs: Any, settings: PredictionSettings) -> Any:
         gaps.append(settings.gap)
         return labelled(outputs, settings)
 
-    monkeypatch.setattr(training, "predict_region", watching)
-    monkeypatch.setattr(training, "labels_from_outputs", labelling)
+    monkeypatch.setattr(loop, "predict_region", watching)
+    monkeypatch.setattr(loop, "labels_from_outputs", labelling)
     request = PreviewRequest(1, np.asarray(annotated.image)[None])
     events = list(train(chosen, preview=previews(request), stop=lambda: True))
     assert isinstance(events[1], Preview) and events[1].foreground.shape == (96, 96)
@@ -454,7 +454,7 @@ def test_a_full_disk_does_not_lose_the_model(
     def full(*_: Any, **__: Any) -> None:
         raise StoreError(f"The model cannot be saved: {os.strerror(errno.ENOSPC)}.")
 
-    monkeypatch.setattr(training, "save_model", full)
+    monkeypatch.setattr(loop, "save_model", full)
     events = list(train(plan(annotated, folder=tmp_path)))
     assert kinds(events)[-2:] == ["Adapted", "Finished"]
     assert events[-1].model is not None and events[-1].path == "" and "No space left" in events[-1].message
@@ -465,24 +465,24 @@ def test_a_state_that_cannot_be_written_leaves_nothing_behind(
 ) -> None:
     worker = Learner(plan(annotated))
     worker.save_state(tmp_path)
-    before = (tmp_path / learner.STATE_NAME).read_bytes()
+    before = (tmp_path / trainer.STATE_NAME).read_bytes()
 
     def full(*_: Any) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(learner, "save_file", full)
+    monkeypatch.setattr(trainer, "save_file", full)
     worker.train_step(0.0)
     with pytest.raises(StoreError, match="No space left"):
         worker.save_state(tmp_path)
     worker.close()
-    assert [f.name for f in tmp_path.iterdir()] == [learner.STATE_NAME]
-    assert (tmp_path / learner.STATE_NAME).read_bytes() == before
+    assert [f.name for f in tmp_path.iterdir()] == [trainer.STATE_NAME]
+    assert (tmp_path / trainer.STATE_NAME).read_bytes() == before
 
 
 def test_checkpoints_are_written_while_training(
     annotated: AnnotatedImage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(training, "_SAVE_EVERY", 0.0)
+    monkeypatch.setattr(loop, "_SAVE_EVERY", 0.0)
     seen = []
     for event in train(plan(annotated, folder=tmp_path, steps=3)):
         if isinstance(event, CheckpointSaved):
@@ -547,8 +547,8 @@ def test_a_model_s_certainty_is_measured_as_it_will_be_compared(
         given.append(settings)
         return 0.75
 
-    monkeypatch.setattr(training, "tune", lambda *_: chosen)
-    monkeypatch.setattr(training, "certainty_of", measured)
+    monkeypatch.setattr(loop, "tune", lambda *_: chosen)
+    monkeypatch.setattr(loop, "certainty_of", measured)
     card = list(train(plan(annotated)))[-1].model.card
     assert card.certainty == 0.75 and card.prediction | chosen == card.prediction
     # Models are compared without what a training chose to throw away uncertain cells, and without mirrored images.

@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from napari_unet.core import tuning
-from napari_unet.core.annotation import Known
-from napari_unet.core.labels import smallest_area
-from napari_unet.core.patches import Split, make_sample
+from napari_unet.core.data.annotation import Known
+from napari_unet.core.data.label_ops import smallest_area
 from napari_unet.core.settings import PredictionSettings
+from napari_unet.core.training import calibration
+from napari_unet.core.training.sampling import Split, make_sample
 
 OUTPUTS = {"classes": slice(0, 2), "distance": slice(2, 3)}
 
@@ -70,14 +70,14 @@ def predictor(monkeypatch):
         fake.asks.append(predictor.mirror)
         return {name: values[:, box[0] : box[1], box[2] : box[3]] for name, values in outputs.items()}
 
-    monkeypatch.setattr(tuning, "predict_region", predict_region)
+    monkeypatch.setattr(calibration, "predict_region", predict_region)
     return fake
 
 
 def test_cells_with_two_summits_are_held_together(predictor):
     labels = grid_of_cells()
     predictor.answers[:] = [answer(labels, dip=0.3)]
-    chosen = tuning.tune(predictor, Split((), (sample_of(labels),)), PredictionSettings(), 1.0)
+    chosen = calibration.tune(predictor, Split((), (sample_of(labels),)), PredictionSettings(), 1.0)
     assert chosen["seed_height"] >= 0.3 > PredictionSettings().seed_height
 
 
@@ -89,10 +89,10 @@ def test_doubtful_cells_are_dropped_where_they_are_false(predictor):
     truth = np.where(false, 0, labels)
     predictor.answers[:] = [outputs]
     split = Split((), (sample_of(truth),))
-    assert 0.45 < tuning.tune(predictor, split, PredictionSettings(), 1.0)["peak"] < 0.9
+    assert 0.45 < calibration.tune(predictor, split, PredictionSettings(), 1.0)["peak"] < 0.9
     predictor.answers[:] = [answer(labels, dip=0.0)]
     # Too high a value of the start model's is taken back.
-    assert tuning.tune(predictor, Split((), (sample_of(labels),)), PredictionSettings(peak=1.0), 1.0)["peak"] < 0.9
+    assert calibration.tune(predictor, Split((), (sample_of(labels),)), PredictionSettings(peak=1.0), 1.0)["peak"] < 0.9
 
 
 @pytest.mark.parametrize(("side", "every", "taken"), [(6, 36, False), (12, 36, True), (2, 4, False), (3, 3, True)])
@@ -102,14 +102,14 @@ def test_smaller_gains_count_among_many_cells_and_one_cell_never(predictor, side
     false = labels % every == 1
     outputs["distance"][0][false] *= 0.5
     predictor.answers[:] = [outputs]
-    chosen = tuning.tune(predictor, Split((), (sample_of(np.where(false, 0, labels)),)), PredictionSettings(), 1.0)
+    chosen = calibration.tune(predictor, Split((), (sample_of(np.where(false, 0, labels)),)), PredictionSettings(), 1.0)
     assert ("peak" in chosen) is taken
 
 
 def test_what_is_good_already_stays(predictor):
     labels = grid_of_cells()
     predictor.answers[:] = [answer(labels, dip=0.0)]
-    assert tuning.tune(predictor, Split((), (sample_of(labels),)), PredictionSettings(smallest=7), 1.0) == {
+    assert calibration.tune(predictor, Split((), (sample_of(labels),)), PredictionSettings(smallest=7), 1.0) == {
         "smallest": 7
     }
 
@@ -117,7 +117,7 @@ def test_what_is_good_already_stays(predictor):
 def test_a_higher_threshold_drops_faint_bridges(predictor):
     labels = grid_of_cells()
     predictor.answers[:] = [answer(labels, dip=0.0, outside=0.55)]
-    chosen = tuning.tune(predictor, Split((), (sample_of(labels),)), PredictionSettings(), 1.0)
+    chosen = calibration.tune(predictor, Split((), (sample_of(labels),)), PredictionSettings(), 1.0)
     assert chosen["threshold"] > 0.55
 
 
@@ -126,22 +126,22 @@ def test_the_smallest_cell_is_counted_at_the_scale_of_the_samples(predictor):
     predictor.answers[:] = [answer(labels, dip=0.0)]
     split = Split((), (sample_of(labels),))
     at_half = PredictionSettings(smallest=4 * 24**2 + 8)
-    measured = [tuning._outputs(predictor, split.validation[0])]
-    assert tuning.mean_ap(measured, PredictionSettings(smallest=24**2)) == 1
-    assert tuning.mean_ap(measured, PredictionSettings(smallest=24**2 + 2)) == 0
-    assert tuning.tune(predictor, split, at_half, 0.5)["smallest"] == at_half.smallest
+    measured = [calibration._outputs(predictor, split.validation[0])]
+    assert calibration.mean_ap(measured, PredictionSettings(smallest=24**2)) == 1
+    assert calibration.mean_ap(measured, PredictionSettings(smallest=24**2 + 2)) == 0
+    assert calibration.tune(predictor, split, at_half, 0.5)["smallest"] == at_half.smallest
 
 
 def test_both_parts_are_measured(predictor):
     few, many = grid_of_cells(1), grid_of_cells(3)
     predictor.answers[:] = [answer(few, 0.0), answer(many, 0.0)]
-    tuning.tune(predictor, Split((sample_of(many),), (sample_of(few),)), PredictionSettings(), 1.0)
+    calibration.tune(predictor, Split((sample_of(many),), (sample_of(few),)), PredictionSettings(), 1.0)
     assert predictor.asked == 2
 
 
 def test_without_cells_nothing_is_measured(predictor):
     empty = sample_of(np.zeros((32, 32), np.int32))
-    assert tuning.tune(predictor, Split((empty,), ()), PredictionSettings(), 1.0) == {"smallest": 15}
+    assert calibration.tune(predictor, Split((empty,), ()), PredictionSettings(), 1.0) == {"smallest": 15}
     assert predictor.asked == 0
 
 
@@ -161,7 +161,7 @@ def test_specks_raise_the_smallest_cell(predictor):
     outputs["classes"][1][specks == 99], outputs["classes"][0][specks == 99] = 0.9, 0.1
     outputs["distance"][0][specks == 99] = 0.9
     predictor.answers[:] = [outputs]
-    chosen = tuning.tune(predictor, Split((), (sample_of(labels),)), PredictionSettings(smallest=1), 1.0)
+    chosen = calibration.tune(predictor, Split((), (sample_of(labels),)), PredictionSettings(smallest=1), 1.0)
     assert chosen == {"smallest": 2}
 
 
@@ -170,14 +170,14 @@ def test_sparse_paint_leaves_the_settings_alone(predictor):
     predictor.answers[:] = [answer(labels, dip=0.3)]
     sample = sample_of(labels)
     sample.known.mask[labels == 0] = False
-    assert tuning.tune(predictor, Split((), (sample,)), PredictionSettings(), 1.0) == {"smallest": 15}
+    assert calibration.tune(predictor, Split((), (sample,)), PredictionSettings(), 1.0) == {"smallest": 15}
 
 
 def test_mirrored_images_are_averaged_where_that_is_clearly_better(predictor):
     labels = grid_of_cells()
     predictor.answers[:] = [answer(np.where(labels > 3, 0, labels), dip=0.0)]
     predictor.mirrored[:] = [answer(labels, dip=0.0)]
-    chosen = tuning.tune(predictor, Split((), (sample_of(labels),)), PredictionSettings(), 1.0, seconds=np.inf)
+    chosen = calibration.tune(predictor, Split((), (sample_of(labels),)), PredictionSettings(), 1.0, seconds=np.inf)
     assert chosen["mirror"] is True
 
 
@@ -186,7 +186,7 @@ def test_mirrored_images_gain_a_hundredth_and_more_than_one_cell(predictor, side
     labels = grid_of_cells(side)
     predictor.answers[:] = [answer(np.where(labels > side**2 - missed, 0, labels), dip=0.0)]
     predictor.mirrored[:] = [answer(labels, dip=0.0)]
-    chosen = tuning.tune(predictor, Split((), (sample_of(labels),)), PredictionSettings(), 1.0, seconds=np.inf)
+    chosen = calibration.tune(predictor, Split((), (sample_of(labels),)), PredictionSettings(), 1.0, seconds=np.inf)
     assert chosen.get("mirror", False) is taken
 
 
@@ -195,7 +195,7 @@ def test_any_gain_will_do_where_cells_are_seen_so_small_that_mirroring_costs_lit
     labels = grid_of_cells()
     predictor.answers[:] = [answer(np.where(labels > labels.max() - missed, 0, labels), dip=0.0)]
     predictor.mirrored[:] = [answer(labels, dip=0.0)]
-    chosen = tuning.tune(predictor, Split((), (sample_of(labels),)), PredictionSettings(), scale, seconds=np.inf)
+    chosen = calibration.tune(predictor, Split((), (sample_of(labels),)), PredictionSettings(), scale, seconds=np.inf)
     assert chosen.get("mirror", False) is taken
 
 
@@ -203,25 +203,25 @@ def test_mirrored_images_are_left_out_where_they_change_little(predictor):
     labels = grid_of_cells()
     predictor.answers[:] = predictor.mirrored[:] = [answer(labels, dip=0.0)]
     split, was_mirrored = Split((), (sample_of(labels),)), PredictionSettings(mirror=True)
-    assert "mirror" not in tuning.tune(predictor, split, PredictionSettings(), 1.0, seconds=np.inf)
-    assert tuning.tune(predictor, split, was_mirrored, 1.0, seconds=np.inf)["mirror"] is False
+    assert "mirror" not in calibration.tune(predictor, split, PredictionSettings(), 1.0, seconds=np.inf)
+    assert calibration.tune(predictor, split, was_mirrored, 1.0, seconds=np.inf)["mirror"] is False
 
 
 def test_mirrored_images_are_tried_on_as_many_samples_as_there_is_time_for(predictor, monkeypatch):
     labels = grid_of_cells()
     predictor.answers[:] = predictor.mirrored[:] = [answer(labels, dip=0.0)]
     ticks = iter((0.0, 3.0))
-    monkeypatch.setattr(tuning.time, "perf_counter", lambda: next(ticks))
+    monkeypatch.setattr(calibration.time, "perf_counter", lambda: next(ticks))
     three = Split((), (sample_of(labels),) * 3)
     # Each of the three took a second, so that mirrored each takes four.
-    tuning.tune(predictor, three, PredictionSettings(), 1.0, seconds=9.0)
+    calibration.tune(predictor, three, PredictionSettings(), 1.0, seconds=9.0)
     assert predictor.asks.count(True) == 2
 
 
 def test_without_time_mirrored_images_are_not_tried(predictor):
     labels = grid_of_cells()
     predictor.answers[:] = [answer(labels, dip=0.0)]
-    tuning.tune(predictor, Split((), (sample_of(labels),)), PredictionSettings(), 1.0)
+    calibration.tune(predictor, Split((), (sample_of(labels),)), PredictionSettings(), 1.0)
     assert predictor.asks == [False]
 
 
@@ -229,8 +229,8 @@ def test_the_certainty_is_that_of_the_cells_that_were_shown(predictor):
     labels = grid_of_cells()
     predictor.answers[:] = [answer(labels, 0.0)]
     split, settings = Split((sample_of(labels),), ()), PredictionSettings(smallest=5)
-    sure = tuning.certainty_of(predictor, split, 27.0, settings)
+    sure = calibration.certainty_of(predictor, split, 27.0, settings)
     assert 0.7 < sure <= 2 * 0.9 - 1
-    assert tuning.certainty_of(predictor, split, 108.0, settings) < sure - 0.3
+    assert calibration.certainty_of(predictor, split, 108.0, settings) < sure - 0.3
     predictor.answers[:] = [answer(np.zeros_like(labels), 0.0)]
-    assert tuning.certainty_of(predictor, split, 27.0, settings) == 0
+    assert calibration.certainty_of(predictor, split, 27.0, settings) == 0

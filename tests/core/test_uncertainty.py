@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from conftest import discs
+from napari_unet.core.instances.uncertainty import GRID, REASONS, coarse, known_share, rank, uncertainty
 from napari_unet.core.settings import PredictionSettings
-from napari_unet.core.uncertainty import GRID, REASONS, coarse, known_share, rank, uncertainty
 
 SIDE = 128
 SETTINGS = PredictionSettings(smallest=0)

@@ -8,8 +8,8 @@ import torch
 from torch import nn
 
 from napari_unet.core.errors import SettingsError
-from napari_unet.core.package import Model
-from napari_unet.core.unet import CLASSES, DISTANCE, UNet, crop
+from napari_unet.core.network.model_io import Model
+from napari_unet.core.network.unet import CLASSES, DISTANCE, UNet, crop
 
 
 def convolutions(network: UNet) -> list[nn.Conv2d | nn.ConvTranspose2d]:

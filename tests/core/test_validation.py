@@ -7,15 +7,15 @@ import pytest
 import torch
 
 from conftest import discs
-from napari_unet.core import validation
-from napari_unet.core.annotation import AnnotatedImage, interpret
-from napari_unet.core.device import Compute
-from napari_unet.core.labels import border_distance
-from napari_unet.core.package import Model
-from napari_unet.core.patches import Sample, make_sample
-from napari_unet.core.prediction import Predictor
+from napari_unet.core.data.annotation import AnnotatedImage, interpret
+from napari_unet.core.data.label_ops import border_distance
+from napari_unet.core.inference.predict import Predictor
+from napari_unet.core.network.device import Compute
+from napari_unet.core.network.model_io import Model
 from napari_unet.core.settings import TrainingSettings
-from napari_unet.core.validation import Score, known_box, match_known, score
+from napari_unet.core.training import validation
+from napari_unet.core.training.sampling import Sample, make_sample
+from napari_unet.core.training.validation import Score, known_box, match_known, score
 
 CELLS = discs((60, 100), [(20, 20), (20, 50), (40, 80)], 10)
 

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from conftest import cells_picture
-from napari_unet.core import large
-from napari_unet.core.arrays import Planes
+from napari_unet.core.data.arrays import Planes
 from napari_unet.core.events import TileDone
-from napari_unet.core.package import Model
-from napari_unet.core.prediction import predict
+from napari_unet.core.inference import chunked
+from napari_unet.core.inference.predict import predict
+from napari_unet.core.network.model_io import Model
 from napari_unet.core.settings import PredictionSettings
 
 EXACT = PredictionSettings(device="cpu", precision="float32", tile=64, threshold=0.4, smallest=3, seed_height=0.02)
@@ -36,9 +36,9 @@ class Looking:
 
 @pytest.fixture(autouse=True)
 def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(large, "HELD", 1000)
-    monkeypatch.setattr(large, "SIDE", 64)
-    monkeypatch.setattr(large, "CHUNK", 32)
+    monkeypatch.setattr(chunked, "HELD", 1000)
+    monkeypatch.setattr(chunked, "SIDE", 64)
+    monkeypatch.setattr(chunked, "CHUNK", 32)
 
 
 @pytest.mark.parametrize("diameter", [0.0, 14.0])

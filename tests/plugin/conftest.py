@@ -15,12 +15,12 @@ from qtpy.QtCore import Qt
 from qtpy.QtGui import QKeyEvent
 from qtpy.QtWidgets import QApplication, QFileDialog, QInputDialog
 
-from napari_unet.plugin import preferences
-from napari_unet.plugin.choices import Lasting
-from napari_unet.plugin.models import Shelf
-from napari_unet.plugin.preference_store import FileStore
-from napari_unet.plugin.runner import Engine
-from napari_unet.plugin.steady_canvas import steady
+from napari_unet.plugin.dock.state import Lasting
+from napari_unet.plugin.models.registry import Shelf
+from napari_unet.plugin.runtime.engine import Engine
+from napari_unet.plugin.runtime.mesa_workaround import steady
+from napari_unet.plugin.settings import preferences
+from napari_unet.plugin.settings.preference_store import FileStore
 
 
 @pytest.fixture(autouse=True)

@@ -32,11 +32,11 @@ def stack(planes=5, shape=(128, 128)):
 
 def train(folder):
     """Train a small network on one picture and write it to ``folder``."""
-    from napari_unet.core.annotation import AnnotatedImage
-    from napari_unet.core.package import save_model
-    from napari_unet.core.plan import resolve
+    from napari_unet.core.data.annotation import AnnotatedImage
+    from napari_unet.core.network.model_io import save_model
     from napari_unet.core.settings import NetworkSettings, TrainingSettings
-    from napari_unet.core.training import train
+    from napari_unet.core.training.loop import train
+    from napari_unet.core.training.plan import resolve
 
     image, labels = discs(seed=100)
     settings = TrainingSettings(steps=150, seconds=0, unpainted="background", validation=0.0, **SHORT)

@@ -6,8 +6,8 @@ from qtpy.QtCore import QEvent, QPoint, QPointF, Qt
 from qtpy.QtGui import QMouseEvent
 from qtpy.QtWidgets import QApplication
 
-from napari_unet.plugin.preview import camera_of
-from napari_unet.plugin.proofs import proof_of
+from napari_unet.plugin.layers.preview import camera_of
+from napari_unet.plugin.layers.review_state import proof_of
 
 KEYS = {"Escape": Qt.Key.Key_Escape, "Enter": Qt.Key.Key_Return, ".": Qt.Key.Key_Period, ",": Qt.Key.Key_Comma}
 BUTTON = Qt.MouseButton.LeftButton

@@ -11,9 +11,9 @@ from discs import discs, errors, stack
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QScrollArea
 
-from napari_unet.plugin.batch_view import DONE, FAILED, SKIPPED, WAITING
-from napari_unet.plugin.runner import Engine
-from napari_unet.replay import ENDING
+from napari_unet.plugin.runtime.engine import Engine
+from napari_unet.plugin.segment.batch_view import DONE, FAILED, SKIPPED, WAITING
+from napari_unet.records.replay import ENDING
 
 LONG = 240_000
 

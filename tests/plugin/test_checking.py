@@ -6,9 +6,9 @@ from discs import discs, errors, make_small, stack
 from napari.layers import Image
 from qtpy.QtCore import Qt
 
-from napari_unet.core.boundary import boundary_weight_map
-from napari_unet.plugin.checking import WEIGHTS_NAME
-from napari_unet.plugin.preview import camera_of
+from napari_unet.core.data.weight_map import boundary_weight_map
+from napari_unet.plugin.layers.preview import camera_of
+from napari_unet.plugin.train.check_controller import WEIGHTS_NAME
 
 LONG = 60_000
 

@@ -10,12 +10,12 @@ from napari.components import ViewerModel
 from qtpy.QtWidgets import QCheckBox, QLabel, QLineEdit, QTabWidget
 
 from napari_unet.core.settings import TrainingSettings
-from napari_unet.plugin.choice_kinds import of_box, of_form, of_index, of_text
-from napari_unet.plugin.choices import FILE_NAME, Lasting, Remembering
-from napari_unet.plugin.forms import SettingsForm, set_value
-from napari_unet.plugin.models import Shelf
-from napari_unet.plugin.preferences import Keeper
-from napari_unet.plugin.sources import painting_of
+from napari_unet.plugin.dock.state import FILE_NAME, Lasting, Remembering
+from napari_unet.plugin.dock.state_kinds import of_box, of_form, of_index, of_text
+from napari_unet.plugin.models.registry import Shelf
+from napari_unet.plugin.settings.preferences import Keeper
+from napari_unet.plugin.train.sources import painting_of
+from napari_unet.plugin.widgets.forms import SettingsForm, set_value
 
 LONG = 60_000
 TRAIN = "Annotate and train"

@@ -10,9 +10,9 @@ from napari.layers import Labels
 from qtpy.compat import isalive
 
 from napari_unet.core.synthetic import generate_stack
-from napari_unet.plugin.layers import view_box
-from napari_unet.plugin.preview import camera_of, shows_answer
-from napari_unet.plugin.runner import Engine
+from napari_unet.plugin.layers.preview import camera_of, shows_answer
+from napari_unet.plugin.layers.reading import view_box
+from napari_unet.plugin.runtime.engine import Engine
 
 LONG = 60_000
 

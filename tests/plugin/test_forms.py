@@ -6,8 +6,8 @@ from qtpy.QtGui import QWheelEvent
 from qtpy.QtWidgets import QApplication
 
 from napari_unet.core.settings import NetworkSettings, Option, PredictionSettings, TrainingSettings, option, options
-from napari_unet.plugin.choice_kinds import in_words
-from napari_unet.plugin.forms import (
+from napari_unet.plugin.dock.state_kinds import in_words
+from napari_unet.plugin.widgets.forms import (
     NumberBox,
     SettingsForm,
     advanced_names,

@@ -6,12 +6,12 @@ from discs import discs, stack
 from napari.components import ViewerModel
 from qtpy.QtWidgets import QComboBox
 
-from napari_unet.core.uncertainty import Suggestion
-from napari_unet.plugin.axes_row import AxesRow
-from napari_unet.plugin.mark_overlay import MarkOverlay, Sign
-from napari_unet.plugin.proof_session import ProofSession
-from napari_unet.plugin.proofs import proof_of
-from napari_unet.plugin.results import give_way, new_result
+from napari_unet.core.instances.uncertainty import Suggestion
+from napari_unet.plugin.layers.result import give_way, new_result
+from napari_unet.plugin.layers.review_overlay import MarkOverlay, Sign
+from napari_unet.plugin.layers.review_state import proof_of
+from napari_unet.plugin.proofread.session import ProofSession
+from napari_unet.plugin.widgets.axes_selector import AxesRow
 
 TRAIN = "Annotate and train"
 

@@ -13,10 +13,10 @@ from discs import discs, errors, stack
 from napari.layers import Labels
 from packaging.version import Version
 
-from napari_unet.plugin import stored
-from napari_unet.plugin.preview import camera_of
-from napari_unet.plugin.runner import Engine
-from napari_unet.plugin.stored import LabelStore, StoredArray, file_of, needs_store, spacing_of
+from napari_unet.plugin.layers import zarr_result
+from napari_unet.plugin.layers.preview import camera_of
+from napari_unet.plugin.layers.zarr_result import LabelStore, StoredArray, file_of, needs_store, spacing_of
+from napari_unet.plugin.runtime.engine import Engine
 from napari_unet.stores.zarrs import Levels, create_zarr
 
 LONG = 240_000
@@ -119,7 +119,7 @@ def test_a_lazy_slide_is_never_read_whole_and_fills_in_where_the_user_looks(segm
 @pytest.fixture
 def small_memory(monkeypatch):
     """Have every stack of more than ten planes of 256 x 256 pixels count as too large for the memory."""
-    monkeypatch.setattr(stored, "LARGEST_HELD", 10 * 256 * 256)
+    monkeypatch.setattr(zarr_result, "LARGEST_HELD", 10 * 256 * 256)
 
 
 def filled(result):
@@ -257,7 +257,7 @@ def test_the_file_behind_an_array_is_known_where_it_is_sure(tmp_path):
 
 
 def test_size_decides_what_is_held(make_napari_viewer):
-    from napari_unet.core.arrays import Planes
+    from napari_unet.core.data.arrays import Planes
 
     def planes(*shape):
         return Planes(np.broadcast_to(np.uint8(1), shape), "zyx"[-len(shape) :])

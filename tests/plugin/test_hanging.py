@@ -10,12 +10,12 @@ from qtpy.compat import isalive
 from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QTableView
 
-from napari_unet.plugin import dock as docks_of
-from napari_unet.plugin.docking import EngineUse, painted_later
-from napari_unet.plugin.layers import fill_again, placement
-from napari_unet.plugin.mark_overlay import CURRENT, OVERLAY_NAME, MarkOverlay, Sign
-from napari_unet.plugin.mistakes import MistakesLayer
-from napari_unet.plugin.preview import is_preview
+from napari_unet.plugin.dock import base as docks_of
+from napari_unet.plugin.dock.lifecycle import EngineUse, painted_later
+from napari_unet.plugin.layers.errors_found import MistakesLayer
+from napari_unet.plugin.layers.preview import is_preview
+from napari_unet.plugin.layers.reading import fill_again, placement
+from napari_unet.plugin.layers.review_overlay import CURRENT, OVERLAY_NAME, MarkOverlay, Sign
 
 LATE = ("scipy.optimize", "scipy.sparse")
 """What takes longest to load, and no dock needs before something is compared or segmented."""
@@ -101,12 +101,19 @@ def test_no_dock_loads_what_only_computing_needs(module):
 
 
 def test_a_click_that_opens_a_dock_loads_little():
-    heavy = ("napari_unet.engine", "napari_unet.stores", "napari_unet.plugin.forms", "pyqtgraph", "skimage", "PIL")
+    heavy = (
+        "napari_unet.engine",
+        "napari_unet.stores",
+        "napari_unet.plugin.widgets.forms",
+        "pyqtgraph",
+        "skimage",
+        "PIL",
+    )
     found = subprocess.run(
         [sys.executable, "-c", "import sys, napari_unet.plugin.docks; print(sorted(set(sys.modules)))"],
         capture_output=True, text=True, check=True, timeout=120,
     )  # fmt: skip
-    assert "'napari_unet.plugin.dock'" in found.stdout
+    assert "'napari_unet.plugin.dock.base'" in found.stdout
     assert not [name for name in heavy if repr(name) in found.stdout]
 
 

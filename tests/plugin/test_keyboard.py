@@ -8,7 +8,7 @@ from qtpy.QtCore import Qt
 from qtpy.QtGui import QImage
 from qtpy.QtWidgets import QApplication, QComboBox, QPushButton, QWidget
 
-from napari_unet.plugin.keyboard import is_in_front, keyboard_style
+from napari_unet.plugin.widgets.focus import is_in_front, keyboard_style
 
 LONG = 60_000
 TRAIN = "Annotate and train"

@@ -8,14 +8,14 @@ import pytest
 from discs import discs
 
 from napari_unet.core.settings import TrainingSettings
-from napari_unet.plugin.accept import accept_cell
-from napari_unet.plugin.annotate import annotation_colours, new_annotation
-from napari_unet.plugin.batch_view import BatchView
-from napari_unet.plugin.kinds import kind_colours, kind_names, painted_as
-from napari_unet.plugin.preview import is_preview, show_preview
-from napari_unet.plugin.results import new_result
-from napari_unet.plugin.segment_view import SegmentView
-from napari_unet.plugin.train_view import TrainView
+from napari_unet.plugin.layers.class_colours import kind_colours, kind_names, painted_as
+from napari_unet.plugin.layers.painted import annotation_colours, new_annotation
+from napari_unet.plugin.layers.preview import is_preview, show_preview
+from napari_unet.plugin.layers.result import new_result
+from napari_unet.plugin.segment.batch_view import BatchView
+from napari_unet.plugin.segment.view import SegmentView
+from napari_unet.plugin.train.accept import accept_cell
+from napari_unet.plugin.train.view import TrainView
 
 CLASSES = ("background", "label 2", "label 5")
 

@@ -4,8 +4,8 @@ from napari.components import ViewerModel
 from napari.layers import Image, Labels
 
 from napari_unet.core.errors import DataError
-from napari_unet.plugin import layers
-from napari_unet.plugin.layers import (
+from napari_unet.plugin.layers import reading
+from napari_unet.plugin.layers.reading import (
     check_labels_fit,
     current_plane,
     data_shape,
@@ -259,7 +259,7 @@ def test_labels_beyond_memory_go_to_zarr_and_can_be_painted(monkeypatch):
     pytest.importorskip("zarr")
     real = np.zeros
     with monkeypatch.context() as patched:
-        patched.setattr(layers.np, "zeros", lambda shape, dtype: (_ for _ in ()).throw(MemoryError))
+        patched.setattr(reading.np, "zeros", lambda shape, dtype: (_ for _ in ()).throw(MemoryError))
         array = empty_array((1000, 20000, 20000), np.uint16)
     assert np.zeros is real
     array[3, 5, 6] = 9

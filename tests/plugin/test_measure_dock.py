@@ -9,10 +9,10 @@ from npe2 import PluginManager
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QComboBox
 
-from napari_unet.core.card import bundled_models
-from napari_unet.plugin.layers import OURS
-from napari_unet.plugin.measuring import _model_facts, are_joined, join_planes
-from napari_unet.plugin.preview import camera_of
+from napari_unet.core.network.model_card import bundled_models
+from napari_unet.plugin.layers.preview import camera_of
+from napari_unet.plugin.layers.reading import OURS
+from napari_unet.plugin.measure.compute import _model_facts, are_joined, join_planes
 
 LONG = 60_000
 

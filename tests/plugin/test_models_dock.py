@@ -11,13 +11,14 @@ import pytest
 from discs import alive, discs, errors
 from qtpy.QtWidgets import QScrollArea
 
-from napari_unet import runs
-from napari_unet.core.annotation import AnnotatedImage
-from napari_unet.core.card import bundled_models, read_card
+from napari_unet.core.data.annotation import AnnotatedImage
+from napari_unet.core.network.model_card import bundled_models, read_card
 from napari_unet.core.settings import NetworkSettings, TrainingSettings
-from napari_unet.plugin import library, models_facts
-from napari_unet.plugin.command import _ENDING, Command
-from napari_unet.plugin.models import Shelf, models_folder, saved_models
+from napari_unet.plugin.models import files
+from napari_unet.plugin.models import summary as models_facts
+from napari_unet.plugin.models.registry import Shelf, models_folder, saved_models
+from napari_unet.plugin.runtime.cli_process import _ENDING, Command
+from napari_unet.records import runs
 
 LONG = 120_000
 
@@ -58,7 +59,7 @@ def test_a_model_shows_what_it_is_and_was_trained_on(models, saved, qtbot):
     words = dock.view.facts.text()
     assert "1 picture" in words or "image" in words
     assert "150 steps" in words
-    assert f"{library.size_of(saved) / 1e6:.1f} MB" in words
+    assert f"{files.size_of(saved) / 1e6:.1f} MB" in words
     assert not dock.view.rename_button.isEnabled() or dock.view.path() == saved
     choose(
         dock, "Bundled model: nuclei" if dock.view.list.item(0).text().startswith("Bundled model:") else "Bundled model"
@@ -254,7 +255,7 @@ def test_a_foreign_or_damaged_file_is_refused_and_nothing_is_left(models, tmp_pa
     dock.view.import_model.emit(str(foreign))
     assert "model.json is missing" in errors(dock.view)[0]
 
-    broken = library.duplicate_model(saved)
+    broken = files.duplicate_model(saved)
     moved = Path(broken).rename(tmp_path / "broken")
     weights = bytearray((moved / "weights.safetensors").read_bytes())
     weights[-9] ^= 0xFF
@@ -293,7 +294,7 @@ def test_painted_background_has_no_outline_in_the_picture(disc_model, tmp_path):
     )
     for folder in (painted, plain):
         shutil.copytree(disc_model, folder / "model")
-    np.testing.assert_array_equal(library.from_run(painted / "model"), library.from_run(plain / "model"))
+    np.testing.assert_array_equal(files.from_run(painted / "model"), files.from_run(plain / "model"))
 
 
 def test_pictures_show_the_cells_that_were_taught(models, disc_model, qtbot, tmp_path):
@@ -303,22 +304,22 @@ def test_pictures_show_the_cells_that_were_taught(models, disc_model, qtbot, tmp
         [AnnotatedImage(image, np.where(labels > 0, labels + 1, 0))], TrainingSettings(), NetworkSettings(), name="x"
     )
     shutil.copytree(disc_model, folder / "model")
-    taught = library.from_run(folder / "model")
-    assert taught.shape == (library.THUMBNAIL_SIDE, library.THUMBNAIL_SIDE, 3)
-    orange = (taught == library._OUTLINE).all(axis=-1)
+    taught = files.from_run(folder / "model")
+    assert taught.shape == (files.THUMBNAIL_SIDE, files.THUMBNAIL_SIDE, 3)
+    orange = (taught == files._OUTLINE).all(axis=-1)
     assert 0.01 < orange.mean() < 0.5
     path = Shelf.shared().save(str(folder / "model"), "taught")
-    np.testing.assert_array_equal(library.thumbnail(path), taught)
-    copy = library.duplicate_model(str(folder / "model"))
-    np.testing.assert_array_equal(library.thumbnail(copy), taught)
+    np.testing.assert_array_equal(files.thumbnail(path), taught)
+    copy = files.duplicate_model(str(folder / "model"))
+    np.testing.assert_array_equal(files.thumbnail(copy), taught)
     packed = shutil.make_archive(str(tmp_path / "packed"), "zip", copy)
-    np.testing.assert_array_equal(library.thumbnail(packed), taught)
+    np.testing.assert_array_equal(files.thumbnail(packed), taught)
     bundled = bundled_models()[0]
-    np.testing.assert_array_equal(library.thumbnail(library.duplicate_model(bundled)), library.thumbnail(bundled))
-    plain = library.thumbnail(disc_model)
+    np.testing.assert_array_equal(files.thumbnail(files.duplicate_model(bundled)), files.thumbnail(bundled))
+    plain = files.thumbnail(disc_model)
     assert plain.shape == taught.shape
     assert len(np.unique(plain)) > 10
-    assert library.thumbnail(str(tmp_path / "nothing")) is None
+    assert files.thumbnail(str(tmp_path / "nothing")) is None
 
 
 def test_a_command_that_fails_says_why_in_one_line(qtbot, tmp_path):
@@ -340,11 +341,11 @@ def test_a_renamed_zip_stays_a_zip(disc_model, saved, tmp_path):
     with zipfile.ZipFile(folder / "packed.zip", "w") as archive:
         for file in Path(disc_model).iterdir():
             archive.write(file, file.name)
-    new = library.rename_model(str(folder / "packed.zip"), "small")
+    new = files.rename_model(str(folder / "packed.zip"), "small")
     assert new == str(folder / "small.zip")
-    copy = library.duplicate_model(new)
+    copy = files.duplicate_model(new)
     assert copy == str(folder / "small copy.zip")
-    item = library.delete_model(copy)
-    assert library.trashed_models()[0].name == item.name == "small copy"
-    assert library.restore_model(item) == copy
+    item = files.delete_model(copy)
+    assert files.trashed_models()[0].name == item.name == "small copy"
+    assert files.restore_model(item) == copy
     assert json.loads(zipfile.ZipFile(copy).read("model.json"))["channels"] == 1

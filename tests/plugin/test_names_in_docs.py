@@ -7,7 +7,7 @@ import napari.settings
 import pytest
 from qtpy.QtWidgets import QAbstractButton, QComboBox, QLabel, QTabWidget
 
-from napari_unet.core.checks import Finding
+from napari_unet.core.evaluation.annotation_checks import Finding
 
 DOCS = Path(__file__).parents[2] / "docs"
 PAGES = [DOCS / "tutorial.md", *sorted((DOCS / "howto").glob("*.md"))]

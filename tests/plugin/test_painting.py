@@ -7,17 +7,16 @@ from napari.components import ViewerModel
 from napari.layers import Labels
 from skimage.color import deltaE_ciede2000, rgb2lab
 
-from napari_unet import runs
-from napari_unet.core.annotation import AnnotatedImage
-from napari_unet.core.arrays import Planes
+from napari_unet.core.data.annotation import AnnotatedImage
+from napari_unet.core.data.arrays import Planes
 from napari_unet.core.errors import DataError
 from napari_unet.core.settings import NetworkSettings, TrainingSettings
-from napari_unet.plugin.accept import accept_cell
-from napari_unet.plugin.annotate import BACKGROUND_COLOUR, cell_colour, new_annotation
-from napari_unet.plugin.layers import OURS
-from napari_unet.plugin.preview import show_preview
-from napari_unet.plugin.regions import draw_regions, read_regions, regions_of
-from napari_unet.plugin.sources import (
+from napari_unet.plugin.layers.complete_regions import draw_regions, read_regions, regions_of
+from napari_unet.plugin.layers.painted import BACKGROUND_COLOUR, cell_colour, new_annotation
+from napari_unet.plugin.layers.preview import show_preview
+from napari_unet.plugin.layers.reading import OURS
+from napari_unet.plugin.train.accept import accept_cell
+from napari_unet.plugin.train.sources import (
     Source,
     gather,
     looks_complete,
@@ -28,6 +27,7 @@ from napari_unet.plugin.sources import (
     recent_runs,
     source_of,
 )
+from napari_unet.records import runs
 
 PAINT = 0.55
 """Opacity of a new annotation."""

@@ -15,10 +15,9 @@ from napari.utils.shortcuts import default_shortcuts
 from qtpy.QtCore import QPointF
 
 import napari_unet
-from napari_unet.core.card import CARD_NAME, Card
 from napari_unet.core.errors import DataError, ModelError, StoreError
-from napari_unet.plugin import sample_data
-from napari_unet.plugin.annotate import (
+from napari_unet.core.network.model_card import CARD_NAME, Card
+from napari_unet.plugin.layers.painted import (
     annotation_colours,
     background_label,
     cell_colours,
@@ -27,13 +26,14 @@ from napari_unet.plugin.annotate import (
     select_background,
     select_next_cell,
 )
-from napari_unet.plugin.background import Background
-from napari_unet.plugin.choosers import LayerCombo
-from napari_unet.plugin.loss_plot import Curve, LossPlot
-from napari_unet.plugin.models import Shelf, check_channels, describe, models_folder
-from napari_unet.plugin.parts import Messages, Progress, time_left
-from napari_unet.plugin.preferences import Preferences
-from napari_unet.plugin.score_plot import ScorePlot
+from napari_unet.plugin.models.registry import Shelf, check_channels, describe, models_folder
+from napari_unet.plugin.runtime.worker_thread import Background
+from napari_unet.plugin.settings.preferences import Preferences
+from napari_unet.plugin.train import sample_data
+from napari_unet.plugin.widgets.common import Messages, Progress, time_left
+from napari_unet.plugin.widgets.layer_selectors import LayerCombo
+from napari_unet.plugin.widgets.loss_plot import Curve, LossPlot
+from napari_unet.plugin.widgets.score_plot import ScorePlot
 
 BUNDLED_LABELS = ["Bundled model", "Bundled model: nuclei", "Bundled model: transmitted"]
 
@@ -86,7 +86,7 @@ def test_the_next_cell_gets_an_unused_label(annotated):
 
 def test_the_next_cell_of_a_large_stack_is_found_without_searching_it(annotated, monkeypatch):
     *_, layer = annotated
-    monkeypatch.setattr("napari_unet.plugin.annotate._SEARCHED_BYTES", 10)
+    monkeypatch.setattr("napari_unet.plugin.layers.painted._SEARCHED_BYTES", 10)
     layer.selected_label = 2
     select_next_cell(layer)
     select_next_cell(layer)

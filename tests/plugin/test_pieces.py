@@ -8,10 +8,10 @@ import pytest
 from discs import discs, errors
 from hand import Hand, cells_in, middle
 
-from napari_unet.plugin.kinds import kind_colours, kind_names
-from napari_unet.plugin.layers import OURS
-from napari_unet.plugin.pieces import holds_kinds
-from napari_unet.plugin.proofs import teaching
+from napari_unet.plugin.layers.class_colours import kind_colours, kind_names
+from napari_unet.plugin.layers.class_labels import holds_kinds
+from napari_unet.plugin.layers.reading import OURS
+from napari_unet.plugin.layers.review_state import teaching
 
 LONG = 60_000
 CLASSES = ("background", "label 2", "label 5")

@@ -15,16 +15,16 @@ from qtpy.compat import isalive
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QDialogButtonBox, QLineEdit
 
-from napari_unet import runs
 from napari_unet.core.errors import SettingsError, StoreError
 from napari_unet.core.settings import options
-from napari_unet.plugin import models as models_module
-from napari_unet.plugin import preferences
-from napari_unet.plugin.forms import set_value
-from napari_unet.plugin.key_names import clashes, napari_key, normal_key
-from napari_unet.plugin.models import models_folder
-from napari_unet.plugin.preferences import SECTIONS, Preferences, usable
-from napari_unet.plugin.preferences_dialog import PreferencesDialog
+from napari_unet.plugin.dock.preferences_dialog import PreferencesDialog
+from napari_unet.plugin.models import registry as models_module
+from napari_unet.plugin.models.registry import models_folder
+from napari_unet.plugin.settings import preferences
+from napari_unet.plugin.settings.preferences import SECTIONS, Preferences, usable
+from napari_unet.plugin.settings.shortcut_names import clashes, napari_key, normal_key
+from napari_unet.plugin.widgets.forms import set_value
+from napari_unet.records import runs
 
 DEFAULTS = {field.name: field.default for field in fields(Preferences)}
 

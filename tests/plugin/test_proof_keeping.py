@@ -6,8 +6,10 @@ from discs import discs
 from hand import Hand, cells_in, kinds, labelled_stack, middle
 from qtpy.QtCore import Qt
 
-from napari_unet.corrections import Journal, marks_path, read_marks, unsaved
-from napari_unet.plugin.proofs import proof_of, restore, teaching
+from napari_unet.plugin.layers.review_state import proof_of, restore, teaching
+from napari_unet.records.correction_journal import Journal
+from napari_unet.records.recovery import unsaved
+from napari_unet.records.saved_labels import marks_path, read_marks
 
 LONG = 30_000
 

@@ -15,16 +15,17 @@ from discs import discs, errors
 from hand import Hand, cells_in, kinds, middle
 from napari.layers import Labels
 
-from napari_unet.core.arrays import Planes
-from napari_unet.core.checked import Kept
-from napari_unet.corrections import Journal, read_marks
-from napari_unet.plugin import proof_parts
-from napari_unet.plugin.checked_source import SparseSource, checked_source
-from napari_unet.plugin.layers import planes_of
-from napari_unet.plugin.preview import camera_of
-from napari_unet.plugin.proofs import marks_of, proof_of, teaching
-from napari_unet.plugin.sources import Source
-from napari_unet.plugin.stored import LabelStore, shown
+from napari_unet.core.data.arrays import Planes
+from napari_unet.core.proofreading.review import Kept
+from napari_unet.plugin.layers.preview import camera_of
+from napari_unet.plugin.layers.reading import planes_of
+from napari_unet.plugin.layers.review_state import marks_of, proof_of, teaching
+from napari_unet.plugin.layers.zarr_result import LabelStore, shown
+from napari_unet.plugin.proofread import store_crops
+from napari_unet.plugin.train.reviewed_cells import SparseSource, checked_source
+from napari_unet.plugin.train.sources import Source
+from napari_unet.records.correction_journal import Journal
+from napari_unet.records.saved_labels import read_marks
 from napari_unet.stores.zarrs import Levels, create_zarr
 
 LONG = 30_000
@@ -166,7 +167,7 @@ def kinds_of(layer, plane):
 
 def test_too_much_on_screen_is_refused_with_the_limit(on_disk, qtbot, click, monkeypatch):
     viewer, dock, _, _, _ = on_disk()
-    monkeypatch.setattr(proof_parts, "SIDE", 100)
+    monkeypatch.setattr(store_crops, "SIDE", 100)
     click(dock.view.part_button)
     assert "px are on screen, and at most 100 x 100 px are opened at once. Zoom in" in messages(dock)
     assert not [layer for layer in viewer.layers if "part" in layer.metadata.get("napari_unet", {})]
@@ -225,7 +226,7 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 import numpy as np
-from napari_unet.corrections import Part, put_back
+from napari_unet.records.label_crops import Part, put_back
 from napari_unet.stores import patches
 import json
 
@@ -287,7 +288,7 @@ def test_a_large_result_is_segmented_corrected_and_segmented_again(
     docks, qtbot, click, tmp_path, disc_model, monkeypatch
 ):
     """What a user does: Segment a picture that is open lazily, Correct this part, Put back, Segment anew."""
-    monkeypatch.setattr("napari_unet.plugin.stored.LARGEST_HELD", 1000)
+    monkeypatch.setattr("napari_unet.plugin.layers.zarr_result.LARGEST_HELD", 1000)
     viewer, segment = docks("Segment", show=True)
     image = np.tile(discs((128, 128), seed=3)[0], (4, 4)).astype(np.uint8)
     lazy = [da.from_array(level, chunks=(128, 128)) for level in (image, image[::2, ::2])]

@@ -7,12 +7,12 @@ from napari.layers import Points
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QApplication
 
-from napari_unet.plugin.docking import EngineUse
-from napari_unet.plugin.layers import OURS
-from napari_unet.plugin.mark_overlay import OVERLAY_NAME
-from napari_unet.plugin.preview import camera_of
-from napari_unet.plugin.proofs import proof_of, restore, teaching
-from napari_unet.runs import list_runs, load_run
+from napari_unet.plugin.dock.lifecycle import EngineUse
+from napari_unet.plugin.layers.preview import camera_of
+from napari_unet.plugin.layers.reading import OURS
+from napari_unet.plugin.layers.review_overlay import OVERLAY_NAME
+from napari_unet.plugin.layers.review_state import proof_of, restore, teaching
+from napari_unet.records.runs import list_runs, load_run
 
 LONG = 60_000
 

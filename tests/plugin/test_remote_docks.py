@@ -11,13 +11,13 @@ from discs import alive, discs, errors, make_small, stack
 from qtpy.QtWidgets import QComboBox
 from test_docks import painted_disc, preview_of
 
-from napari_unet.core.card import read_card
-from napari_unet.plugin import stored
-from napari_unet.plugin.batch_view import DONE
-from napari_unet.plugin.engine_status import EngineStatus, name_devices, status
-from napari_unet.plugin.preferences import Keeper
-from napari_unet.plugin.runner import Engine
-from napari_unet.replay import read_labels
+from napari_unet.core.network.model_card import read_card
+from napari_unet.plugin.dock.engine_status import EngineStatus, name_devices, status
+from napari_unet.plugin.layers import zarr_result
+from napari_unet.plugin.runtime.engine import Engine
+from napari_unet.plugin.segment.batch_view import DONE
+from napari_unet.plugin.settings.preferences import Keeper
+from napari_unet.records.replay import read_labels
 from sshd import NAME, free_port, machine
 
 __all__ = ["machine"]
@@ -114,7 +114,7 @@ def test_a_wrong_address_is_told_at_once_and_an_empty_one_computes_here(there, d
 def test_a_stack_that_is_too_large_to_hold_grows_here_while_it_is_computed_there(
     there, docks, click, qtbot, disc_model, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(stored, "LARGEST_HELD", 10 * 256 * 256)
+    monkeypatch.setattr(zarr_result, "LARGEST_HELD", 10 * 256 * 256)
     viewer, segment = docks("Segment", show=True)
     viewer.add_image(np.tile(stack(), (4, 2, 2)), name="picture", scale=(2.0, 0.5, 0.5))
     segment.controller.shelf.set_just_trained(disc_model)

@@ -12,8 +12,8 @@ import tifffile
 from discs import discs, errors, make_small, stack
 from qtpy.QtWidgets import QApplication
 
-from napari_unet.plugin.layers import OURS
-from napari_unet.replay import pictures_folder
+from napari_unet.plugin.layers.reading import OURS
+from napari_unet.records.replay import pictures_folder
 
 LONG = 120_000
 
@@ -98,7 +98,7 @@ def test_a_result_is_saved_without_room_for_its_picture(segment, click, qtbot, a
     viewer, dock = make()
     viewer.add_image(discs(seed=4)[0], name="my discs")
     run(dock)
-    monkeypatch.setattr("napari_unet.replay.LARGEST_KEPT", 0)
+    monkeypatch.setattr("napari_unet.records.replay.LARGEST_KEPT", 0)
     answer(tmp_path / "saved.tif")
     click(dock.view.save_button)
     qtbot.waitUntil((tmp_path / "saved.tif.job.json").exists, timeout=LONG)

@@ -6,10 +6,10 @@ from discs import discs
 from qtpy.QtGui import QTextDocument
 from qtpy.QtWidgets import QScrollArea, QStyleOptionViewItem
 
-from napari_unet.plugin.layers import OURS
-from napari_unet.plugin.models import Shelf
-from napari_unet.plugin.parts import Messages, breakable
-from napari_unet.plugin.takes_part import Line, TakesPart
+from napari_unet.plugin.layers.reading import OURS
+from napari_unet.plugin.models.registry import Shelf
+from napari_unet.plugin.train.sources_list import Line, TakesPart
+from napari_unet.plugin.widgets.common import Messages, breakable
 
 LONG = 60_000
 

@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from napari_unet import runs
-from napari_unet.core.annotation import AnnotatedImage
-from napari_unet.core.arrays import Normalisation, Planes
-from napari_unet.core.card import bundled_folder
+from napari_unet.core.data.annotation import AnnotatedImage
+from napari_unet.core.data.arrays import Normalisation, Planes
 from napari_unet.core.events import Finished, PlaneDone, Preview, Started, StepDone, Stopped, Validated
+from napari_unet.core.network.model_card import bundled_folder
 from napari_unet.core.settings import NetworkSettings, PredictionSettings, TrainingSettings
 from napari_unet.engine import EngineClient
-from napari_unet.plugin.runner import Engine, PlaneLost, PlaneResult, SegmentRequest, TrainRequest
+from napari_unet.plugin.runtime.engine import Engine, PlaneLost, PlaneResult, SegmentRequest, TrainRequest
+from napari_unet.records import runs
 
 TESTS = Path(__file__).parents[1]
 
@@ -276,7 +276,7 @@ def test_the_shared_engine_is_one(qtbot, monkeypatch):
 
 
 def test_the_runner_loads_no_torch():
-    code = "import sys, napari_unet.plugin.runner; print({'torch', 'napari', 'execnet'} & set(sys.modules))"
+    code = "import sys, napari_unet.plugin.runtime.engine; print({'torch', 'napari', 'execnet'} & set(sys.modules))"
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert (answer.stdout.strip(), answer.returncode) == ("set()", 0)
 
@@ -286,7 +286,7 @@ import sys
 sys.path.insert(0, {tests!r})
 from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QApplication
-from napari_unet.plugin.runner import Engine
+from napari_unet.plugin.runtime.engine import Engine
 from napari_unet.engine import EngineClient
 application = QApplication(sys.argv)
 engine = Engine(EngineClient(jobs="fake_jobs", path=[{tests!r}]))
@@ -413,9 +413,9 @@ VIEWER = """
 import sys, time
 import numpy as np
 from qtpy.QtCore import QCoreApplication
-from napari_unet.core.annotation import AnnotatedImage
+from napari_unet.core.data.annotation import AnnotatedImage
 from napari_unet.core.settings import NetworkSettings, TrainingSettings
-from napari_unet.plugin.runner import Engine, TrainRequest
+from napari_unet.plugin.runtime.engine import Engine, TrainRequest
 application = QCoreApplication(sys.argv)
 labels = np.zeros((400, 400), int)
 labels[100:140, 100:140], labels[200:240, 200:250] = 1, 2

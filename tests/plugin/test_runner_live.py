@@ -7,12 +7,12 @@ import pytest
 from discs import discs
 from test_runner import Seen, closed
 
-from napari_unet import runs
-from napari_unet.core.annotation import AnnotatedImage
-from napari_unet.core.arrays import Planes
+from napari_unet.core.data.annotation import AnnotatedImage
+from napari_unet.core.data.arrays import Planes
 from napari_unet.core.events import Adapted, Finished, Joined, StepDone
 from napari_unet.core.settings import NetworkSettings, PredictionSettings, TrainingSettings
-from napari_unet.plugin.runner import Engine, PlaneDoubt, SegmentRequest, TrainRequest
+from napari_unet.plugin.runtime.engine import Engine, PlaneDoubt, SegmentRequest, TrainRequest
+from napari_unet.records import runs
 
 LONG = 120_000
 

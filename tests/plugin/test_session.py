@@ -8,10 +8,10 @@ from napari.layers import Shapes
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QScrollArea
 
-from napari_unet import runs
 from napari_unet.core.settings import NetworkSettings, TrainingSettings
-from napari_unet.plugin.preview import camera_of, is_preview
-from napari_unet.plugin.sources import count, painting_of
+from napari_unet.plugin.layers.preview import camera_of, is_preview
+from napari_unet.plugin.train.sources import count, painting_of
+from napari_unet.records import runs
 
 LONG = 60_000
 DOCK = "Annotate and train"

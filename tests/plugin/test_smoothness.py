@@ -11,13 +11,13 @@ from napari.layers import Labels
 from qtpy.QtWidgets import QWidget
 
 from napari_unet.core.settings import PredictionSettings, options
-from napari_unet.plugin import results
-from napari_unet.plugin.background import Background, ShortTurns
-from napari_unet.plugin.collector import Hold
-from napari_unet.plugin.docking import painted_later
-from napari_unet.plugin.preview import is_preview, prepare_preview, show_preview, shows_answer
-from napari_unet.plugin.results import new_result
-from napari_unet.plugin.segment_view import SizeSlider
+from napari_unet.plugin.dock.lifecycle import painted_later
+from napari_unet.plugin.layers import result as results
+from napari_unet.plugin.layers.preview import is_preview, prepare_preview, show_preview, shows_answer
+from napari_unet.plugin.layers.result import new_result
+from napari_unet.plugin.runtime.gc_pause import Hold
+from napari_unet.plugin.runtime.worker_thread import Background, ShortTurns
+from napari_unet.plugin.segment.view import SizeSlider
 
 
 class Ring:

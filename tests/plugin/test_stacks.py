@@ -6,12 +6,12 @@ import tifffile
 import zarr
 from discs import discs, errors, stack
 
-from napari_unet.core.linking import link
+from napari_unet.core.instances.stitching import link
 from napari_unet.core.settings import LinkSettings
-from napari_unet.plugin import stored
-from napari_unet.plugin.layers import guess_axes, unsaid_axes
-from napari_unet.plugin.segment_places import BESIDE, PlaceCombo, folder_for
-from napari_unet.replay import ENDING
+from napari_unet.plugin.layers import zarr_result
+from napari_unet.plugin.layers.reading import guess_axes, unsaid_axes
+from napari_unet.plugin.segment.output_location import BESIDE, PlaceCombo, folder_for
+from napari_unet.records.replay import ENDING
 
 LONG = 240_000
 
@@ -100,7 +100,7 @@ def test_missed_planes_are_bridged_when_asked(segmenting, click, done, linked):
 
 
 def test_a_result_on_disk_is_linked_on_disk(segmenting, click, done, linked, tmp_path, monkeypatch):
-    monkeypatch.setattr(stored, "LARGEST_HELD", 10_000)
+    monkeypatch.setattr(zarr_result, "LARGEST_HELD", 10_000)
     viewer, segment, _ = segmenting(moving(), axis_labels=("z", "y", "x"), scale=(2, 0.5, 0.5), units=("um",) * 3)
     segment.view.place.choose(str(tmp_path / "results"))
     segment.view.extent.setCurrentIndex(1)
@@ -219,9 +219,11 @@ def test_a_folder_that_was_chosen_is_on_offer(qtbot, monkeypatch, tmp_path):
     qtbot.addWidget(combo)
     told = []
     combo.place_changed.connect(told.append)
-    monkeypatch.setattr("napari_unet.plugin.segment_places.QFileDialog.getExistingDirectory", lambda *a: str(tmp_path))
+    monkeypatch.setattr(
+        "napari_unet.plugin.segment.output_location.QFileDialog.getExistingDirectory", lambda *a: str(tmp_path)
+    )
     combo.setCurrentIndex(combo.findText("choose a folder ..."))
     assert combo.place() == str(tmp_path) and combo.currentText() == tmp_path.name and told[-1] == str(tmp_path)
-    monkeypatch.setattr("napari_unet.plugin.segment_places.QFileDialog.getExistingDirectory", lambda *a: "")
+    monkeypatch.setattr("napari_unet.plugin.segment.output_location.QFileDialog.getExistingDirectory", lambda *a: "")
     combo.setCurrentIndex(combo.findText("choose a folder ..."))
     assert combo.place() == str(tmp_path)

@@ -6,7 +6,7 @@ from discs import discs
 from qtpy.QtWidgets import QWidget
 from vispy.gloo import glir
 
-from napari_unet.plugin import steady_canvas
+from napari_unet.plugin.runtime import mesa_workaround
 
 
 def canvas_of(viewer):
@@ -37,7 +37,7 @@ def shoot(viewer, pictures):
 @pytest.fixture
 def software(monkeypatch):
     """Have the canvas taken for one of Mesa's, whatever draws here."""
-    monkeypatch.setattr(steady_canvas, "renderer", lambda: "llvmpipe (LLVM 15.0.6, 256 bits)")
+    monkeypatch.setattr(mesa_workaround, "renderer", lambda: "llvmpipe (LLVM 15.0.6, 256 bits)")
 
 
 @pytest.mark.parametrize("layers", [0, 1, 2])
@@ -73,7 +73,7 @@ def test_what_is_added_cannot_be_seen_and_is_added_once(docks, qtbot, software):
 
 def test_a_graphics_card_has_nothing_added(docks, qtbot, monkeypatch):
     asked = []
-    monkeypatch.setattr(steady_canvas, "renderer", lambda: asked.append(1) or "Mesa Intel(R) Iris(R) Xe Graphics")
+    monkeypatch.setattr(mesa_workaround, "renderer", lambda: asked.append(1) or "Mesa Intel(R) Iris(R) Xe Graphics")
     viewer, _ = docks("Segment", show=True)
     viewer.add_image(discs()[0])
     qtbot.waitUntil(lambda: bool(asked))
@@ -86,4 +86,4 @@ def test_a_graphics_card_has_nothing_added(docks, qtbot, monkeypatch):
     [("llvmpipe (LLVM 15.0.6, 256 bits)", True), ("softpipe", True), ("NVIDIA GeForce RTX 4090/PCIe/SSE2", False)],
 )
 def test_software_renderers_are_told_by_name(name, software):
-    assert steady_canvas.is_software(name) is software
+    assert mesa_workaround.is_software(name) is software

@@ -6,9 +6,9 @@ import argparse
 from pathlib import Path
 
 from .. import demo as loop
-from ..core.card import BUNDLED
 from ..core.errors import SettingsError, StoreError
 from ..core.events import Adapted, Event, PlaneDone
+from ..core.network.model_card import BUNDLED
 from ..core.settings import TrainingSettings, with_values
 from . import STOPPED
 from .parser import chosen

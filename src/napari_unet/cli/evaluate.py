@@ -12,11 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import stores
-from ..core.comparison import compare, known_pair
 from ..core.errors import DataError, StoreError
-from ..core.metrics import THRESHOLDS
-from ..core.metrics import evaluate as measure
-from ..report import Report, draw_cells, write_report
+from ..core.evaluation.comparison import compare, known_pair
+from ..core.evaluation.metrics import THRESHOLDS
+from ..core.evaluation.metrics import evaluate as measure
+from ..records.report import Report, draw_cells, write_report
 
 _SHOWN = ("precision", "recall", "f1", "pq", "seg", "iou", "dice", "adapted_rand_error", "vi_split", "vi_merge")
 _WORDS = {

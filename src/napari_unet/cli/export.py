@@ -6,8 +6,8 @@ import argparse
 import json
 from pathlib import Path
 
-from ..core.card import read_card
 from ..core.errors import StoreError
+from ..core.network.model_card import read_card
 from ..stores import check_output
 
 KINDS = {

@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Iterator
 from typing import Any
 
-from ..core.card import Card, model_path, read_card
+from ..core.network.model_card import Card, model_path, read_card
 from ..core.settings import TrainingSettings, to_dict
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from .. import stores
 from ..core.errors import StoreError
-from ..core.linking import link as link_labels
+from ..core.instances.stitching import link as link_labels
 from ..core.settings import LinkSettings, with_values
 from . import STOPPED
 from .parser import check_names, chosen

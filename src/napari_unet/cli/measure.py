@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 
 from .. import stores
-from ..core.arrays import Planes
+from ..core.data.arrays import Planes
 from ..core.errors import StoreError
-from ..core.measure import Scale, Table, write_csv  # fmt: skip
-from ..core.measure import measure as measure_cells
+from ..core.evaluation.measurements import Scale, Table, write_csv  # fmt: skip
+from ..core.evaluation.measurements import measure as measure_cells
 
 
 def measure(arguments: argparse.Namespace) -> int:

@@ -12,8 +12,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from ..core.card import BUNDLED
 from ..core.errors import SettingsError
+from ..core.network.model_card import BUNDLED
 from ..core.settings import LinkSettings, NetworkSettings, Option, PredictionSettings, TrainingSettings, options
 
 SCRATCH = "scratch"

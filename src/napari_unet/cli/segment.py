@@ -15,22 +15,22 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .. import stores
-from ..core.arrays import Planes
-from ..core.card import Card, is_bundled
-from ..core.checked import Marks
+from ..core.data.arrays import Planes
 from ..core.errors import DataError, SettingsError, StoreError, UNetError
 from ..core.events import Adapted, Finished, PlaneDone, PredictionEvent, Started, Stopped, TileDone
+from ..core.network.model_card import Card, is_bundled
+from ..core.proofreading.review import Marks
 from ..core.settings import PredictionSettings, with_values
-from ..replay import made_from, segment_command, segment_job, write_job
-from ..stores.marks import write_marks
-from ..stores.restoring import marks_before, restore_in
+from ..records.replay import made_from, segment_command, segment_job, write_job
+from ..stores.reapply_review import marks_before, restore_in
+from ..stores.review_marks import write_marks
 from . import FAILED, PROGRAM, STOPPED
 from .parser import check_names, chosen
 from .progress import Interrupt, Progress
 
 if TYPE_CHECKING:
     from ..cluster import Pool
-    from ..core.package import Model
+    from ..core.network.model_io import Model
 
 _NAMED = ("tile", "device", "what")
 _DTYPES = {"instances": np.int32, "classes": np.uint8, "probabilities": np.float32}
@@ -71,7 +71,7 @@ def segment(arguments: argparse.Namespace) -> int:
         if stop():
             progress.say("stopped; nothing was begun")
             return STOPPED
-        from ..core.package import load_model
+        from ..core.network.model_io import load_model
 
         model = load_model(arguments.model)
         settings = prediction_settings(model.card, values)
@@ -263,7 +263,7 @@ class _Batch:
     ) -> Iterator[PredictionEvent]:  # fmt: skip
         """Segment planes here or by several workers, and yield what is told of it."""
         if self.pool is None or not isinstance(out, stores.UnfinishedLabels):
-            from ..core.prediction import predict
+            from ..core.inference.predict import predict
 
             return predict(
                 self.model, planes, out.array, settings=self.settings, stop=self.stop, planes=wanted, work=out.work
@@ -275,7 +275,7 @@ class _Batch:
 
     def _job(self, source: Path, planes: Planes) -> dict[str, Any]:
         """Return what makes a result what it is; only with the same an unfinished one is gone on with."""
-        from ..core.identity import made_with
+        from ..core.network.provenance import made_with
 
         return made_with(planes, self.model, self.settings, input=stores.state_of(source), planes=self.planes)
 

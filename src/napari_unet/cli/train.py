@@ -11,17 +11,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .. import stores
-from ..core.annotation import AnnotatedImage
-from ..core.card import check_place
+from ..core.data.annotation import AnnotatedImage
 from ..core.errors import SettingsError, UNetError
 from ..core.events import Adapted, Finished, Started, StepDone, Stopped, TrainingEvent, Validated
+from ..core.network.model_card import check_place
 from ..core.settings import NetworkSettings, TrainingSettings, with_values
 from . import STOPPED
 from .parser import SCRATCH, check_names, chosen
 from .progress import Interrupt, Progress
 
 if TYPE_CHECKING:
-    from ..core.package import Model
+    from ..core.network.model_io import Model
 
 _NAMED = ("seconds", "steps", "unpainted", "background_label", "seed")
 
@@ -41,7 +41,7 @@ def train(arguments: argparse.Namespace) -> int:
     images = _images(arguments, settings.unpainted == "background")
     with work_folder(output) as folder, Progress() as progress:
         finished, stopped = _run(images, settings, network, arguments, folder, progress)
-        from ..core.package import save_model
+        from ..core.network.model_io import save_model
 
         save_model(finished.model, output)
     _report(finished, output)
@@ -109,7 +109,7 @@ def work_folder(output: Path) -> Iterator[Path]:
 
 def start_model(start: str) -> Model | None:
     """Return the model to go on from; None for a new network."""
-    from ..core.package import load_model
+    from ..core.network.model_io import load_model
 
     return None if start == SCRATCH else load_model(start)
 
@@ -120,8 +120,8 @@ def _run(
 ) -> tuple[Finished, bool]:  # fmt: skip
     """Train, and return the last event and whether the user stopped it."""
     progress.show(0, "loading")
-    from ..core.plan import resolve
-    from ..core.training import train as run
+    from ..core.training.loop import train as run
+    from ..core.training.plan import resolve
 
     name = stores.stem(arguments.output).removesuffix(".zip")
     plan = resolve(

@@ -1,4 +1,7 @@
-"""Hands out the tasks of a job and says how far it is: the events of :func:`napari_unet.core.prediction.predict`."""
+"""Hand out the tasks of a job and report its progress.
+
+The events are those of :func:`napari_unet.core.inference.predict.predict`.
+"""
 
 from __future__ import annotations
 
@@ -11,12 +14,12 @@ from typing import Any
 
 import torch
 
-from ..core.arrays import Normalisation, Planes
+from ..core.data.arrays import Normalisation, Planes
 from ..core.errors import ClusterError
 from ..core.events import Adapted, Finished, PlaneDone, PredictionEvent, Started, Stopped, TileDone
-from ..core.large import LargePlane, Plane, PlaneOf, is_large, plane_key
-from ..core.package import Model, fingerprint, load_model, save_model
-from ..core.prediction import check_fit, never
+from ..core.inference.chunked import LargePlane, Plane, PlaneOf, is_large, plane_key
+from ..core.inference.predict import check_fit, never
+from ..core.network.model_io import Model, fingerprint, load_model, save_model
 from ..core.settings import PredictionSettings, validate
 from ..stores import UnfinishedLabels
 from .joining import Blocks, write_labels, write_values
@@ -91,8 +94,8 @@ def predict(
 ) -> Iterator[PredictionEvent]:
     """Segment a picture from store to store by the workers of a pool.
 
-    The result is that of :func:`~napari_unet.core.prediction.predict` in one process with the same workspace, bit by
-    bit, if the processors, or cards, are of one kind. A job that was cut off goes on where it was.
+    The result is that of :func:`~napari_unet.core.inference.predict.predict` in one process with the same
+    workspace, bit by bit, if the processors, or cards, are of one kind. A job that was cut off goes on where it was.
 
     Parameters
     ----------

@@ -1,7 +1,7 @@
 """Telling the cells of one large plane apart: every step of a block is a task, what joins blocks is done here.
 
-The three passes of :mod:`~napari_unet.core.instances`. Pieces are numbered within each block here, and every pass
-writes into an array of its own, so that a block can be done again.
+The three passes of :mod:`~napari_unet.core.instances.pipeline`. Pieces are numbered within each block here, and
+every pass writes into an array of its own, so that a block can be done again.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..core.basins import Graph, Pieces
-from ..core.blocks import Block
+from ..core.data.blocks import Block
 from ..core.events import Adapted
-from ..core.large import SIDE, LargePlane
-from ..core.tidy import Notes, Tidy
+from ..core.inference.chunked import SIDE, LargePlane
+from ..core.instances.cleanup import Notes, Tidy
+from ..core.instances.watershed import Graph, Pieces
 from .order import Order
 from .pool import Pool, Task
 

@@ -7,9 +7,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from ..core.data.rescale import at_own_size
 from ..core.errors import StoreError
 from ..core.settings import PredictionSettings
-from ..core.sizes import at_own_size
 
 ALIKE = ("napari-unet", "torch")
 """Packages that have to be of one version everywhere: other versions may compute something else."""
@@ -40,7 +40,7 @@ class Order:
     settings : PredictionSettings
         What is wanted.
     threads : int
-        As if the processor had so many cores, see :func:`~napari_unet.core.device.fixed_threads`.
+        As if the processor had so many cores, see :func:`~napari_unet.core.network.device.fixed_threads`.
     versions : tuple
         Name and version of each of :data:`ALIKE`.
     choice : Choice, optional

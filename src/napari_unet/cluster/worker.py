@@ -21,18 +21,18 @@ import torch
 from numpy.typing import NDArray
 
 from .. import stores
-from ..core.arrays import Normalisation, Planes, ScaledPlanes, WritableArray, plane_normalisation, resample
-from ..core.basins import Pieces
-from ..core.blocks import Block
-from ..core.choosing import choose_model
-from ..core.device import choose, fixed_threads
+from ..core.data.arrays import Normalisation, Planes, ScaledPlanes, WritableArray, plane_normalisation, resample
+from ..core.data.blocks import Block
 from ..core.errors import ClusterError, DataError, OutOfMemoryError, UNetError
-from ..core.instances import Outputs, labels_from_outputs, splitter
-from ..core.large import Box, LargePlane, Plane, PlaneOf, Workspace
-from ..core.package import Model, fingerprint, load_model
-from ..core.predictor import SMALLEST_TILE, Predictor, choose_tile, predict_region
-from ..core.tidy import Notes, finish, notes_of, restore_gap
-from ..core.unet import CLASSES, DISTANCE
+from ..core.inference.chunked import Box, LargePlane, Plane, PlaneOf, Workspace
+from ..core.inference.model_selection import choose_model
+from ..core.inference.tiled import SMALLEST_TILE, Predictor, choose_tile, predict_region
+from ..core.instances.cleanup import Notes, finish, notes_of, restore_gap
+from ..core.instances.pipeline import Outputs, labels_from_outputs, splitter
+from ..core.instances.watershed import Pieces
+from ..core.network.device import choose, fixed_threads
+from ..core.network.model_io import Model, fingerprint, load_model
+from ..core.network.unet import CLASSES, DISTANCE
 from .order import Choice, Order, public_version
 
 JOB = "job.json"
@@ -279,7 +279,7 @@ def _output(order: Order) -> WritableArray:
 class Shared:
     """The workspace of the process that hands out the tasks, as its workers see it: arrays that are there.
 
-    See :class:`~napari_unet.core.large.Workspace`.
+    See :class:`~napari_unet.core.inference.chunked.Workspace`.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -380,7 +380,7 @@ def number(
     regions, numbers : NDArray of int
         The regions in the block, ascending, and the final number of each.
     filled : NDArray of int32 or None
-        See :func:`~napari_unet.core.tidy.finish`.
+        See :func:`~napari_unet.core.instances.cleanup.finish`.
     """
     labels = np.asarray(scratches(_large(order, plane))[1][block.slices])
     local = np.searchsorted(np.concatenate([[0], regions]), labels).astype(np.int32)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 if TYPE_CHECKING:
     # Events stand at the bottom of core: whoever sends them has to load nothing else.
-    from .arrays import Normalisation
+    from .data.arrays import Normalisation
 
 
 @dataclass(frozen=True)
@@ -171,7 +171,7 @@ class Finished(Event):
     metrics: dict[str, float] = field(default_factory=dict)
     message: str = ""
     model: Any = None
-    """The trained :class:`~napari_unet.core.package.Model`; does not cross processes."""
+    """The trained :class:`~napari_unet.core.network.model_io.Model`; does not cross processes."""
 
 
 @dataclass(frozen=True)

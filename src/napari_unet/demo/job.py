@@ -13,18 +13,18 @@ import tifffile
 from numpy.typing import NDArray
 
 from .. import stores
-from ..core.annotation import AnnotatedImage
-from ..core.arrays import Planes
-from ..core.card import BUNDLED
+from ..core.data.annotation import AnnotatedImage
+from ..core.data.arrays import Planes
 from ..core.errors import DataError
+from ..core.evaluation.metrics import evaluate
 from ..core.events import Event, Finished, StepDone, Stopped, Validated
-from ..core.metrics import evaluate
+from ..core.network.model_card import BUNDLED
 from ..core.settings import PredictionSettings, TrainingSettings, with_values
 from ..core.synthetic import generate_stack
 from .painting import BACKGROUND, paint
 
 if TYPE_CHECKING:
-    from ..core.package import Model
+    from ..core.network.model_io import Model
 
 SHAPE = (12, 256, 256)
 """Planes, height and width of the generated stack."""
@@ -90,7 +90,7 @@ class Result:
     stopped : bool
         Whether the training was stopped before its time.
     before, after : dict
-        Scores on the planes that were not trained on, see :func:`~napari_unet.core.metrics.evaluate`.
+        Scores on the planes that were not trained on, see :func:`~napari_unet.core.evaluation.metrics.evaluate`.
     """
 
     folder: Path
@@ -167,7 +167,7 @@ def run_demo(
     UNetError
         For images, labels, models and places that cannot be used.
     """
-    from ..core.package import load_model, save_model
+    from ..core.network.model_io import load_model, save_model
     from .report import write_report
 
     settings = dataclasses.replace(settings or TrainingSettings(seconds=SECONDS), background_label=BACKGROUND)
@@ -254,8 +254,8 @@ def _train(
     model: Model, result: Result, settings: TrainingSettings, listen: Callable[[Event], None], stop: Stop
 ) -> tuple[Model, bool]:
     """Return the model after training on the painted plane, and whether the training was stopped."""
-    from ..core.plan import resolve
-    from ..core.training import train
+    from ..core.training.loop import train
+    from ..core.training.plan import resolve
 
     image = AnnotatedImage(result.cases[result.number].read(result.plane), result.painted, name=result.trained_on)
     trained, stopped = model, False
@@ -275,7 +275,7 @@ def segment_all(
     folder: Path, model: Model, cases: list[Case], listen: Callable[[Event], None]
 ) -> Iterator[NDArray[np.int32]]:
     """Yield the labels of every image, which are also written: as one file, or as a folder of many."""
-    from ..core.prediction import predict
+    from ..core.inference.predict import predict
 
     settings = with_values(PredictionSettings(), model.card.prediction)
     for case in cases:

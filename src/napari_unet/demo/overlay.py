@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from ..core.metrics import match_instances
+from ..core.evaluation.metrics import match_instances
 from ..stores import remove, replace, temporary, writing
 
 Colour = tuple[int, int, int]

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from .. import stores
-from ..core.metrics import evaluate
+from ..core.evaluation.metrics import evaluate
 from .curves import Curve, Diagram, draw_diagrams
 from .job import Result, labels_path
 from .overlay import BLUE, GREEN, ORANGE, PINK, YELLOW, Panel, compared, draw_overlay

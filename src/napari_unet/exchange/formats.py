@@ -9,9 +9,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..core.card import CARD_NAME, THUMBNAIL_NAME, check_place, model_path, read_file
 from ..core.errors import ModelError, StoreError
-from ..core.package import INPUT_NAME, OUTPUT_NAME, WEIGHTS_NAME, load_model, verify_model
+from ..core.network.model_card import CARD_NAME, THUMBNAIL_NAME, check_place, model_path, read_file
+from ..core.network.model_io import INPUT_NAME, OUTPUT_NAME, WEIGHTS_NAME, load_model, verify_model
 
 MODEL_FILES = (CARD_NAME, WEIGHTS_NAME, INPUT_NAME, OUTPUT_NAME)
 

@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..core.arrays import Normalisation, Planes, plane_normalisation
-from ..core.package import Model
+from ..core.data.arrays import Normalisation, Planes, plane_normalisation
+from ..core.network.model_io import Model
+from ..core.network.unet import CLASSES
 from ..core.synthetic import generate
-from ..core.unet import CLASSES
 
 INPUT, PROBABILITIES, DISTANCE = "image", "probabilities", "distance"
 _DIAMETER = 24.0

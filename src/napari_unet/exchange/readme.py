@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ..core.card import Card
+from ..core.network.model_card import Card
 
 if TYPE_CHECKING:
     from .portable import Portable

@@ -22,10 +22,10 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from ..core.arrays import PERCENTILES, Normalisation
-from ..core.card import Card
+from ..core.data.arrays import PERCENTILES, Normalisation
 from ..core.errors import ModelError
-from ..core.package import Model, load_model, verify_model
+from ..core.network.model_card import Card
+from ..core.network.model_io import Model, load_model, verify_model
 from .portable import DISTANCE, INPUT, PROBABILITIES, Portable, normalised, sample
 from .readme import cite_paper, readme
 from .to_onnx import OPSET, available, export_onnx

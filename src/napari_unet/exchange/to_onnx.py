@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from ..core.errors import ModelError
-from ..core.package import Model
+from ..core.network.model_io import Model
 from .portable import INPUT, Portable, normalised, sample
 
 OPSET = 18

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from ..core.errors import UNetError
 from ..core.settings import NetworkSettings, PredictionSettings, TrainingSettings, with_values
-from .choice_kinds import (
+from .dock.follow_preferences import COMPUTING
+from .dock.state import Choice
+from .dock.state_kinds import (
     check_settings,
     in_words,
     is_preferred,
@@ -21,21 +23,19 @@ from .choice_kinds import (
     of_text,
     without_computing,
 )
-from .choices import Choice
-from .model_choice import OF_MODEL, ModelChoice
-from .preferences import current
-from .preferring import COMPUTING
+from .models.selector import OF_MODEL, ModelChoice
+from .settings.preferences import current
 
 if TYPE_CHECKING:
-    from .annotating import Annotating
-    from .batch_dock import BatchController
-    from .batch_view import BatchView
-    from .measure_dock import MeasureController
-    from .models_view import ModelsView
-    from .proofread_view import ProofreadView
-    from .segment_dock import SegmentController
-    from .segment_view import SegmentView
-    from .train_dock import TrainController
+    from .measure.controller import MeasureController
+    from .models.view import ModelsView
+    from .proofread.view import ProofreadView
+    from .segment.batch_controller import BatchController
+    from .segment.batch_view import BatchView
+    from .segment.controller import SegmentController
+    from .segment.view import SegmentView
+    from .train.annotation_controller import Annotating
+    from .train.controller import TrainController
 
 
 def of_training(controller: TrainController) -> list[Choice]:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from .dock import Controller, Dock
+from .dock.base import Controller, Dock
 
 if TYPE_CHECKING:
-    from .choices import Choice
+    from .dock.state import Choice
 
 _PLOTS = "pyqtgraph"
 
@@ -22,19 +22,19 @@ class TrainDock(Dock):
         Where the layers are.
     """
 
-    loads = (_PLOTS, ".train_view", ".train_dock")
+    loads = (_PLOTS, "napari_unet.plugin.train.view", "napari_unet.plugin.train.controller")
     tab = "Train"
 
     def make_view(self) -> Any:
         """Return the widgets."""
-        from .train_view import TrainView
+        from .train.view import TrainView
 
         return TrainView()
 
     def make_controller(self, view: Any) -> tuple[Controller, Sequence[Choice]]:
         """Return what answers to the user, and what is remembered."""
         from .dock_choices import of_training
-        from .train_dock import TrainController
+        from .train.controller import TrainController
 
         controller = TrainController(self.viewer, view, self.use.engine)
         return controller, of_training(controller)
@@ -49,19 +49,19 @@ class SegmentDock(Dock):
         Where the layers are.
     """
 
-    loads = (".segment_view", ".segment_dock")
+    loads = ("napari_unet.plugin.segment.view", "napari_unet.plugin.segment.controller")
     tab = "Segment"
 
     def make_view(self) -> Any:
         """Return the widgets."""
-        from .segment_view import SegmentView
+        from .segment.view import SegmentView
 
         return SegmentView()
 
     def make_controller(self, view: Any) -> tuple[Controller, Sequence[Choice]]:
         """Return what answers to the user, and what is remembered."""
         from .dock_choices import of_segmenting
-        from .segment_dock import SegmentController
+        from .segment.controller import SegmentController
 
         controller = SegmentController(self.viewer, view, self.use.engine)
         return controller, of_segmenting(controller)
@@ -76,19 +76,19 @@ class BatchDock(Dock):
         Where results are opened.
     """
 
-    loads = (".batch_view", ".batch_dock")
+    loads = ("napari_unet.plugin.segment.batch_view", "napari_unet.plugin.segment.batch_controller")
     tab = "Many files"
 
     def make_view(self) -> Any:
         """Return the widgets."""
-        from .batch_view import BatchView
+        from .segment.batch_view import BatchView
 
         return BatchView()
 
     def make_controller(self, view: Any) -> tuple[Controller, Sequence[Choice]]:
         """Return what answers to the user, and what is remembered."""
-        from .batch_dock import BatchController
         from .dock_choices import of_batch
+        from .segment.batch_controller import BatchController
 
         controller = BatchController(self.viewer, view, self.use.engine)
         return controller, of_batch(controller)
@@ -103,19 +103,19 @@ class ProofreadDock(Dock):
         Where the layers are.
     """
 
-    loads = (".proofread_view", ".proofread_dock")
+    loads = ("napari_unet.plugin.proofread.view", "napari_unet.plugin.proofread.controller")
     tab = "Proofread"
 
     def make_view(self) -> Any:
         """Return the widgets."""
-        from .proofread_view import ProofreadView
+        from .proofread.view import ProofreadView
 
         return ProofreadView()
 
     def make_controller(self, view: Any) -> tuple[Controller, Sequence[Choice]]:
         """Return what answers to the user, and what is remembered."""
         from .dock_choices import of_proofreading
-        from .proofread_dock import ProofreadController
+        from .proofread.controller import ProofreadController
 
         return ProofreadController(self.viewer, view), of_proofreading(view)
 
@@ -129,19 +129,19 @@ class MeasureDock(Dock):
         Where the layers are.
     """
 
-    loads = (_PLOTS, ".measure_view", ".measure_dock")
+    loads = (_PLOTS, "napari_unet.plugin.measure.view", "napari_unet.plugin.measure.controller")
     tab = "Measure"
 
     def make_view(self) -> Any:
         """Return the widgets."""
-        from .measure_view import MeasureView
+        from .measure.view import MeasureView
 
         return MeasureView()
 
     def make_controller(self, view: Any) -> tuple[Controller, Sequence[Choice]]:
         """Return what answers to the user, and what is remembered."""
         from .dock_choices import of_measuring
-        from .measure_dock import MeasureController
+        from .measure.controller import MeasureController
 
         controller = MeasureController(self.viewer, view)
         return controller, of_measuring(controller)
@@ -156,18 +156,18 @@ class ModelsDock(Dock):
         Whose theme the dock follows.
     """
 
-    loads = (".models_view", ".models_dock")
+    loads = ("napari_unet.plugin.models.view", "napari_unet.plugin.models.controller")
     tab = "Models"
 
     def make_view(self) -> Any:
         """Return the widgets."""
-        from .models_view import ModelsView
+        from .models.view import ModelsView
 
         return ModelsView()
 
     def make_controller(self, view: Any) -> tuple[Controller, Sequence[Choice]]:
         """Return what answers to the user, and what is remembered."""
         from .dock_choices import of_models
-        from .models_dock import ModelsController
+        from .models.controller import ModelsController
 
         return ModelsController(view), of_models(view)

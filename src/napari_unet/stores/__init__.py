@@ -1,6 +1,6 @@
 """Open and create what lies on disk: TIFF, PNG, Zarr, folders, Cell Tracking Challenge sets.
 
-Nothing is computed here; pixels come as :class:`~napari_unet.core.arrays.Planes`, read lazily, and
+Nothing is computed here; pixels come as :class:`~napari_unet.core.data.arrays.Planes`, read lazily, and
 results are written whole or not at all.
 """
 
@@ -11,7 +11,7 @@ from .layout import Spacing
 from .output import LabelOutput, check_output, create_labels, remove, replace, temporary, writing
 from .pictures import Picture, list_pictures, open_array, open_picture, stem
 from .regions import with_regions
-from .unfinished import Folder, UnfinishedLabels, resumable_labels, state_of, unfinished_folder
+from .resumable import Folder, UnfinishedLabels, resumable_labels, state_of, unfinished_folder
 from .zarrs import Levels, open_writable
 
 __all__ = [

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..core.annotation import AnnotatedImage
-from ..core.arrays import ArrayLike
+from ..core.data.annotation import AnnotatedImage
+from ..core.data.arrays import ArrayLike
 from ..core.errors import DataError, StoreError
 from .layout import SAMPLES
 from .pictures import Picture, list_pictures, open_array, open_picture, stem

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ..core.arrays import AXES
+from ..core.data.arrays import AXES
 from ..core.errors import StoreError
 
 Spacing = Mapping[str, tuple[float, str]]
@@ -31,7 +31,7 @@ class Stored:
     shape : tuple of int
         Shape of the array as stored.
     letters : str
-        One letter per axis: those of :data:`~napari_unet.core.arrays.AXES`, :data:`SAMPLES` or
+        One letter per axis: those of :data:`~napari_unet.core.data.arrays.AXES`, :data:`SAMPLES` or
         :data:`UNKNOWN`.
     rgb : bool
         Whether the samples are red, green, blue (and perhaps alpha).

@@ -18,12 +18,12 @@ import tifffile
 from numpy.typing import NDArray
 from PIL import Image
 
-from ..core.arrays import WritableArray
-from ..core.blocks import blocks
+from ..core.data.arrays import WritableArray
+from ..core.data.blocks import blocks
 from ..core.errors import StoreError
-from ..core.large import Workspace, is_large
-from .inside import check_inside, is_inside, register
+from ..core.inference.chunked import Workspace, is_large
 from .layout import Spacing
+from .nested_labels import check_inside, is_inside, register
 from .spacing import tiff_options
 from .zarrs import add_pyramid, create_zarr
 

@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from ..core.arrays import ArrayLike, Planes
+from ..core.data.arrays import ArrayLike, Planes
 from ..core.errors import StoreError
+from .label_patches import finish_patch
 from .layout import SAMPLES, Spacing, Stored, resolve_axes
-from .patches import finish_patch
 from .tiff import open_tiff, unreadable
 from .views import Fixed, fixed
 from .zarrs import ZarrPixels, is_zarr, open_zarr

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ..core.annotation import AnnotatedImage, Box
+from ..core.data.annotation import AnnotatedImage, Box
 from ..core.errors import StoreError
 
 

@@ -16,7 +16,7 @@ import numpy as np
 import tifffile
 from numpy.typing import NDArray
 
-from ..core.arrays import ArrayLike
+from ..core.data.arrays import ArrayLike
 from ..core.errors import StoreError
 from .layout import SAMPLES, UNKNOWN, Stored
 from .spacing import of_tiff

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..core.arrays import ArrayLike
+from ..core.data.arrays import ArrayLike
 
 Key = tuple[int | slice, ...]
 

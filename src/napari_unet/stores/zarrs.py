@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ..core.arrays import ArrayLike, WritableArray
+from ..core.data.arrays import ArrayLike, WritableArray
 from ..core.errors import StoreError
 from .layout import UNKNOWN, Spacing, Stored
 from .spacing import of_multiscale

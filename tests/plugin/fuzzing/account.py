@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_unet.plugin.layers import label_index, note
-from napari_unet.plugin.preview import is_preview
-from napari_unet.plugin.results import Result
+from napari_unet.plugin.layers.preview import is_preview
+from napari_unet.plugin.layers.reading import label_index, note
+from napari_unet.plugin.layers.result import Result
 
 from .desk import PROOFREAD, TRAIN, Desk
 from .vocabulary import ALL, NOTHING, PAINT, PROOF, Kind, is_labels

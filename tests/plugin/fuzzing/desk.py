@@ -38,8 +38,8 @@ from superqt import QCollapsible
 
 import napari_unet
 from napari_unet.core.settings import NetworkSettings
-from napari_unet.plugin.docking import EngineUse
-from napari_unet.plugin.runner import Engine
+from napari_unet.plugin.dock.lifecycle import EngineUse
+from napari_unet.plugin.runtime.engine import Engine
 
 MANIFEST = yaml.safe_load(Path(napari_unet.__file__).with_name("napari.yaml").read_text(encoding="utf-8"))
 _CLASSES = {c["id"]: c["python_name"].rpartition(":")[2] for c in MANIFEST["contributions"]["commands"]}

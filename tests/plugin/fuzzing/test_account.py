@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from napari.components import ViewerModel
 
-from napari_unet.plugin import results
-from napari_unet.plugin.results import Result, new_result
+from napari_unet.plugin.layers import result as results
+from napari_unet.plugin.layers.result import Result, new_result
 
 from .account import Labels
 from .vocabulary import NOTHING, PAINT, Kind

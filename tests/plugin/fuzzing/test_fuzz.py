@@ -7,9 +7,9 @@ import time
 import pytest
 from discs import alive
 
-from napari_unet.plugin.choosers import SCRATCH
-from napari_unet.plugin.models import Shelf
-from napari_unet.plugin.runner import Engine
+from napari_unet.plugin.models.registry import Shelf
+from napari_unet.plugin.runtime.engine import Engine
+from napari_unet.plugin.widgets.layer_selectors import SCRATCH
 
 from .desk import TRAIN, run_loop
 from .vocabulary import KINDS, Kind, draw
@@ -81,7 +81,7 @@ def test_a_walk_tells_what_goes_wrong_in_it_and_with_what_actions(walked, monkey
     def spoil(desk):
         labels = desk.viewer.layers[-1]
         labels.data[2, 2] = 77
-        from napari_unet.core.editing import cell_box
+        from napari_unet.core.proofreading.edits import cell_box
 
         cell_box(labels.data, 4040)
 

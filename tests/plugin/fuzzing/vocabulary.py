@@ -30,7 +30,7 @@ from qtpy.QtWidgets import (
     QTreeWidget,
 )  # fmt: skip
 
-from napari_unet.plugin.preview import camera_of
+from napari_unet.plugin.layers.preview import camera_of
 
 from .desk import DOCKS, MEASURE, MODELS, NAMES, PROOFREAD, SEGMENT, TRAIN, Desk, controls, run_loop
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from napari_unet.plugin.runner import Engine
+from napari_unet.plugin.runtime.engine import Engine
 
 from .account import Labels
 from .desk import Desk, own_folder, run_loop

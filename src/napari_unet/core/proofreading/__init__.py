@@ -1,0 +1,1 @@
+"""Correct and review labels: edits, undo, review marks, crops of large results."""

@@ -1,0 +1,1 @@
+"""The engine's process: receives jobs, runs them one at a time, streams their events."""

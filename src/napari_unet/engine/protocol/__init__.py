@@ -1,0 +1,1 @@
+"""What crosses between viewer and engine: messages and their compression."""

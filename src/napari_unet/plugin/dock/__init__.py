@@ -1,0 +1,1 @@
+"""What all docks share: filling in turns, the engine's lifetime, remembered state, preferences."""

@@ -1,0 +1,1 @@
+"""The Models dock, and the list of models that every dock offers."""

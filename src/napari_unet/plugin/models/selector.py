@@ -1,0 +1,116 @@
+"""The models that a dock segments with: those of the shelf, those looked up, and the values that each brings along."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Protocol
+
+from ...core.errors import UNetError
+from ...core.network.model_card import read_card
+from ...core.settings import PredictionSettings, with_values
+from ..dock.lifecycle import disconnect_from
+from ..widgets.common import Messages
+from ..widgets.layer_selectors import ModelCombo
+from .registry import ModelEntry, Shelf, model_there
+
+TUNING = ("threshold", "smallest", "holes", "separation", "seed_height", "peak", "gap")
+"""Settings that labels follow from without running the network again."""
+OF_MODEL = (*TUNING, "what", "mirror")
+"""Settings that each model brings along."""
+
+
+class ModelView(Protocol):
+    """The part of a dock that chooses a model."""
+
+    model: ModelCombo
+    messages: Messages
+    browse: Any
+    model_changed: Any
+
+    def show_values(self, values: dict[str, Any]) -> None:
+        """Show some prediction settings."""
+
+
+class ModelChoice:
+    """Connects a :class:`ModelView` to the shelf of models.
+
+    Parameters
+    ----------
+    view : ModelView
+        Where the user chooses.
+    """
+
+    def __init__(self, view: ModelView) -> None:
+        self._view = view
+        self.shelf = Shelf.shared()
+        self._browsed: list[ModelEntry] = []
+        view.browse.connect(self.look_up)
+        view.model_changed.connect(self._on_model)
+        self.shelf.changed.connect(self.show_models)
+        self.show_models()
+        if self.shelf.trained_last():
+            view.model.choose(self.shelf.trained_last())
+
+    def close(self) -> None:
+        """Let go of the shelf."""
+        disconnect_from(self.shelf, "changed", self.show_models)
+
+    def show_models(self) -> None:
+        """Show what is on offer, and choose a model that was just trained."""
+        newest, combo = self.shelf.just_trained, self._view.model
+        fresh = bool(newest) and combo.findData(newest) < 0
+        combo.show_models([*self.shelf.entries(), *self._browsed])
+        if fresh:
+            combo.choose(newest)
+
+    def look_up(self, path: str) -> None:
+        """Offer and choose a model that the user looked up: a zip, or the card inside a folder."""
+        model = Path(path) if path.endswith(".zip") else Path(path).parent
+        try:
+            self.offer(str(model))
+        except UNetError as error:
+            self._view.messages.say(str(error), "error")
+            return
+        self._view.model.choose(str(model))
+
+    def offer(self, model: str) -> None:
+        """Put a model on offer that is not on the shelf; see :func:`read_card` for errors."""
+        card = read_card(model)
+        if model not in [entry.path for entry in self._browsed]:
+            self._browsed.append(ModelEntry(card.name or Path(model).stem, model))
+        self.show_models()
+
+    def chosen(self) -> dict[str, str]:
+        """Return the chosen model, and after which training it was chosen."""
+        return {"path": self._view.model.currentData(), "after": self.shelf.last_training()}
+
+    def choose_again(self, known: Any) -> None:
+        """Choose a model of before, wherever it lies, or what was trained since; one that is gone is ignored.
+
+        Parameters
+        ----------
+        known : dict or str
+            From :meth:`chosen`, or the path alone.
+        """
+        path, after = (known, "") if isinstance(known, str) else (str(known["path"]), str(known["after"]))
+        trained, combo = self.shelf.trained_last(), self._view.model
+        if trained and (after != self.shelf.last_training() or self.shelf.is_same(path, trained)):
+            path = trained
+        if combo.findData(path) < 0 and model_there(path):
+            self.offer(path)
+        if combo.findData(path) >= 0:
+            combo.choose(path)
+
+    def card_values(self, path: str) -> dict[str, Any]:
+        """Return the settings that suit a model; see :func:`read_card` for errors."""
+        card = read_card(path)
+        settings = with_values(PredictionSettings(), card.prediction)
+        what = "classes" if card.mode == "classes" else "instances"
+        return {**{name: getattr(settings, name) for name in OF_MODEL}, "what": what}
+
+    def _on_model(self, path: str) -> None:
+        """Show the settings that suit the model."""
+        try:
+            self._view.show_values(self.card_values(path))
+        except UNetError as error:
+            self._view.messages.say(str(error), "error")

@@ -1,0 +1,1 @@
+"""The Proofread dock: check, merge, split, delete and redraw cells, with undo and recovery."""

@@ -1,0 +1,1 @@
+"""The Segment and Many files docks: segment planes, stacks, stores and folders."""

@@ -1,0 +1,1 @@
+"""The Train dock: annotate, check, train, preview, suggestions where to annotate."""

@@ -1,0 +1,1 @@
+"""What is written beside images: runs, jobs to replay, evaluation reports, journals of corrections."""
