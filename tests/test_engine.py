@@ -539,7 +539,8 @@ def test_closing_ends_the_jobs_and_the_child(client, states):
 
 
 def test_importing_the_client_loads_no_torch_and_no_execnet():
-    code = "import sys, napari_unet.engine, napari_unet.records.runs\nprint({'torch', 'execnet', 'qtpy'} & set(sys.modules))"
+    code = "import sys, napari_unet.engine, napari_unet.records.runs\n"
+    code += "print({'torch', 'execnet', 'qtpy'} & set(sys.modules))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "set()"
 
 

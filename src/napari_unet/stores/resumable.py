@@ -268,7 +268,8 @@ def resumable_labels(
     """Return a new label image, or the one that the same job was at work on when it was cut off.
 
     A ``.zarr`` can be gone on with, and a ``.tif`` of more than
-    :data:`~napari_unet.core.inference.chunked.HELD` pixels; smaller files, and PNG, are a matter of seconds and written whole at the end.
+    :data:`~napari_unet.core.inference.chunked.HELD` pixels; smaller files, and PNG, are a
+    matter of seconds and written whole at the end.
 
     Parameters
     ----------
