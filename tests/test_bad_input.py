@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tifffile
+import zarr
 from PIL import Image
 
 from napari_unet import stores
@@ -157,7 +158,6 @@ def test_empty_images(tmp_path: Path, model: Path, complains: Any, shape: tuple[
 
 
 def test_empty_zarr_images(tmp_path: Path, model: Path, complains: Any) -> None:
-    zarr = pytest.importorskip("zarr")
     zarr.create_array(str(tmp_path / "i.zarr"), shape=(0, 30), dtype="u1")
     assert "is empty: its shape is (0, 30)" in complains(
         "segment", tmp_path / "i.zarr", tmp_path / "o.tif", "--model", model
@@ -222,7 +222,6 @@ def test_axes_that_cannot_be_told(tmp_path: Path, model: Path, complains: Any) -
 def test_axes_of_a_zarr_that_cannot_be_told(
     tmp_path: Path, model: Path, complains: Any, shape: tuple[int, ...], said: str
 ) -> None:
-    zarr = pytest.importorskip("zarr")
     zarr.create_array(str(tmp_path / "i.zarr"), data=noise(*shape))
     words = ["segment", tmp_path / "i.zarr", tmp_path / "o.zarr", "--model", model]
     message = complains(*words)
@@ -235,7 +234,6 @@ def test_axes_of_a_zarr_that_cannot_be_told(
 def test_a_store_that_lacks_chunks(
     tmp_path: Path, model: Path, complains: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    zarr = pytest.importorskip("zarr")
     zarr.create_array(str(tmp_path / "i.zarr"), data=noise(64, 96), chunks=(32, 32))
     (tmp_path / "i.zarr" / "c" / "1" / "2").unlink()
     words = ["segment", tmp_path / "i.zarr", tmp_path / "o.zarr", "--model", model]
@@ -254,7 +252,6 @@ def test_a_store_that_lacks_chunks(
 
 def test_a_store_that_lacks_chunks_is_told_by_the_engine_too(tmp_path: Path) -> None:
     """In a batch of the docks, which have no command line to say --sparse on."""
-    zarr = pytest.importorskip("zarr")
     zarr.create_array(str(tmp_path / "i.zarr"), data=noise(64, 96), chunks=(32, 32), dimension_names=["y", "x"])
     assert not lacks_chunks(tmp_path / "i.zarr")
     (tmp_path / "i.zarr" / "c" / "1" / "2").unlink()
@@ -264,7 +261,6 @@ def test_a_store_that_lacks_chunks_is_told_by_the_engine_too(tmp_path: Path) -> 
 
 
 def test_a_chunk_that_is_cut_off(tmp_path: Path, model: Path, complains: Any) -> None:
-    zarr = pytest.importorskip("zarr")
     zarr.create_array(str(tmp_path / "i.zarr"), data=noise(64, 96), chunks=(32, 32))
     chunk = tmp_path / "i.zarr" / "c" / "1" / "2"
     chunk.write_bytes(chunk.read_bytes()[:-40])
@@ -353,7 +349,6 @@ def test_outputs_that_exist(tmp_path: Path, model: Path, complains: Any) -> None
 @pytest.mark.parametrize("name", ["o.zarr", "o.tif"])
 def test_an_unfinished_output_of_another_shape(tmp_path: Path, model: Path, complains: Any, name: str) -> None:
     """An earlier run was cut off, and the image is another one now."""
-    pytest.importorskip("zarr")
     output, shape = tmp_path / name, (2100, 2000)
     with stores.resumable_labels(output, shape, "yx", np.int32, {"model": {"name": "tiny"}}) as out:
         assert out.work is not None
@@ -368,7 +363,6 @@ def test_an_unfinished_output_of_another_shape(tmp_path: Path, model: Path, comp
 def test_a_finished_output_of_another_shape(
     tmp_path: Path, model: Path, complains: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    pytest.importorskip("zarr")
     path = rewrite(tmp_path / "i.tif", noise(40, 50))
     words = ["segment", path, tmp_path / "o.zarr", "--model", model]
     assert main([str(w) for w in words]) == 0

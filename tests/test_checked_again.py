@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import zarr
 
 from napari_unet.core.proofreading.review import ACCEPTED, DELETED, Kept
 from napari_unet.records.saved_labels import read_marks, write_marks
@@ -14,7 +15,6 @@ from test_cli import run
 from tiny import write_model
 
 tifffile = pytest.importorskip("tifffile")
-zarr = pytest.importorskip("zarr")
 
 
 def checked():

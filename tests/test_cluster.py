@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 import tifffile
 import torch
+import zarr
 
 from napari_unet import stores
 from napari_unet.cli import main
@@ -30,7 +31,6 @@ from napari_unet.core.settings import NetworkSettings, PredictionSettings
 from napari_unet.core.synthetic import generate
 from napari_unet.stores.resumable import UnfinishedLabels, unfinished_folder
 
-zarr = pytest.importorskip("zarr")
 distributed = pytest.importorskip("distributed")
 
 from napari_unet.cluster import Pool  # noqa: E402

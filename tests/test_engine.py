@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import zarr
 from scipy import ndimage
 
 from napari_unet.core import events
@@ -315,7 +316,7 @@ def test_images_are_read_lazily_from_any_array(client, library):
     if library == "dask":
         array = pytest.importorskip("dask.array").from_array(data, chunks=(1, 100, 100))
     elif library == "zarr":
-        array = pytest.importorskip("zarr").array(data, chunks=(1, 128, 128))
+        array = zarr.array(data, chunks=(1, 128, 128))
     else:
         array = data[:, :, ::-1]
     about = {"shape": list(data.shape), "dtype": data.dtype.str, "axes": "tyx"}

@@ -8,14 +8,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+import zarr
 
 from napari_unet.engine.child.array_reading import array_of, same_pixels
 from napari_unet.engine.child.remote_array import RemoteArray
 from napari_unet.engine.protocol.messages import read_block
 from napari_unet.stores.resumable import UnfinishedLabels, state_of
 from napari_unet.stores.zarrs import Levels, create_zarr
-
-zarr = pytest.importorskip("zarr")
 
 
 class Asked:

@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 import tifffile
+import zarr
 
 from napari_unet import stores
 from napari_unet.cli import main
 from napari_unet.core.inference.chunked import HELD
 from tiny import write_model
 
-zarr = pytest.importorskip("zarr")
 SIZES = {"x": (0.25, "micrometer"), "y": (0.5, "micrometer")}
 STACK = {**SIZES, "z": (2.0, "micrometer")}
 

@@ -10,6 +10,7 @@ import textwrap
 
 import numpy as np
 import pytest
+import zarr
 
 from napari_unet.core.errors import StoreError
 from napari_unet.core.proofreading.review import EDITED, Kept
@@ -17,8 +18,6 @@ from napari_unet.stores import open_array
 from napari_unet.stores.label_patches import StoredLabels, correcting, finish_patch, patch_folder
 from napari_unet.stores.review_marks import read_marks
 from napari_unet.stores.zarrs import Levels, create_zarr
-
-zarr = pytest.importorskip("zarr")
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import zarr
 
 from napari_unet.core.errors import DataError, StoreError
 from napari_unet.core.proofreading.review import ACCEPTED, DELETED, EDITED, Kept
@@ -9,7 +10,6 @@ from napari_unet.records.label_crops import Part, open_part, put_back
 from napari_unet.records.saved_labels import read_marks, write_marks
 from napari_unet.stores.zarrs import Levels, create_zarr
 
-zarr = pytest.importorskip("zarr")
 BOX = (10, 90, 30, 100)
 
 

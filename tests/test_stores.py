@@ -2,13 +2,13 @@ from __future__ import annotations
 
 import errno
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import tifffile
+import zarr
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -19,7 +19,6 @@ from napari_unet.stores import output as output_module
 from napari_unet.stores.layout import Stored, resolve_axes
 from napari_unet.stores.pictures import natural
 
-zarr = pytest.importorskip("zarr")
 DATA = Path(__file__).parent.parent.parent / "shared" / "data"
 needs_data = pytest.mark.skipif(not DATA.exists(), reason="the annotated images are not here")
 
@@ -298,16 +297,6 @@ def test_zarr_groups_without_image_and_damaged_ones_are_told(tmp_path: Path) -> 
     (tmp_path / "a.zarr" / "zarr.json").write_text("{")
     with pytest.raises(StoreError, match=r"a\.zarr cannot be read as Zarr"):
         stores.open_picture(tmp_path / "a.zarr")
-
-
-def test_without_the_zarr_package_its_name_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "a.zarr").mkdir()
-    monkeypatch.setitem(sys.modules, "zarr", None)
-    with pytest.raises(StoreError, match=r"pip install 'napari-unet\[zarr\]'"):
-        stores.open_picture(tmp_path / "a.zarr")
-    with pytest.raises(StoreError, match="need the zarr package"):
-        stores.create_labels(tmp_path / "b.zarr", (4, 4), "yx")
-    assert [p.name for p in tmp_path.iterdir()] == ["a.zarr"]
 
 
 # Folders and pairs -------------------------------------------------------------------------------

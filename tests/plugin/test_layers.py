@@ -256,7 +256,6 @@ def test_planes_are_written_in_the_layers_own_axis_order():
 
 
 def test_labels_beyond_memory_go_to_zarr_and_can_be_painted(monkeypatch):
-    pytest.importorskip("zarr")
     real = np.zeros
     with monkeypatch.context() as patched:
         patched.setattr(reading.np, "zeros", lambda shape, dtype: (_ for _ in ()).throw(MemoryError))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +29,9 @@ def check_inside(path: Path) -> None:
 
 def register(path: Path) -> None:
     """Let an image know of a label image inside of it, and the label image of its image."""
-    labels = importlib.import_module("zarr").open_group(str(path.parent), mode="a", zarr_format=3)
+    import zarr
+
+    labels = zarr.open_group(str(path.parent), mode="a", zarr_format=3)
     names = [*_about(labels).get("labels", [])]
     labels.attrs["ome"] = {"version": "0.5", "labels": names if path.name in names else [*names, path.name]}
     group = _group(path, "r+")
@@ -41,7 +42,9 @@ def register(path: Path) -> None:
 
 def _group(path: Path, mode: str = "r") -> Any:
     """Return a Zarr group."""
-    return importlib.import_module("zarr").open_group(str(path), mode=mode)
+    import zarr
+
+    return zarr.open_group(str(path), mode=mode)
 
 
 def _about(group: Any) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from .layout import Spacing
 from .locks import lock
 from .nested_labels import is_inside, register
 from .output import LabelOutput, TiffOutput, check_output, create_labels, remove, replace, temporary, writing
-from .zarrs import add_pyramid, create_array, create_zarr, has_zarr, open_writable
+from .zarrs import add_pyramid, create_array, create_zarr, open_writable
 
 JOB = "job.json"
 DONE = "done.jsonl"
@@ -282,10 +282,10 @@ def resumable_labels(
     stored = np.dtype(np.uint32 if np.dtype(dtype).kind == "i" else dtype)
     if ending == ".zarr":
         return UnfinishedLabels(path, shape, axes, stored, job, overwrite=overwrite, spacing=spacing)
-    if ending in (".tif", ".tiff") and has_zarr() and int(np.prod(shape)) > HELD:
+    if ending in (".tif", ".tiff") and int(np.prod(shape)) > HELD:
         return UnfinishedFile(path, shape, axes, stored, job, overwrite=overwrite, spacing=spacing)
     output = create_labels(path, shape, axes, dtype, overwrite=overwrite, spacing=spacing)
-    if is_large(shape) and has_zarr():
+    if is_large(shape):
         output.work = Scratch(temporary(path).with_suffix(".scratch"))
     return output
 

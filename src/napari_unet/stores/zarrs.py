@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import itertools
 from collections.abc import Sequence
 from pathlib import Path
@@ -31,26 +30,6 @@ def is_zarr(path: Path) -> bool:
     return path.suffix.lower() == ".zarr" or inside or marked
 
 
-def _zarr() -> ModuleType:
-    """Return the zarr package.
-
-    Raises
-    ------
-    StoreError
-        When it is missing.
-    """
-    try:
-        import zarr
-    except ImportError as error:
-        raise StoreError("Zarr files need the zarr package: pip install 'napari-unet[zarr]'.") from error
-    return zarr
-
-
-def has_zarr() -> bool:
-    """Return whether the zarr package is there."""
-    return importlib.util.find_spec("zarr") is not None
-
-
 def open_zarr(path: Path) -> tuple[ArrayLike, Stored]:
     """Return an array of a Zarr store, and what it says of its axes.
 
@@ -61,7 +40,8 @@ def open_zarr(path: Path) -> tuple[ArrayLike, Stored]:
     StoreError
         When there is no readable array, or more than one.
     """
-    zarr = _zarr()
+    import zarr
+
     try:
         node = zarr.open(str(path), mode="r")
         array, names = _array_of(zarr, node, path)
@@ -144,7 +124,8 @@ def label_arrays(path: Path, mode: str) -> tuple[Any, list[Any], str]:
     StoreError
         When it cannot be opened, or is no OME-Zarr image.
     """
-    zarr = _zarr()
+    import zarr
+
     try:
         group = zarr.open_group(str(path), mode=mode)
         attributes = dict(group.attrs)
@@ -197,12 +178,11 @@ def create_zarr(
 
     Raises
     ------
-    StoreError
-        When zarr is missing.
     OSError
         When the folder cannot be written.
     """
-    zarr = _zarr()
+    import zarr
+
     group = zarr.open_group(str(path), mode="w-", zarr_format=3)
     chunks = tuple(min(n, CHUNK) if a in "yx" else 1 for a, n in zip(axes, shape, strict=True))
     array: WritableArray = group.create_array(
@@ -220,7 +200,8 @@ def create_array(path: Path, shape: tuple[int, ...], chunks: tuple[int, ...], dt
     It is written and read once or twice, so it has to be fast rather than small. Labels are packed all the same, as
     that makes them a tenth; the 16-bit outputs of a network are not, as they stay two thirds and it takes longest.
     """
-    zarr = _zarr()
+    import zarr
+
     outputs = np.dtype(dtype) == np.uint16
     quick = None if outputs else zarr.codecs.BloscCodec(cname="lz4", clevel=1, shuffle="shuffle")
     array: WritableArray = zarr.create_array(
@@ -238,8 +219,10 @@ def open_writable(path: Path, inner: str | None = None) -> WritableArray:
     StoreError
         When it cannot be opened.
     """
+    import zarr
+
     try:
-        array: WritableArray = _zarr().open_array(str(path), path=inner, mode="r+")
+        array: WritableArray = zarr.open_array(str(path), path=inner, mode="r+")
     except Exception as error:  # zarr raises many kinds for damaged metadata
         raise StoreError(f"{path} is damaged: {error or type(error).__name__}") from error
     return array
@@ -275,7 +258,9 @@ class Levels:
     """
 
     def __init__(self, path: Path, smallest: int = CHUNK) -> None:
-        group = _zarr().open_group(str(path), mode="r+")
+        import zarr
+
+        group: Any = zarr.open_group(str(path), mode="r+")
         about = group.attrs["ome"]["multiscales"][0]
         scale = about["datasets"][0]["coordinateTransformations"][0]["scale"]
         self.arrays: list[Any] = [group["0"]]

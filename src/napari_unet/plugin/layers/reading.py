@@ -267,22 +267,13 @@ def fill_again(viewer: ViewerModel, layer: Layer, data: NDArray[Any], where: dic
 def empty_array(shape: tuple[int, ...], dtype: Any) -> WritableArray:
     """Return an array of zeros that takes memory only where it is written.
 
-    Raises
-    ------
-    DataError
-        When the computer cannot even promise the memory, and zarr is not installed.
+    Where the computer cannot even promise the memory, it is a Zarr array.
     """
     try:
         return np.zeros(shape, dtype)
-    except MemoryError as error:
-        try:
-            import zarr
-        except ImportError:
-            size = np.prod(shape, dtype=float) * np.dtype(dtype).itemsize / 1e9
-            raise DataError(
-                f"Labels of shape {shape} take {size:.0f} GB, more than this computer has; install zarr, or crop the "
-                "image."
-            ) from error
+    except MemoryError:
+        import zarr
+
         chunks = (1,) * (len(shape) - 2) + tuple(min(n, 1024) for n in shape[-2:])
         return zarr.zeros(shape, dtype=dtype, chunks=chunks)
 

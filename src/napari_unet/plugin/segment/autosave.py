@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -72,9 +71,8 @@ class Autosave:
 
 def free_path(folder: Path, name: str) -> Path:
     """Return a path in a folder at which nothing lies."""
-    ending = ".zarr" if importlib.util.find_spec("zarr") is not None else ".tif"
     stem, number = safe_name(name), 1
-    while (path := folder / f"{stem}{'' if number == 1 else f'-{number}'}{ending}").exists():
+    while (path := folder / f"{stem}{'' if number == 1 else f'-{number}'}.zarr").exists():
         number += 1
     return path
 

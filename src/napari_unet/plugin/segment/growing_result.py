@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib.util
 import re
 import weakref
 from collections.abc import Callable
@@ -12,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import QObject, QTimer
 
-from ...core.errors import DataError
 from ...core.events import ResultOpened
 from ..layers.preview import camera_of
 from ..layers.reading import current_plane, full_data, view_box
@@ -54,17 +52,7 @@ def to_disk(
         Where the user wants results.
     name : str
         What the result is called.
-
-    Raises
-    ------
-    DataError
-        When zarr is not installed.
     """
-    if importlib.util.find_spec("zarr") is None:
-        raise DataError(
-            "The picture is too large for its result to be held in memory, and writing it to disk needs the zarr "
-            "package: pip install 'napari-unet[zarr]'."
-        )
     image = images[0]
     letters = request.image.plane_axes + "yx"
     spacing = {a: value for a, value in spacing_of(image, axes).items() if a in letters}
