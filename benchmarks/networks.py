@@ -141,7 +141,9 @@ class Candidate:
 
 def _nuclei() -> tuple[list[str], list[str]]:
     split = json.loads((pretrain.DATA / "dsb2018" / "split.json").read_text())
-    return split["stardist_train"], split["stardist_val"]
+    # One picture has no corrected mask.
+    there = {p.stem for p in (pretrain.DATA / "dsb2018" / "masks").iterdir()}
+    return [n for n in split["stardist_train"] if n in there], [n for n in split["stardist_val"] if n in there]
 
 
 def _by(folder: str, held_out: Callable[[list[str]], list[str]]) -> tuple[list[str], list[str]]:
