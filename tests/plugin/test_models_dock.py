@@ -16,7 +16,8 @@ from napari_unet.core.network.model_card import bundled_models, read_card
 from napari_unet.core.settings import NetworkSettings, TrainingSettings
 from napari_unet.plugin.models import files
 from napari_unet.plugin.models import summary as models_facts
-from napari_unet.plugin.models.registry import Shelf, models_folder, saved_models
+from napari_unet.plugin.models.files import models_folder
+from napari_unet.plugin.models.registry import Shelf, saved_models
 from napari_unet.plugin.runtime.cli_process import _ENDING, Command
 from napari_unet.records import runs
 

@@ -26,7 +26,8 @@ from napari_unet.plugin.layers.painted import (
     select_background,
     select_next_cell,
 )
-from napari_unet.plugin.models.registry import Shelf, check_channels, describe, models_folder
+from napari_unet.plugin.models.files import models_folder
+from napari_unet.plugin.models.registry import Shelf, check_channels, describe
 from napari_unet.plugin.runtime.worker_thread import Background
 from napari_unet.plugin.settings.preferences import Preferences
 from napari_unet.plugin.train import sample_data

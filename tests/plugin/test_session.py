@@ -10,7 +10,8 @@ from qtpy.QtWidgets import QScrollArea
 
 from napari_unet.core.settings import NetworkSettings, TrainingSettings
 from napari_unet.plugin.layers.preview import camera_of, is_preview
-from napari_unet.plugin.train.sources import count, painting_of
+from napari_unet.plugin.train.sources import painting_of
+from napari_unet.plugin.widgets.common import count
 from napari_unet.records import runs
 
 LONG = 60_000

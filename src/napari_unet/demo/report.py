@@ -10,7 +10,7 @@ import numpy as np
 from .. import stores
 from ..core.evaluation.metrics import evaluate
 from .curves import Curve, Diagram, draw_diagrams
-from .job import Result, labels_path
+from .outcome import Result, labels_path
 from .overlay import BLUE, GREEN, ORANGE, PINK, YELLOW, Panel, compared, draw_overlay
 from .painting import BACKGROUND
 from .viewer import write_layers

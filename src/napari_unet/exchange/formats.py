@@ -2,34 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import shutil
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..core.errors import ModelError, StoreError
-from ..core.network.model_card import CARD_NAME, THUMBNAIL_NAME, check_place, model_path, read_file
-from ..core.network.model_io import INPUT_NAME, OUTPUT_NAME, WEIGHTS_NAME, load_model, verify_model
-
-MODEL_FILES = (CARD_NAME, WEIGHTS_NAME, INPUT_NAME, OUTPUT_NAME)
-
-
-@dataclass(frozen=True)
-class Details:
-    """What other people want to know of a published model.
-
-    Attributes
-    ----------
-    author : str
-        Who made it.
-    licence : str
-        SPDX name of the licence, such as CC-BY-4.0.
-    """
-
-    author: str = ""
-    licence: str = "CC-BY-4.0"
+from ..core.errors import StoreError
+from ..core.network.model_card import check_place
+from ..core.network.model_io import load_model, verify_model
+from .model_files import Details, copy_files
 
 
 @dataclass(frozen=True)
@@ -96,17 +78,6 @@ def _put(made: Path, path: Path) -> None:
     if path.is_dir():
         path.rename(made.with_name(f"{made.name}.old"))
     made.replace(path)
-
-
-def copy_files(model: str | Path, folder: Path) -> None:
-    """Copy the files of a model into a folder as they are, so that their hashes stay."""
-    folder.mkdir(parents=True, exist_ok=True)
-    source = model_path(model)
-    for name in MODEL_FILES:
-        (folder / name).write_bytes(read_file(source, name))
-    with contextlib.suppress(ModelError):
-        # A model need not have a picture.
-        (folder / THUMBNAIL_NAME).write_bytes(read_file(source, THUMBNAIL_NAME))
 
 
 def _to_folder(model: str | Path, path: Path, details: Details) -> tuple[float, tuple[str, ...]]:

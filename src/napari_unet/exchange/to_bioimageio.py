@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from contextlib import redirect_stderr, redirect_stdout
 from io import StringIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,12 +26,10 @@ from ..core.data.arrays import PERCENTILES, Normalisation
 from ..core.errors import ModelError
 from ..core.network.model_card import Card
 from ..core.network.model_io import Model, load_model, verify_model
+from .model_files import Details, copy_files
 from .portable import DISTANCE, INPUT, PROBABILITIES, Portable, normalised, sample
 from .readme import cite_paper, readme
 from .to_onnx import OPSET, available, export_onnx
-
-if TYPE_CHECKING:
-    from .formats import Details
 
 TORCHSCRIPT_NAME, ONNX_NAME = "weights.pt", "weights.onnx"
 INPUT_TENSOR, OUTPUT_TENSOR = "bioimageio_test_image.npy", "bioimageio_test_{}.npy"
@@ -65,8 +63,6 @@ def export_bioimageio(model: str | Path, path: Path, details: Details) -> tuple[
     """
     if importlib.util.find_spec("bioimageio") is None or importlib.util.find_spec("bioimageio.core") is None:
         raise ModelError("bioimage.io packages need more libraries: python -m pip install 'napari-unet[bioimageio]'.")
-    from .formats import copy_files
-
     folder = path.with_name("package")
     copy_files(model, folder)
     loaded = load_model(model)

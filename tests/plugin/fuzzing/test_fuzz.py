@@ -8,8 +8,8 @@ import pytest
 from discs import alive
 
 from napari_unet.plugin.models.registry import Shelf
+from napari_unet.plugin.models.selector import SCRATCH
 from napari_unet.plugin.runtime.engine import Engine
-from napari_unet.plugin.widgets.layer_selectors import SCRATCH
 
 from .desk import TRAIN, run_loop
 from .vocabulary import KINDS, Kind, draw

@@ -13,9 +13,6 @@ from numpy.typing import NDArray
 
 from ...core.network.model_card import model_path
 
-LARGEST_PLANE = 16_000_000
-"""Pixels up to which the outputs of a plane are kept; sliders that move change the labels of larger ones no more."""
-
 Plane = tuple[int, ...]
 T = TypeVar("T")
 

@@ -24,10 +24,10 @@ from ...core.network.unet import UNet
 from ...core.settings import PredictionSettings, with_values
 from ...core.training import loop, plan
 from ...records import runs
-from ..protocol.messages import PlaneDoubt, PlaneLost, PlaneResult
+from ..protocol.messages import LARGEST_PLANE, PlaneDoubt, PlaneLost, PlaneResult
 from . import file_job
 from .array_reading import array_of
-from .cache import LARGEST_PLANE, KeptModels, KeptOutputs, PlaneBuffer
+from .cache import KeptModels, KeptOutputs, PlaneBuffer
 from .link_job import link
 from .progressive_segmentation import segment_to_store
 from .server import Job

@@ -30,6 +30,9 @@ PROTOCOL = 5
 PIECE = 1 << 20
 """Bytes of an array per message: about a millisecond of copying each."""
 
+LARGEST_PLANE = 16_000_000
+"""Pixels up to which the engine keeps the outputs of a plane, so that sliders can change its labels."""
+
 _ARRAY = "__array__"
 
 

@@ -115,8 +115,9 @@ class EngineUse:
     def engine(self) -> Engine:
         """The engine of this process."""
         from ..runtime.engine import Engine
+        from ..settings.preferences import engine_address
 
-        return Engine.shared()
+        return Engine.shared(engine_address)
 
     @property
     def is_open(self) -> bool:

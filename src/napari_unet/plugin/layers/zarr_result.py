@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ...core.data.arrays import Planes
 from ...core.errors import DataError
-from ...engine.child.cache import LARGEST_PLANE
+from ...engine.protocol.messages import LARGEST_PLANE
 from ...records.runs import home
 from ...records.saved_labels import finish_patch
 from .reading import data_shape, full_data

@@ -24,7 +24,7 @@ from ..layers.painted import background_label
 from ..layers.reading import data_shape, empty_array, full_data, guess_axes, label_shape, planes_of
 from ..runtime.gc_pause import Hold
 from ..runtime.worker_thread import Background
-from ..train.sources import count
+from ..widgets.common import count
 from ..widgets.layer_selectors import ImageChoice, is_painting, labels_of
 from .class_guard import NotCells, with_kinds
 from .compute import (  # fmt: skip

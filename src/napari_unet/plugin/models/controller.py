@@ -18,13 +18,14 @@ from .files import (  # fmt: skip
     duplicate_model,
     free_name,
     is_saved,
+    models_folder,
     name_of,
     rename_model,
     restore_model,
     thumbnail,
     trashed_models,
 )
-from .registry import Shelf, models_folder
+from .registry import Shelf
 from .summary import facts, line, more_facts
 from .view import Line, ModelsView
 

@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import io
 import json
+import os
 import re
 import shutil
 from collections.abc import Iterator
@@ -19,8 +20,8 @@ from numpy.typing import NDArray
 
 from ...core.errors import ModelError, StoreError
 from ...core.network.model_card import CARD_NAME, THUMBNAIL_NAME, Card, is_bundled, model_path, read_card, read_file
-from ...records.runs import JOB_NAME
-from .registry import _file_name, models_folder
+from ...records.runs import HOME_VARIABLE, JOB_NAME, home
+from ..settings.preferences import current
 
 TRASH_NAME = ".trash"
 THUMBNAIL_SIDE = 64
@@ -37,6 +38,22 @@ class Trashed:
     name: str
     path: Path
     when: datetime
+
+
+def models_folder() -> Path:
+    """Return the folder of the saved models: the preferred one, unless the environment names another home."""
+    preferred = current().models_folder
+    if preferred and not os.environ.get(HOME_VARIABLE):
+        return Path(preferred).expanduser()
+    return home() / "models"
+
+
+def file_name(name: str) -> str:
+    """Return a name that every file system takes."""
+    clean = re.sub(r'[<>:"/\\|?*\x00-\x1f]+', "_", name).strip(" .")
+    if not clean:
+        raise ModelError("The model has no name yet; type one beside Save.")
+    return clean
 
 
 def trash_folder() -> Path:
@@ -57,7 +74,7 @@ def size_of(model: str) -> int:
 
 def free_name(name: str) -> str:
     """Return the name, with a number if it is taken."""
-    clean, number = _file_name(name), 1
+    clean, number = file_name(name), 1
     while _taken(clean if number == 1 else f"{clean} {number}"):
         number += 1
     return clean if number == 1 else f"{clean} {number}"
@@ -87,7 +104,7 @@ def rename_model(model: str, name: str) -> str:
     StoreError
         When the folder cannot be written.
     """
-    old, clean = Path(model), _file_name(name)
+    old, clean = Path(model), file_name(name)
     if clean == name_of(old):
         return model
     if _taken(clean):

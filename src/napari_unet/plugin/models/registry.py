@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import re
 import shutil
 from dataclasses import dataclass
 from datetime import datetime
@@ -13,20 +11,12 @@ from qtpy.QtCore import QObject, Signal
 
 from ...core.errors import ModelError, StoreError, UNetError
 from ...core.network.model_card import BUNDLED, CARD_NAME, Card, bundled_models, read_card
-from ...records.runs import HOME_VARIABLE, home
 from ..dock.state import Lasting
-from ..settings.preferences import Keeper, current
+from ..settings.preferences import Keeper
+from .files import file_name, models_folder, write_thumbnail
 
 _KEPT = "Shelf"
 """Under which the model trained last is kept for the next session."""
-
-
-def models_folder() -> Path:
-    """Return the folder of the saved models: the preferred one, unless the environment names another home."""
-    preferred = current().models_folder
-    if preferred and not os.environ.get(HOME_VARIABLE):
-        return Path(preferred).expanduser()
-    return home() / "models"
 
 
 @dataclass(frozen=True)
@@ -181,9 +171,7 @@ class Shelf(QObject):
         StoreError
             When the folder cannot be written.
         """
-        from .files import write_thumbnail
-
-        target = models_folder() / _file_name(name)
+        target = models_folder() / file_name(name)
         if target.exists():
             raise ModelError(f"There is a model named {target.name} already; choose another name.")
         try:
@@ -208,11 +196,3 @@ def _day(model: str) -> str:
     path = Path(model)
     written = (path / CARD_NAME if path.is_dir() else path).stat().st_mtime
     return f"{datetime.fromtimestamp(written):%Y-%m-%d %H:%M}"
-
-
-def _file_name(name: str) -> str:
-    """Return a name that every file system takes."""
-    clean = re.sub(r'[<>:"/\\|?*\x00-\x1f]+', "_", name).strip(" .")
-    if not clean:
-        raise ModelError("The model has no name yet; type one beside Save.")
-    return clean

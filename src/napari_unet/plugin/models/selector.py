@@ -2,21 +2,58 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
+
+from qtpy.QtCore import Qt
+from qtpy.QtWidgets import QComboBox, QSizePolicy
 
 from ...core.errors import UNetError
 from ...core.network.model_card import read_card
 from ...core.settings import PredictionSettings, with_values
 from ..dock.lifecycle import disconnect_from
 from ..widgets.common import Messages
-from ..widgets.layer_selectors import ModelCombo
-from .registry import ModelEntry, Shelf, model_there
+from ..widgets.forms import guard_wheel
+from .registry import ModelEntry, Shelf, describe, model_there
 
 TUNING = ("threshold", "smallest", "holes", "separation", "seed_height", "peak", "gap")
 """Settings that labels follow from without running the network again."""
 OF_MODEL = (*TUNING, "what", "mirror")
 """Settings that each model brings along."""
+SCRATCH = "scratch"
+"""The start that is no model."""
+
+
+class ModelCombo(QComboBox):
+    """A choice of models."""
+
+    def __init__(self, tooltip: str) -> None:
+        super().__init__()
+        self._tooltip = tooltip
+        self.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
+        self.setMinimumContentsLength(8)
+        self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
+        guard_wheel(self)
+        self.setToolTip(f"<span>{tooltip}</span>")
+
+    def show_models(self, entries: Sequence[ModelEntry]) -> None:
+        """Offer these models; the present choice stays where it can."""
+        before = self.currentData()
+        self.blockSignals(True)
+        self.clear()
+        for entry in entries:
+            self.addItem(entry.label, entry.path)
+            if entry.path != SCRATCH:
+                self.setItemData(self.count() - 1, f"<span>{describe(entry.path)}</span>", Qt.ItemDataRole.ToolTipRole)
+        self.setCurrentIndex(max(0, self.findData(before)))
+        self.blockSignals(False)
+        if self.currentData() != before:
+            self.currentIndexChanged.emit(self.currentIndex())
+
+    def choose(self, path: str) -> None:
+        """Choose a model that is on offer."""
+        self.setCurrentIndex(max(0, self.findData(path)))
 
 
 class ModelView(Protocol):

@@ -197,12 +197,18 @@ class Engine(QObject):
         atexit.register(self._client.close, 3.0)
 
     @classmethod
-    def shared(cls) -> Engine:
-        """Return the engine of this process, which computes where the user prefers."""
-        if cls._one is None:
-            from ..settings.preferences import engine_address
+    def shared(cls, address: Callable[[], str] | None = None) -> Engine:
+        """Return the engine of this process.
 
-            cls._one = cls(address=engine_address)
+        Parameters
+        ----------
+        address : callable, optional
+            From now on, returns the address of the computer to compute on.
+        """
+        if cls._one is None:
+            cls._one = cls(address=address)
+        elif address is not None:
+            cls._one._address = address
         return cls._one
 
     @property

@@ -21,6 +21,7 @@ from qtpy.QtWidgets import (
 )  # fmt: skip
 
 from ...core.settings import PredictionSettings, options
+from ..models.selector import ModelCombo
 from ..widgets.common import GearButton, Messages, Progress, button, dress_main_button, folded, heading, row
 from ..widgets.focus import MAIN_KEY, give_key
 from ..widgets.forms import (
@@ -34,7 +35,6 @@ from ..widgets.forms import (
     set_value,
     tooltip_of,
 )
-from ..widgets.layer_selectors import ModelCombo
 from .view import FOLLOWS, SizeSlider, threshold_slider
 
 AXES = {

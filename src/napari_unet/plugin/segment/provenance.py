@@ -10,18 +10,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from qtpy.QtWidgets import QApplication
-
 from ...core.data.arrays import Planes
-from ...core.errors import DataError, StoreError, UNetError
+from ...core.errors import StoreError, UNetError
 from ...core.network.model_card import read_card
 from ...core.settings import PredictionSettings
 from ...records.replay import keep_picture, lacks_chunks, own_file, save_labels, segment_command, segment_job
-from ...records.runs import read_job
 from ..layers.reading import OURS, full_data, note
 from ..layers.review_state import Saved
 from ..layers.zarr_result import needs_store, spacing_of
 from ..runtime.worker_thread import Background
+from ..widgets.common import to_clipboard
 
 if TYPE_CHECKING:
     from ..layers.result import Result
@@ -184,33 +182,6 @@ class Replay:
         self._say("The command is in the clipboard; paste it into a terminal.", "done")
         if edited:
             self._say("What was corrected by hand is not part of the command.", "warning")
-
-
-def to_clipboard(text: str) -> None:
-    """Put a text into the clipboard."""
-    clipboard = QApplication.clipboard()
-    if clipboard is None:
-        raise DataError("There is no clipboard on this screen.")
-    clipboard.setText(text)
-
-
-def copy_training(folder: Path, say: Say) -> None:
-    """Put the command line that repeats a training into the clipboard.
-
-    Parameters
-    ----------
-    folder : Path
-        Of the training, in which its pictures and labels lie.
-    say : callable
-        Tells the user something: words and kind.
-    """
-    try:
-        job = read_job(folder)
-    except UNetError as error:
-        say(str(error), "error")
-        return
-    to_clipboard(job["command"])
-    say("The command is in the clipboard; it trains on what was painted for this training.", "done")
 
 
 def _note(known: weakref.ref[Any], job: dict[str, Any]) -> None:

@@ -19,6 +19,7 @@ from qtpy.QtWidgets import (
 from superqt import QLabeledDoubleSlider
 
 from ...core.settings import Option, PredictionSettings, options
+from ..models.selector import ModelCombo
 from ..widgets.common import GearButton, Messages, Progress, button, dress_main_button, folded, heading, row
 from ..widgets.focus import MAIN_KEY, give_key
 from ..widgets.forms import (  # fmt: skip
@@ -32,8 +33,8 @@ from ..widgets.forms import (  # fmt: skip
     set_value,
     tooltip_of,
 )
-from ..widgets.layer_selectors import ImageSection, ModelCombo
-from .link_planes import LinkBox
+from ..widgets.layer_selectors import ImageSection
+from .link_view import LinkBox
 from .output_location import PlaceCombo
 
 CURRENT, WHOLE = "current", "whole"

@@ -20,8 +20,9 @@ from ...core.settings import TrainingSettings, with_values
 from ..dock.lifecycle import painted_later
 from ..layers.navigation import go_to, hide_frame, show_frame
 from ..layers.reading import OURS, current_plane, fill_again, note, placement, write_plane
+from ..models.selector import SCRATCH
 from ..runtime.worker_thread import Background
-from ..widgets.layer_selectors import SCRATCH, ImageChoice
+from ..widgets.layer_selectors import ImageChoice
 from .annotation_controller import Annotating
 from .sources import Gathered
 

@@ -23,18 +23,18 @@ from ..layers.painted import select_background, select_next_cell
 from ..layers.preview import PreviewFeeder, prepare_preview, toggle_preview
 from ..layers.reading import check_labels_fit
 from ..models.registry import ModelEntry, Shelf
+from ..models.selector import SCRATCH
 from ..runtime.worker_thread import Background
-from ..segment.provenance import copy_training
 from ..settings.preferences import Preferences
 from ..settings.shortcuts import KeyBindings
-from ..widgets.common import time_left
-from ..widgets.layer_selectors import SCRATCH, ImageChoice, images_of
+from ..widgets.common import count, time_left
+from ..widgets.layer_selectors import ImageChoice, images_of
 from .annotation_controller import Annotating
 from .check_controller import Checking
-from .history import Before, rounds_of
+from .history import Before, copy_training, rounds_of
 from .live_annotation import LivePaint
 from .sample_data import picture
-from .sources import Gathered, count, gather, nothing_painted, painting_of
+from .sources import Gathered, gather, nothing_painted, painting_of
 from .suggest_controller import Suggesting
 from .view import TrainView
 

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import weakref
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from ...core.errors import UNetError
+from ...records.runs import read_job
+from ..widgets.common import to_clipboard
 
 
 @dataclass(frozen=True)
@@ -54,3 +59,22 @@ _KNOWN: weakref.WeakKeyDictionary[Any, Rounds] = weakref.WeakKeyDictionary()
 def rounds_of(viewer: Any) -> Rounds:
     """Return the trainings of a viewer, which is held weakly."""
     return _KNOWN.setdefault(viewer, Rounds())
+
+
+def copy_training(folder: Path, say: Callable[[str, str], None]) -> None:
+    """Put the command line that repeats a training into the clipboard.
+
+    Parameters
+    ----------
+    folder : Path
+        Of the training, in which its pictures and labels lie.
+    say : callable
+        Tells the user something: words and kind.
+    """
+    try:
+        job = read_job(folder)
+    except UNetError as error:
+        say(str(error), "error")
+        return
+    to_clipboard(job["command"])
+    say("The command is in the clipboard; it trains on what was painted for this training.", "done")

@@ -21,6 +21,7 @@ from ..layers.painted import background_label
 from ..layers.reading import OURS, check_labels_fit, full_data, label_index, note, painted, planes_of
 from ..layers.review_state import teaching
 from ..layers.zarr_result import has_large_planes
+from ..widgets.common import count
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -265,11 +266,6 @@ class Tally:
             return "nothing painted yet"
         parts = [count(self.cells, "cell"), count(self.planes, "plane")]
         return ", ".join([*parts, count(self.regions, "complete box", "es")] if self.regions else parts)
-
-
-def count(number: int, thing: str, plural: str = "s") -> str:
-    """Return "1 cell" or "12 cells"."""
-    return f"{number} {thing}" if number == 1 else f"{number} {thing}{plural}"
 
 
 def tally(images: Sequence[AnnotatedImage], background: int, complete: bool = False) -> Tally:

@@ -21,10 +21,11 @@ from ..layers.navigation import canvas_size, go_to, show_frame
 from ..layers.preview import camera_of
 from ..layers.reading import current_plane, data_shape, full_data, label_index, label_shape
 from ..models.registry import check_channels
+from ..models.selector import SCRATCH
 from ..runtime.engine import SegmentRequest
 from ..settings.shortcuts import KeyBindings
 from ..widgets.common import time_left
-from ..widgets.layer_selectors import SCRATCH, ImageChoice
+from ..widgets.layer_selectors import ImageChoice
 from .annotation_controller import Annotating
 from .view import TrainView
 

@@ -7,15 +7,26 @@ from qtpy.QtWidgets import QCheckBox, QLabel, QLineEdit, QPushButton, QTabWidget
 
 from ...core.settings import NetworkSettings, TrainingSettings
 from ..layers.painted import BACKGROUND_COLOUR, FIRST_CELL, cell_colour
+from ..models.selector import SCRATCH, ModelCombo
 from ..settings.preferences import Preferences
 from ..settings.shortcuts import name_key
-from ..widgets.common import GearButton, Messages, Progress, button, column, dress_main_button, folded, heading, row
+from ..widgets.common import (
+    GearButton,
+    Messages,
+    Progress,
+    button,
+    column,
+    count,
+    dress_main_button,
+    folded,
+    heading,
+    row,
+)
 from ..widgets.focus import AGAIN_KEY, MAIN_KEY, give_key
 from ..widgets.forms import SettingsForm, advanced_names, caption, plain_form, simple_names
-from ..widgets.layer_selectors import SCRATCH, ImageSection, LayerCombo, ModelCombo
+from ..widgets.layer_selectors import ImageSection, LayerCombo
 from ..widgets.loss_plot import LossPlot
 from .check_view import CheckView
-from .sources import count
 from .sources_list import TakesPart, title
 from .suggest_view import WhereNext
 from .welcome import FirstSteps

@@ -11,6 +11,7 @@ from qtpy.compat import isalive
 from qtpy.QtCore import QSize, Qt, QTimer, Signal
 from qtpy.QtGui import QIcon, QPixmap
 from qtpy.QtWidgets import (
+    QApplication,
     QFrame,
     QHBoxLayout,
     QLabel,
@@ -24,6 +25,8 @@ from qtpy.QtWidgets import (
     QWidget,
 )  # fmt: skip
 from superqt import QCollapsible
+
+from ...core.errors import DataError
 
 # Told apart by sign and word as well as by colour; contrast over 4.5 : 1 on napari's backgrounds.
 _COLOURS = {
@@ -266,3 +269,16 @@ def column(*widgets: QWidget, spacing: int = 4) -> QWidget:
     for widget in widgets:
         layout.addWidget(widget)
     return box
+
+
+def count(number: int, thing: str, plural: str = "s") -> str:
+    """Return "1 cell" or "12 cells"."""
+    return f"{number} {thing}" if number == 1 else f"{number} {thing}{plural}"
+
+
+def to_clipboard(text: str) -> None:
+    """Put a text into the clipboard."""
+    clipboard = QApplication.clipboard()
+    if clipboard is None:
+        raise DataError("There is no clipboard on this screen.")
+    clipboard.setText(text)

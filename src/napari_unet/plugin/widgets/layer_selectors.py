@@ -1,4 +1,4 @@
-"""Choosing layers, axes and models; shared by both docks. Layers are held weakly and by identity."""
+"""Select layers, channels and axes. Layers are held weakly and by identity."""
 
 from __future__ import annotations
 
@@ -25,16 +25,12 @@ from ...core.errors import DataError
 from ...records.replay import axes_in_file
 from ..layers.preview import is_preview
 from ..layers.reading import OURS, data_shape, guess_axes, note, planes_of, unsaid_axes
-from ..models.registry import ModelEntry, describe
 from .axes_selector import AxesRow
 from .forms import caption, guard_wheel, plain_form
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Image, Layer
-
-SCRATCH = "scratch"
-"""The start that is no model."""
 
 
 class LayerCombo(QComboBox):
@@ -174,37 +170,6 @@ class ImageSection(QWidget):
         """Hide the captions of rows with nothing in them."""
         for widget in (self.axes, self.channels):
             self._form.labelForField(widget).setVisible(not widget.isHidden())
-
-
-class ModelCombo(QComboBox):
-    """A choice of models."""
-
-    def __init__(self, tooltip: str) -> None:
-        super().__init__()
-        self._tooltip = tooltip
-        self.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
-        self.setMinimumContentsLength(8)
-        self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
-        guard_wheel(self)
-        self.setToolTip(f"<span>{tooltip}</span>")
-
-    def show_models(self, entries: Sequence[ModelEntry]) -> None:
-        """Offer these models; the present choice stays where it can."""
-        before = self.currentData()
-        self.blockSignals(True)
-        self.clear()
-        for entry in entries:
-            self.addItem(entry.label, entry.path)
-            if entry.path != SCRATCH:
-                self.setItemData(self.count() - 1, f"<span>{describe(entry.path)}</span>", Qt.ItemDataRole.ToolTipRole)
-        self.setCurrentIndex(max(0, self.findData(before)))
-        self.blockSignals(False)
-        if self.currentData() != before:
-            self.currentIndexChanged.emit(self.currentIndex())
-
-    def choose(self, path: str) -> None:
-        """Choose a model that is on offer."""
-        self.setCurrentIndex(max(0, self.findData(path)))
 
 
 class LayerWatch:
