@@ -46,13 +46,13 @@ class Compared:
     words: str
     tallies: Mapping[float, list[list[list[int]]]]
 
-    def ap(self, peak: float) -> float:
+    def ap(self, min_peak: float) -> float:
         """Return AP at IoU 0.5, mean over pictures."""
-        return float(trials.combined(self.tallies[peak])[0][0])
+        return float(trials.combined(self.tallies[min_peak])[0][0])
 
-    def counts(self, peak: float) -> tuple[int, int, int]:
+    def counts(self, min_peak: float) -> tuple[int, int, int]:
         """Return matched, false and missed cells at IoU 0.5."""
-        matched, false, missed = np.array(self.tallies[peak])[:, :, 0].sum(axis=0).tolist()
+        matched, false, missed = np.array(self.tallies[min_peak])[:, :, 0].sum(axis=0).tolist()
         return matched, false, missed
 
 
@@ -70,12 +70,12 @@ def compared(words: str, model: Any, pictures: Sequence[Any], diameters: Sequenc
     diameters : sequence of float, optional
         Typical diameter of the cells of each picture in pixels; measured by default.
     """
-    tallies: dict[float, list[list[list[int]]]] = {peak: [] for peak in PEAKS}
+    tallies: dict[float, list[list[list[int]]]] = {min_peak: [] for min_peak in PEAKS}
     for index, picture in enumerate(pictures):
         values = {} if diameters is None else {"diameter": diameters[index]}
         outputs, scale = outputs_of(model, picture, values)
-        for peak in PEAKS:
-            tallies[peak].append(trials.tally(picture.truth, cells_of(model, outputs, peak, scale)))
+        for min_peak in PEAKS:
+            tallies[min_peak].append(trials.tally(picture.truth, cells_of(model, outputs, min_peak, scale)))
     result = Compared(words, tallies)
     say(f"{words}: AP at 0.5 " + ", ".join(f"{result.ap(p):.3f} at {p:g}" for p in PEAKS))
     return result
@@ -88,13 +88,13 @@ def outputs_of(model: Any, picture: Any, values: Mapping[str, Any]) -> tuple[dic
     return kept[-1]
 
 
-def cells_of(model: Any, outputs: Mapping[str, NDArray[Any]], peak: float, scale: float = 1.0) -> NDArray[np.int32]:
+def cells_of(model: Any, outputs: Mapping[str, NDArray[Any]], min_peak: float, scale: float = 1.0) -> NDArray[np.int32]:
     """Return the instances that outputs hold by the settings of a model's card, but for the lowest peak."""
     from napari_unet.core.data.rescale import at_own_size
     from napari_unet.core.instances.pipeline import labels_from_outputs
     from napari_unet.core.settings import PredictionSettings, with_values
 
-    settings = with_values(PredictionSettings(), {**model.card.prediction, "peak": peak})
+    settings = with_values(PredictionSettings(), {**model.card.prediction, "min_peak": min_peak})
     return labels_from_outputs(outputs, at_own_size(settings, scale))
 
 

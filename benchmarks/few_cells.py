@@ -42,7 +42,7 @@ PEERS = {"forest": "random forest", "stardist": "StarDist", "cellpose": "Cellpos
 PACKAGES = {"forest": "scikit-learn", "stardist": "stardist", "cellpose": "cellpose"}
 PAPER = {
     "width": 64, "padding": "valid", "norm": "none", "dropout": 0.5, "distance": False,
-    "optimiser": "sgd", "momentum": 0.99, "batch": 1, "average": 0.0, "weight_decay": 0.0, "balance": 1.0,
+    "optimiser": "sgd", "momentum": 0.99, "batch": 1, "ema_decay": 0.0, "weight_decay": 0.0, "balance": 1.0,
 }  # fmt: skip
 """The settings of the 2015 paper, from scratch; the patch stays small, so that a minute holds more than a few steps."""
 COLUMNS = ("ap_0.50", "ap_mean", "ap_pooled_0.50", "ap_pooled_mean")
@@ -114,7 +114,9 @@ def train_ours(task: Task, way: Ours, seconds: float) -> tuple[Any, Report]:
     begin = time.perf_counter()
     last = [event for event in train(plan) if isinstance(event, Finished)][-1]
     took = time.perf_counter() - begin
-    remark = f"from {last.model.card.ledger[-1]['start']}; {took:.0f} s with validation and choice of thresholds"
+    remark = (
+        f"from {last.model.card.training_history[-1]['start']}; {took:.0f} s with validation and choice of thresholds"
+    )
     return last.model, Report(way.words, last.step, last.elapsed, remark)
 
 

@@ -78,13 +78,13 @@ def write_volume(folder: Path, slices: int = 6, side: int = 192) -> Path:
     """Write a small generated volume: slices of packed cells with dark membranes, each on its own."""
     import tifffile
 
-    from napari_unet.core.data.label_ops import cut_gap
+    from napari_unet.core.data.label_ops import erode_boundaries
     from napari_unet.core.synthetic import generate
 
     made = [generate("membranes", (side, side), seed, diameter=side / 6, density=0.95) for seed in range(slices)]
     folder.mkdir(parents=True, exist_ok=True)
     grey = np.stack([np.round(255 * image).astype(np.uint8) for image, _ in made])
-    inside = np.stack([np.where(cut_gap(labels, 1) > 0, 255, 0).astype(np.uint8) for _, labels in made])
+    inside = np.stack([np.where(erode_boundaries(labels, 1) > 0, 255, 0).astype(np.uint8) for _, labels in made])
     for name, values in ((VOLUME, grey), (LABELS, inside)):
         tifffile.imwrite(folder / name, values, photometric="minisblack")
     return folder

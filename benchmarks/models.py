@@ -36,7 +36,7 @@ def described(model: str) -> str:
 
 def _described(card: Card) -> str:
     """Return name and steps of one model."""
-    last = card.ledger[-1] if card.ledger else {}
+    last = card.training_history[-1] if card.training_history else {}
     steps = f", {last['steps']} steps" if "steps" in last else ""
     return f"{card.name}{steps}"
 

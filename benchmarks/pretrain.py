@@ -36,7 +36,7 @@ from napari_unet.core.synthetic import KINDS, generate
 from napari_unet.core.training.loss import class_weights
 from napari_unet.core.training.plan import TrainingPlan, resized
 from napari_unet.core.training.sampling import Patch, PatchSampler, Sample, Split, make_sample
-from napari_unet.core.training.trainer import Learner
+from napari_unet.core.training.trainer import Trainer
 from napari_unet.core.training.validation import score
 
 DIAMETER = 24.0
@@ -50,7 +50,7 @@ STAGES = {
 }  # fmt: skip
 """How often each kind of picture is drawn, by model. The first has seen no cell but DSB 2018's and synthetic ones."""
 SETTINGS = TrainingSettings(
-    seconds=0, unpainted="background", batch=2, patch=256, learning_rate=1e-3, average=0.999, resize=0.5, grey=0.25,
+    seconds=0, unpainted="background", batch=2, patch=256, learning_rate=1e-3, ema_decay=0.999, resize=0.5, grey=0.25,
     noise=0.08, validation=0.0,
 )  # fmt: skip
 REFINED = dataclasses.replace(SETTINGS, learning_rate=5e-4, resize=0.3, grey=0.15, noise=0.04)
@@ -62,8 +62,8 @@ REFINED_SHARES = {
     },
 }  # fmt: skip
 PREDICTION = {
-    "nuclei": {"threshold": 0.65, "seed_height": 0.4, "peak": 0.5},
-    "transmitted": {"threshold": 0.6, "seed_height": 0.4, "peak": 0.5},
+    "nuclei": {"threshold": 0.65, "seed_height": 0.4, "min_peak": 0.5},
+    "transmitted": {"threshold": 0.6, "seed_height": 0.4, "min_peak": 0.5},
 }
 """Best of a few on every eighth of StarDist's 380 training pictures; on eight of each kind learnt from. The lowest peak
 was found on those of docs/benchmarks.md, "Doubtful cells", and costs hardly a cell on any."""
@@ -188,8 +188,8 @@ def make_plan(
         started = load_model(weights)
         # What was learnt before stays on record; going on from a state writes this run's own entry anew.
         going_on = resume is not None and started.card.name == stage
-        earlier = started.card.ledger[:-1] if going_on else started.card.ledger
-        model = Model(started.network, dataclasses.replace(card, ledger=earlier))
+        earlier = started.card.training_history[:-1] if going_on else started.card.training_history
+        model = Model(started.network, dataclasses.replace(card, training_history=earlier))
     return TrainingPlan(
         model, Split(everything, ()), settings, choose(device),
         (settings.patch, settings.patch), class_weights(counts, settings.balance), (), None, resume,
@@ -197,7 +197,7 @@ def make_plan(
     )  # fmt: skip
 
 
-def measure(learner: Learner, spared: dict[str, list[Sample]]) -> dict[str, float]:
+def measure(learner: Trainer, spared: dict[str, list[Sample]]) -> dict[str, float]:
     """Return instance F1 at IoU 0.5 on held-out pictures at the common diameter, by kind."""
     predictor = Predictor.create(learner.averaged_copy(), learner.compute)
     found = {}
@@ -208,13 +208,13 @@ def measure(learner: Learner, spared: dict[str, list[Sample]]) -> dict[str, floa
     return found
 
 
-def save(learner: Learner, folder: Path, hours: float, scores: dict[str, float]) -> None:
+def save(learner: Trainer, folder: Path, hours: float, scores: dict[str, float]) -> None:
     """Write the averaged model and the state to go on from."""
     run = {"hours_of_last_run": round(hours, 2), "steps": learner.step, "seed": learner.settings.seed}
-    entry = {**learner.plan.ledger, **run}
+    entry = {**learner.plan.training_history, **run}
     card = dataclasses.replace(
         learner.plan.model.card,
-        ledger=(*learner.plan.model.card.ledger, entry),
+        training_history=(*learner.plan.model.card.training_history, entry),
         metrics={f"f1_{k}": v for k, v in scores.items()},
     )
     save_model(Model(learner.averaged_copy(), card), folder / "model")
@@ -247,7 +247,7 @@ def pretrain(
     plan = make_plan(stage, train, device, resume, weights, settings)
     rng = np.random.default_rng(seed if resume is None else int(time.time()))
     sampler = GroupedSampler(train, (REFINED_SHARES if refine else STAGES)[stage], plan.settings, SETTINGS.patch, rng)
-    learner = Learner(plan, sampler)  # type: ignore[arg-type]
+    learner = Trainer(plan, sampler)  # type: ignore[arg-type]
     begin = last = time.perf_counter()
     losses: list[float] = []
     while (elapsed := (time.perf_counter() - begin) / 3600) < hours:
@@ -277,7 +277,7 @@ def export(folder: Path) -> None:
     card = dataclasses.replace(model.card, prediction=PREDICTION[model.card.name], scale=0.0)
     place = bundled_folder(card.name)
     card = save_model(Model(model.network, card), place, half=True)
-    print(f"{place}: {card.ledger[-1]['steps']} steps, {card.metrics}")
+    print(f"{place}: {card.training_history[-1]['steps']} steps, {card.metrics}")
 
 
 def main() -> None:

@@ -70,7 +70,7 @@ def touched(side: int, task: int, halo: int, chunk: int) -> float:
     return (axis() / side) ** 2
 
 
-def traffic(side: int, chunk: int, item: int, margin: int, gap: int) -> list[Traffic]:
+def traffic(side: int, chunk: int, item: int, margin: int, boundary_erosion: int) -> list[Traffic]:
     """Return what each step of a plane reads and writes.
 
     Parameters
@@ -91,7 +91,7 @@ def traffic(side: int, chunk: int, item: int, margin: int, gap: int) -> list[Tra
     return [
         Traffic("network", item * touched(side, SIDE, margin, chunk), maps),
         Traffic("pieces", maps * near, label),
-        Traffic("regions", label * touched(side, SIDE, 2 * gap + 1, CHUNK), label),
+        Traffic("regions", label * touched(side, SIDE, 2 * boundary_erosion + 1, CHUNK), label),
         Traffic("numbers", label, label),
         Traffic("smaller versions", label * 4 / 3, label / 3),
     ]

@@ -94,7 +94,7 @@ def picture(side: int) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
 
 def training_speeds(model: str, quick: bool) -> dict[str, Speed]:
     """Return the training speed of the defaults, and of bare forward and backward passes on the same patch."""
-    learner = training_step.make_learner(model)
+    learner = training_step.make_trainer(model)
     steps, blocks, seconds = (2, 2, 10.0) if quick else (10, 10, 90.0)
     taken = medians(training_step.time_steps(learner, steps, blocks, seconds))
     learner.close()

@@ -2,7 +2,7 @@
 
     python benchmarks/training_step.py
 
-The step is `Learner.train_step`: it takes a patch that was drawn in a thread while the last step ran
+The step is `Trainer.train_step`: it takes a patch that was drawn in a thread while the last step ran
 (augmentation, weight map), computes loss and gradients, moves the optimiser and the running average.
 The bare pass runs the same network on a patch of the same size in the same number format: no loss,
 no optimiser, no data. Both are timed in blocks, in turns; a block of steps ends when the patch that
@@ -20,19 +20,19 @@ import models
 from reporting import Figure, arguments, in_turns, report, run, say, table
 
 
-def make_learner(model: str) -> Any:
+def make_trainer(model: str) -> Any:
     """Return a learner at the defaults, on a generated 512 x 512 picture with 20 painted cells."""
     from napari_unet.core.data.annotation import AnnotatedImage
     from napari_unet.core.network.model_io import load_model
     from napari_unet.core.settings import TrainingSettings
     from napari_unet.core.synthetic import generate
     from napari_unet.core.training.plan import resolve
-    from napari_unet.core.training.trainer import Learner
+    from napari_unet.core.training.trainer import Trainer
 
     image, truth = generate("nuclei", (512, 512), seed=3)
     annotated = AnnotatedImage(image, models.painted(truth), name="nuclei")
     settings = TrainingSettings(background_label=models.BACKGROUND)
-    return Learner(resolve([annotated], settings, start=load_model(model)))
+    return Trainer(resolve([annotated], settings, start=load_model(model)))
 
 
 def bare_pass(learner: Any) -> Callable[[], None]:
@@ -106,7 +106,7 @@ def main() -> None:
     chosen = arguments(__doc__, model=models.START)
     model = models.existing(chosen.model)
     steps, blocks, seconds = (2, 2, 10.0) if chosen.quick else (10, 20, 150.0)
-    learner = make_learner(model)
+    learner = make_trainer(model)
     say(f"blocks of {steps} steps on {learner.compute.device} in {learner.compute.precision}, up to {seconds:.0f} s")
     taken = time_steps(learner, steps, blocks, seconds)
     ratios = [a / b for a, b in zip(taken["step"], taken["bare"], strict=True)]

@@ -93,14 +93,14 @@ def seen(start: str, kind: str, names: Sequence[str]) -> str:
 
 def _seen_by(card: Card, kind: str, names: Sequence[str]) -> str:
     """Return the same for one model."""
-    for entry in card.ledger:
+    for entry in card.training_history:
         count = entry.get("pictures", {}).get(kind, 0)
         if count:
             return f"{card.name} was trained on {count} pictures of {kind}"
         known = sorted(set(names) & set(entry.get("images", ())))
         if known:
             return f"{card.name} was trained on {len(known)} of these pictures, such as {known[0]}"
-    said = card.ledger and all({"pictures", "images"} & entry.keys() for entry in card.ledger)
+    said = card.training_history and all({"pictures", "images"} & entry.keys() for entry in card.training_history)
     return "" if said else f"the card of {card.name} does not say what it was trained on"
 
 
@@ -164,7 +164,7 @@ def segmented(
 def ways_of(values: Sequence[tuple[str, str]], mirror: bool) -> dict[str, dict[str, Any]]:
     """Return how to segment: as given, and averaged over mirrored pictures if that is asked for."""
     given: dict[str, Any] = dict(values)
-    return {"plain": given, "mirrored": {**given, "mirror": True}} if mirror else {"plain": given}
+    return {"plain": given, "mirrored": {**given, "tta": True}} if mirror else {"plain": given}
 
 
 def scores(pictures: Sequence[Picture], found: Sequence[NDArray[np.int32]]) -> dict[str, float]:

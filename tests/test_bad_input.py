@@ -327,7 +327,7 @@ def test_models_that_are_missing_foreign_or_damaged(
         ("threshold=2", "between 0.01 and 0.99"),
         ("what=cells", "one of instances, classes, probabilities"),
         ("tile=half", "tile is 'half'"),
-        ("mirror=maybe", "true or false"),
+        ("tta=maybe", "true or false"),
     ],
 )
 def test_settings_that_there_are_not(tmp_path: Path, model: Path, complains: Any, assignment: str, said: str) -> None:

@@ -240,7 +240,9 @@ def test_train_writes_a_model_that_segments(
     assert "3 steps in" in out and "validation: loss" in out and str(written) in out
     card = read_card(written)
     assert card.name == "m"
-    assert card.ledger[-1]["steps"] == 3 and card.ledger[-1]["settings"]["unpainted"] == "background"
+    assert (
+        card.training_history[-1]["steps"] == 3 and card.training_history[-1]["settings"]["unpainted"] == "background"
+    )
     assert run("segment", images, tmp_path / "out", "--model", written, "--device", "cpu") == 0
     names = [f"cells{n}.tif" for n in range(3)]
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == sorted([*names, *(f"{n}.job.json" for n in names)])
@@ -315,7 +317,7 @@ def test_ctrl_c_stops_the_training_and_keeps_the_best(pictures: tuple[Path, Path
     assert process.returncode == 130, "".join(said) + errors
     assert "the best model so far is kept" in errors and "Traceback" not in errors
     assert str(tmp_path / "m") in out
-    assert read_card(tmp_path / "m").ledger[-1]["steps"] >= 1
+    assert read_card(tmp_path / "m").training_history[-1]["steps"] >= 1
     assert sorted(p.name for p in tmp_path.iterdir()) == ["images", "labels", "m"]
 
 
@@ -401,7 +403,7 @@ def test_one_bad_image_does_not_keep_the_others_from_it(
 def test_a_note_that_holds_for_many_images_is_told_twice_at_most(
     pictures: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    mirrored = write_model(tmp_path / "mirrored", prediction={"mirror": True})
+    mirrored = write_model(tmp_path / "mirrored", prediction={"tta": True})
     assert run("segment", pictures[0], tmp_path / "out", "--model", mirrored) == 0
     notes = [line for line in capsys.readouterr().err.splitlines() if "mirrored images" in line]
     assert len(notes) == 2
@@ -413,7 +415,7 @@ def test_of_a_folder_the_same_command_makes_what_is_missing_alone(
     pictures: tuple[Path, Path], tmp_path: Path, model: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = ["segment", pictures[0], tmp_path / "out", "--model", model]
-    process = start(*words, "--set", "mirror=yes")
+    process = start(*words, "--set", "tta=yes")
     first, last = tmp_path / "out" / "cells0.tif.job.json", tmp_path / "out" / "cells2.tif"
     deadline = time.monotonic() + 120
     while not first.exists() and process.poll() is None and time.monotonic() < deadline:
@@ -422,11 +424,11 @@ def test_of_a_folder_the_same_command_makes_what_is_missing_alone(
     process.wait()
     before = first.with_name("cells0.tif").stat().st_mtime_ns
     last.unlink(missing_ok=True)
-    assert run(*words, "--set", "mirror=yes") == 0
+    assert run(*words, "--set", "tta=yes") == 0
     said = capsys.readouterr().out
     assert "cells0.tif: there already, made from the same" in said and "cells2.tif: 96 x 96" in said
     assert first.with_name("cells0.tif").stat().st_mtime_ns == before and last.exists()
-    assert run(*words, "--set", "mirror=yes", "--overwrite") == 0
+    assert run(*words, "--set", "tta=yes", "--overwrite") == 0
     assert "there already" not in capsys.readouterr().out
     assert first.with_name("cells0.tif").stat().st_mtime_ns > before
 
@@ -436,7 +438,7 @@ def test_interrupted_segmenting_writes_no_half_files(tmp_path: Path, model: Path
     """Of a job of minutes what is done is kept for the next run."""
     values = np.random.default_rng(0).random((planes, 128, 128))
     tifffile.imwrite(tmp_path / "s.tif", values, metadata={"axes": "ZYX"})
-    process = start("segment", tmp_path / "s.tif", tmp_path / "o.tif", "--model", model, "--set", "mirror=yes")
+    process = start("segment", tmp_path / "s.tif", tmp_path / "o.tif", "--model", model, "--set", "tta=yes")
     time.sleep(1.0)
     deadline = time.monotonic() + 60
     while not list(tmp_path.glob(".o.*")) and time.monotonic() < deadline:
@@ -484,7 +486,7 @@ def test_evaluate_folders_and_unmatched_ones(pictures: tuple[Path, Path], capsys
 def test_info_tells_what_a_model_is(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = write_model(
         tmp_path / "m.zip", channels=2, classes=("background", "nerve", "muscle"), mode="classes", diameter=17.5,
-        metrics={"iou": 0.875}, ledger=({"date": "2025-01-31", "images": ["a", "b"], "cells": 12,
+        metrics={"iou": 0.875}, training_history=({"date": "2025-01-31", "images": ["a", "b"], "cells": 12,
                                          "settings": {"seconds": 60.0, "elastic": 4.0}},),
     )  # fmt: skip
     assert run("info", path) == 0
@@ -521,7 +523,7 @@ def test_the_demo_writes_labels_model_pictures_and_scores(
     assert tifffile.imread(tmp_path / "d" / "labels.tif").shape == (4, 96, 112)
     scores = json.loads((tmp_path / "d" / "scores.json").read_text())
     assert scores["steps"] > 0 and len(scores["measured_on"]) == 3 and set(scores["before"]) == set(scores["after"])
-    assert len(read_card(tmp_path / "d" / "model").ledger) == 1
+    assert len(read_card(tmp_path / "d" / "model").training_history) == 1
     assert Image.open(tmp_path / "d" / "overlay.png").size[0] > 4 * 440
     assert run("demo", "--output", tmp_path / "d") == 1
     assert "is not empty" in capsys.readouterr().err

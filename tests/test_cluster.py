@@ -22,7 +22,7 @@ import zarr
 from napari_unet import stores
 from napari_unet.cli import main
 from napari_unet.core.errors import ClusterError, DataError, SettingsError
-from napari_unet.core.events import Adapted, Event, Finished, PlaneDone, Started, Stopped, TileDone
+from napari_unet.core.events import Event, Fallback, Finished, PlaneDone, Started, Stopped, TileDone
 from napari_unet.core.inference.predict import predict as predict_here
 from napari_unet.core.network.device import fixed_threads
 from napari_unet.core.network.model_card import Card
@@ -117,12 +117,12 @@ def expected(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> np.ndarr
 
 def test_it_is_said_when_the_model_asks_for_mirrored_images(pool: Pool, folder: Path, tmp_path: Path) -> None:
     model = load_model(folder / "model")
-    card = dataclasses.replace(model.card, prediction={"mirror": True})
+    card = dataclasses.replace(model.card, prediction={"tta": True})
     save_model(dataclasses.replace(model, card=card), tmp_path / "model")
     (tmp_path / "stack.tif").write_bytes((folder / "stack.tif").read_bytes())
-    for mirror, said in ((True, 1), (False, 0)):
-        chosen = dataclasses.replace(CHOSEN, mirror=mirror)
-        _, events = there(pool, tmp_path, "stack.tif", tmp_path / f"{mirror}.zarr", chosen)
+    for tta, said in ((True, 1), (False, 0)):
+        chosen = dataclasses.replace(CHOSEN, tta=tta)
+        _, events = there(pool, tmp_path, "stack.tif", tmp_path / f"{tta}.zarr", chosen)
         notes = [note for event in events if isinstance(event, Started) for note in event.notes]
         assert len([note for note in notes if "mirrored images" in note]) == said
 
@@ -161,7 +161,7 @@ def test_probabilities_are_the_same_to_the_last_bit_whatever_threads_a_worker_ha
         ("stack.tif", {"what": "classes"}),
         ("stack.tif", {"diameter": 26.0, "precision": "auto"}),
         ("cells.tif", {"what": "probabilities"}),
-        ("cells.tif", {"diameter": 26.0, "gap": 2, "holes": -1}),
+        ("cells.tif", {"diameter": 26.0, "boundary_erosion": 2, "holes": -1}),
         ("cells.tif", {"separation": "shape"}),
     ],
     ids=str,
@@ -176,13 +176,13 @@ def test_other_settings(pool: Pool, folder: Path, tmp_path: Path, picture: str, 
         range(1, len(whole) + 1 if whole.ndim > 2 else 2)
     )
     if picture == "stack.tif":
-        assert any(isinstance(e, Adapted) and "(3,) is constant" in e.message for e in events)
+        assert any(isinstance(e, Fallback) and "(3,) is constant" in e.message for e in events)
 
 
 def test_doubtful_cells_are_dropped_by_workers_too(
     pool: Pool, folder: Path, expected: np.ndarray, tmp_path: Path
 ) -> None:
-    chosen = dataclasses.replace(CHOSEN, peak=0.5)
+    chosen = dataclasses.replace(CHOSEN, min_peak=0.5)
     whole = here(folder, "cells.tif", tmp_path / "a.zarr", chosen)
     labels, _ = there(pool, folder, "cells.tif", tmp_path / "b.zarr", chosen)
     np.testing.assert_array_equal(labels, whole)
@@ -350,7 +350,7 @@ def test_ctrl_c_ends_all_processes_and_keeps_what_is_done(folder: Path, tmp_path
     output = tmp_path / "l.zarr"
     words = ["segment", str(folder / "cells.tif"), str(output), "--model", str(folder / "model"), *OPTIONS]
     process = subprocess.Popen(
-        [sys.executable, "-m", "napari_unet", *words, "--set", "mirror=yes", "--workers", "2"],
+        [sys.executable, "-m", "napari_unet", *words, "--set", "tta=yes", "--workers", "2"],
         stderr=subprocess.PIPE, text=True, start_new_session=True,
     )  # fmt: skip
     try:

@@ -66,7 +66,7 @@ def test_a_missing_file_is_told(tmp_path):
 def test_a_run_is_trained_again_with_the_same_planes_regions_and_state():
     rng = np.random.default_rng(0)
     first, second, third = (
-        dataclasses.replace(image, image=rng.random((30, 40)), regions=((0, 12, 0, 12),), emphasis=((7.0, 7.0),))
+        dataclasses.replace(image, image=rng.random((30, 40)), regions=((0, 12, 0, 12),), oversampled=((7.0, 7.0),))
         for image in planes("a", "b", "c")
     )
     settings = TrainingSettings(seconds=0, steps=2, patch=32, background_label=1, diameter=16, device="cpu")
@@ -76,9 +76,9 @@ def test_a_run_is_trained_again_with_the_same_planes_regions_and_state():
     assert len(images) == 3
     found = stores.with_regions(images, folder / "job.json")
     assert [image.regions for image in found] == [((0, 12, 0, 12),)] * 2
-    assert [image.emphasis for image in found] == [((7.0, 7.0),)] * 2
+    assert [image.oversampled for image in found] == [((7.0, 7.0),)] * 2
     assert main(shlex.split(runs.read_job(folder)["command"])[1:]) == 0
-    (entry,) = read_card(folder / "model").ledger
+    (entry,) = read_card(folder / "model").training_history
     # A box alone makes the bare plane known.
     assert entry["known_pixels"] == 2 * 144
 
@@ -91,9 +91,9 @@ def test_the_command_line_takes_regions_of_image_files(tmp_path, capsys):
     tifffile.imwrite(tmp_path / "labels" / "a.tif", plane.labels.astype(np.uint8))
     words = ["train", "--images", tmp_path / "images", "--labels", tmp_path / "labels", "--output", tmp_path / "m"]
     words += ["--regions", write(tmp_path, {"a": [[0, 20, 0, 30]]}), "--unpainted", "unknown", "--start", "scratch"]
-    words += ["--steps", "1", "--set", "width=4", "--set", "depth=1", "--set", "patch=32", "--set", "rim=0"]
+    words += ["--steps", "1", "--set", "width=4", "--set", "depth=1", "--set", "patch=32", "--set", "background_rim=0"]
     words += ["--set", "diameter=16"]
     assert main([str(word) for word in words]) == 0
-    assert read_card(tmp_path / "m").ledger[0]["known_pixels"] == 600
+    assert read_card(tmp_path / "m").training_history[0]["known_pixels"] == 600
     assert main([*[str(word) for word in words], "--overwrite", "--resume", str(tmp_path)]) != 0
     assert "cannot be continued" in capsys.readouterr().err

@@ -493,7 +493,9 @@ def test_what_is_painted_meanwhile_joins_there(real):
     image, labels = generate("nuclei", (96, 96), 5, diameter=16, density=0.3)
     runs.repaint(folder, [*runs.load_run(folder).images, AnnotatedImage(image, labels, name="more")])
     real.tell(job, "repainted", 1)
-    wait_until(lambda: any(type(event).__name__ == "Joined" and event.planes == 2 for event in seen.events), LONG)
+    wait_until(
+        lambda: any(type(event).__name__ == "AnnotationsUpdated" and event.planes == 2 for event in seen.events), LONG
+    )
     real.stop(job)
     seen.wait(timeout=LONG)
     assert isinstance(seen.events[-2], Finished)

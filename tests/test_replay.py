@@ -64,14 +64,14 @@ def test_a_picture_too_large_to_keep_twice_is_refused(monkeypatch):
 
 
 def test_a_command_names_what_differs_and_what_the_model_would_choose_otherwise():
-    settings = PredictionSettings(threshold=0.7, mirror=True)
+    settings = PredictionSettings(threshold=0.7, tta=True)
     words = shlex.split(
         segment_command("a b.tif", "out.tif", "bundled", settings, planes=[(0, 3), (1, 3)], chosen={"seed_height": 0.3})
     )
     assert words[:4] == ["napari-unet", "segment", "a b.tif", "out.tif"]
     assert words[words.index("--planes") + 1] == "0:3,1:3"
     given = [words[i + 1] for i, word in enumerate(words) if word == "--set"]
-    assert given == ["threshold=0.7", "seed_height=0.2", "mirror=true"]
+    assert given == ["threshold=0.7", "seed_height=0.2", "tta=true"]
 
 
 def test_named_planes_alone_are_segmented_and_the_job_beside_repeats_it(tmp_path, capsys):

@@ -42,7 +42,7 @@ def test_home_is_the_users_data_folder_unless_named(monkeypatch, home):
 @pytest.mark.parametrize("shape", [(40, 50), (1, 40, 50), (3, 40, 50), (4, 40, 50), (1, 1), (2, 1, 7)])
 @pytest.mark.parametrize("dtype", [bool, np.uint8, ">u2", np.int16, np.float16, np.float32, np.float64])
 def test_a_run_comes_back_as_it_was(shape, dtype):
-    image = annotated(dtype, shape, regions=((1, 20, 2, 30),), name="cells: day 1/2", emphasis=((3.0, 4.5),))
+    image = annotated(dtype, shape, regions=((1, 20, 2, 30),), name="cells: day 1/2", oversampled=((3.0, 4.5),))
     settings = TrainingSettings(seconds=5, unpainted="background", learning_rate=1e-4, seed=3)
     network = NetworkSettings(width=8, distance=False)
     folder = create([image, annotated()], settings, network, start="scratch", name="my model")
@@ -52,7 +52,7 @@ def test_a_run_comes_back_as_it_was(shape, dtype):
     np.testing.assert_array_equal(run.images[0].image, image.image)
     np.testing.assert_array_equal(run.images[0].labels, image.labels)
     assert (run.images[0].regions, run.images[0].name) == (image.regions, image.name)
-    assert run.images[0].emphasis == image.emphasis
+    assert run.images[0].oversampled == image.oversampled
     assert (len(run.images), run.images[1].regions) == (2, ())
 
 

@@ -45,8 +45,8 @@ if TYPE_CHECKING:
     )
     from .core.evaluation.metrics import average_precision, evaluate, seg_score
     from .core.events import (
-        Adapted,
         CheckpointSaved,
+        Fallback,
         Finished,
         PlaneDone,
         Preview,
@@ -78,7 +78,7 @@ _HOMES = {
         "UNetError",
     ),
     "core.events": (
-        "Adapted", "CheckpointSaved", "Finished", "PlaneDone", "Preview", "PreviewRequest", "Started", "StepDone",
+        "Fallback", "CheckpointSaved", "Finished", "PlaneDone", "Preview", "PreviewRequest", "Started", "StepDone",
         "Stopped", "TileDone", "Validated",
     ),
     "core.instances.pipeline": ("labels_from_outputs",),
@@ -96,7 +96,7 @@ _HOMES = {
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
-    "Adapted",
+    "Fallback",
     "AnnotatedImage",
     "Card",
     "CheckpointSaved",

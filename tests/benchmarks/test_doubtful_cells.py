@@ -25,7 +25,7 @@ def two_discs():
 
 def test_a_lowest_peak_drops_the_doubtful_cell():
     outputs, truth = two_discs()
-    model = new_model(Card("any", NetworkSettings(width=4, depth=1), prediction={"peak": 0.6}))
+    model = new_model(Card("any", NetworkSettings(width=4, depth=1), prediction={"min_peak": 0.6}))
     assert [doubtful_cells.cells_of(model, outputs, p).max() for p in doubtful_cells.PEAKS] == [2, 1, 1]
     tallies = {p: [trials.tally(truth, doubtful_cells.cells_of(model, outputs, p))] for p in doubtful_cells.PEAKS}
     result = doubtful_cells.Compared("discs", tallies)

@@ -46,7 +46,7 @@ def innocent(monkeypatch):
 def test_ours_learns_from_the_paint_alone(task):
     ways = Ours("ours", "scratch", SMALL)
     model, about = few_cells.train_ours(task, ways, 60.0)
-    entry = model.card.ledger[-1]
+    entry = model.card.training_history[-1]
     assert about.steps == 2 and entry["cells"] == 9 and entry["settings"]["unpainted"] == "unknown"
     known = sum(int((p.paint > 0).sum()) for p in task.painted)
     assert 0 < known <= entry["known_pixels"] < 1.3 * known
@@ -128,7 +128,7 @@ def test_only_twenty_cells_from_the_bundled_model_are_promised(task, innocent, m
 
 
 def test_what_a_start_has_seen_is_left_out_of_its_lead(task, tmp_path):
-    start = str(write_model(tmp_path / "model", ledger=({"pictures": {"generated": 3}},)))
+    start = str(write_model(tmp_path / "model", training_history=({"pictures": {"generated": 3}},)))
     ways = {"bundled": Ours("ours, bundled start", start, {})}
     done = {Row(task, 60.0, "bundled"): value(0.9, 0.3), Row(task, 60.0, "forest"): value(0.5, 0.4)}
     (figure,) = few_cells.figures_of(done, ways)

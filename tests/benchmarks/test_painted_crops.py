@@ -6,12 +6,12 @@ from painted_crops import BACKGROUND, Picture, apart, bacteria, halves, paint_ce
 from reporting import CannotMeasure
 
 
-def picture(count=6, size=10, gap=2, name="squares", spared=True):
+def picture(count=6, size=10, boundary_erosion=2, name="squares", spared=True):
     """Return squares on a grid, ids in reading order."""
-    side = count * (size + gap)
+    side = count * (size + boundary_erosion)
     truth = np.zeros((side, side), np.int32)
     for index in range(count**2):
-        y, x = (gap // 2 + (size + gap) * k for k in divmod(index, count))
+        y, x = (boundary_erosion // 2 + (size + boundary_erosion) * k for k in divmod(index, count))
         truth[y : y + size, x : x + size] = index + 1
     return Picture(name, truth.astype(np.uint8), truth, spared)
 

@@ -69,7 +69,7 @@ def test_without_a_file_nothing_is_kept_on_disk(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("ledger", "expected"),
+    ("training_history", "expected"),
     [
         ([{"pictures": {"usiigaci": 33, "em": 3}}], "33 pictures of usiigaci"),
         ([{"pictures": {"em": 3}}, {"images": ["other", "b"]}], "1 of these pictures, such as b"),
@@ -79,15 +79,17 @@ def test_without_a_file_nothing_is_kept_on_disk(tmp_path, monkeypatch):
         ([], "the card of tiny does not say what it was trained on"),
     ],
 )
-def test_the_card_says_what_a_model_has_seen(tmp_path, ledger, expected):
-    path = write_model(tmp_path / "model", ledger=tuple(ledger))
+def test_the_card_says_what_a_model_has_seen(tmp_path, training_history, expected):
+    path = write_model(tmp_path / "model", training_history=tuple(training_history))
     reason = trials.seen(str(path), "usiigaci", ["a", "b"])
     assert expected in reason and bool(reason) == bool(expected)
 
 
 def test_what_any_of_the_bundled_models_has_seen_counts(tmp_path, monkeypatch):
     known = {"pictures": {"usiigaci": 33}}
-    names = [str(write_model(tmp_path / n, ledger=(e,))) for n, e in (("a", {"pictures": {"em": 1}}), ("b", known))]
+    names = [
+        str(write_model(tmp_path / n, training_history=(e,))) for n, e in (("a", {"pictures": {"em": 1}}), ("b", known))
+    ]
     monkeypatch.setattr(trials, "bundled_models", lambda: names)
     assert trials.seen("bundled", "usiigaci", []) == "tiny was trained on 33 pictures of usiigaci"
     assert trials.seen(names[0], "usiigaci", []) == ""
@@ -127,8 +129,8 @@ def test_colours_are_read_as_grey_and_empty_pictures_are_kept(tmp_path):
 def test_pictures_teach_a_model_that_segments_them(tmp_path):
     pictures = trials.read_pictures(*write_pictures(tmp_path))
     model, steps = trials.taught(pictures, None, SMALL)
-    assert steps.startswith("2 steps in ") and model.card.ledger[-1]["settings"]["unpainted"] == "background"
-    assert model.card.network.width == 4 and model.card.ledger[-1]["images"] == [p.name for p in pictures]
+    assert steps.startswith("2 steps in ") and model.card.training_history[-1]["settings"]["unpainted"] == "background"
+    assert model.card.network.width == 4 and model.card.training_history[-1]["images"] == [p.name for p in pictures]
     kept = []
     found = trials.segmented(model, pictures, {"threshold": 0.01}, lambda _, out, scale: kept.append(out["classes"]))
     assert [f.shape for f in found] == [p.truth.shape for p in pictures] == [k.shape[1:] for k in kept]
@@ -138,4 +140,4 @@ def test_pictures_teach_a_model_that_segments_them(tmp_path):
 
 def test_mirrored_is_measured_beside_plain():
     assert trials.ways_of([("threshold", "0.4")], False) == {"plain": {"threshold": "0.4"}}
-    assert trials.ways_of([("threshold", "0.4")], True)["mirrored"] == {"threshold": "0.4", "mirror": True}
+    assert trials.ways_of([("threshold", "0.4")], True)["mirrored"] == {"threshold": "0.4", "tta": True}

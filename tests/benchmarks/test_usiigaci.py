@@ -14,7 +14,7 @@ def test_every_picture_is_tested_once():
 
 
 def test_a_start_that_has_seen_the_pictures_is_refused(tmp_path):
-    path = str(write_model(tmp_path / "model", ledger=({"pictures": {"usiigaci": 33}},)))
+    path = str(write_model(tmp_path / "model", training_history=({"pictures": {"usiigaci": 33}},)))
     with pytest.raises(CannotMeasure, match="33 pictures of usiigaci. Give --start scratch"):
         usiigaci.check_start(path, ["a"], False)
     assert usiigaci.check_start(path, ["a"], True).startswith("NO CROSS-VALIDATION")
@@ -33,7 +33,7 @@ def test_a_fold_is_taught_by_the_others_and_measured_picture_by_picture(tmp_path
     }
     from napari_unet.core.network.model_card import read_card
 
-    assert read_card(save).ledger[-1]["images"] == ["cells0", "cells2"]
+    assert read_card(save).training_history[-1]["images"] == ["cells0", "cells2"]
     assert "such as cells0" in trials.seen(str(save), "usiigaci", ["cells0", "cells1"])
 
 

@@ -18,7 +18,7 @@ def known(labels: np.ndarray = PAINT, *, regions: tuple = (), values: tuple = ()
 
 
 def test_unknown_teaches_the_paint_and_its_rim() -> None:
-    found = known(rim=2)
+    found = known(background_rim=2)
     assert found.instances.max() == 3 and np.array_equal(found.instances > 0, PAINT > 0)
     assert np.array_equal(found.target, (PAINT > 0).astype(np.uint8))
     expected = np.zeros(PAINT.shape, bool)
@@ -27,7 +27,7 @@ def test_unknown_teaches_the_paint_and_its_rim() -> None:
 
 
 def test_without_a_rim_only_the_paint_is_known() -> None:
-    assert np.array_equal(known(rim=0).mask, PAINT > 0)
+    assert np.array_equal(known(background_rim=0).mask, PAINT > 0)
 
 
 def test_unpainted_background_makes_everything_known() -> None:
@@ -35,18 +35,18 @@ def test_unpainted_background_makes_everything_known() -> None:
 
 
 def test_the_background_label_is_no_cell() -> None:
-    found = known(background_label=2, rim=0)
+    found = known(background_label=2, background_rim=0)
     assert found.instances.max() == 2 and not found.target[PAINT == 2].any() and found.mask[PAINT == 2].all()
     assert np.array_equal(found.mask, PAINT > 0)
 
 
 def test_the_background_label_has_no_rim() -> None:
-    found = known(background_label=2, rim=2)
+    found = known(background_label=2, background_rim=2)
     assert not found.mask[3:5, 25:].any()
 
 
 def test_inside_a_region_unpainted_is_background() -> None:
-    found = known(regions=((0, 10, 0, 12), (-5, 3, 28, 99)), rim=0)
+    found = known(regions=((0, 10, 0, 12), (-5, 3, 28, 99)), background_rim=0)
     expected = PAINT > 0
     expected[0:10, 0:12] = expected[0:3, 28:] = True
     assert np.array_equal(found.mask, expected) and not found.target[0, 0]
@@ -55,10 +55,10 @@ def test_inside_a_region_unpainted_is_background() -> None:
 def test_a_rim_does_not_cover_a_neighbour_and_touching_cells_are_parted() -> None:
     labels = np.zeros((20, 30), np.uint8)
     labels[5:15, 5:15], labels[5:15, 15:25] = 1, 2
-    found = known(labels, gap=1)
+    found = known(labels, boundary_erosion=1)
     assert np.array_equal(found.instances > 0, labels > 0)
     assert not found.target[5:15, 14].any() and found.target[5:15, 15].all() and found.mask[5:15, 14].all()
-    assert known(labels, gap=0).target[5:15, 14].all()
+    assert known(labels, boundary_erosion=0).target[5:15, 14].all()
 
 
 def test_classes() -> None:

@@ -46,7 +46,7 @@ def test_what_is_no_card(text: str | bytes) -> None:
         {"scale": 0, "diameter": 0},
         {"scale": float("nan")},
         {"diameter": "x"},
-        {"ledger": None},
+        {"training_history": None},
         {"hashes": []},
     ],
 )

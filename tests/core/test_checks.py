@@ -104,7 +104,7 @@ def test_nothing_to_learn_from_is_an_error_and_comes_first() -> None:
         assert (first.kind, first.severity) == ("nothing", "error")
         assert words in first.words
     cells = AnnotatedImage(empty, np.full((40, 40), 5))
-    first = check_labels([cells], TrainingSettings(rim=0))[0]
+    first = check_labels([cells], TrainingSettings(background_rim=0))[0]
     assert (first.kind, first.severity) == ("background", "error")
 
 

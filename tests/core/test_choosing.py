@@ -13,7 +13,7 @@ from napari_unet.core.data.annotation import AnnotatedImage
 from napari_unet.core.data.arrays import Planes
 from napari_unet.core.evaluation.metrics import average_precision
 from napari_unet.core.inference import size_estimation
-from napari_unet.core.inference.model_selection import choose_model, mirror_note
+from napari_unet.core.inference.model_selection import choose_model, tta_note
 from napari_unet.core.inference.predict import predict
 from napari_unet.core.network import model_card as card_module
 from napari_unet.core.network.model_card import BUNDLED, KINDS, Card, bundled_models, is_bundled, model_path
@@ -66,7 +66,7 @@ def test_the_surest_model_segments(taught: Model, ignorant: Model) -> None:
 def test_the_measured_size_does_not_follow_the_sliders(taught: Model) -> None:
     image = np.kron(cells_picture(seed=5)[0], np.ones((2, 2), np.float32))
     measuring = dataclasses.replace(taught, card=dataclasses.replace(taught.card, scale=0.0))
-    others = [{"threshold": 0.97}, {"smallest": 900}, {"seed_height": 0.9}, {"peak": 0.9}]
+    others = [{"threshold": 0.97}, {"smallest": 900}, {"seed_height": 0.9}, {"min_peak": 0.9}]
     choices = [
         choose_model(measuring, Planes(image, "yx"), dataclasses.replace(EXACT, **values)) for values in ({}, *others)
     ]
@@ -119,8 +119,8 @@ def test_training_starts_from_the_model_that_does_best_on_the_paint(taught: Mode
     item = AnnotatedImage(*cells_picture(seed=3))
     for first, second in ((ignorant, taught), (taught, ignorant)):
         plan = resolve([item], LESSON, start=dataclasses.replace(first, siblings=(second,)))
-        assert plan.ledger["start"] == "discs" and plan.settings.learning_rate == LESSON.learning_rate
-    assert resolve([item], LESSON, start=ignorant).ledger["start"] == "nothing"
+        assert plan.training_history["start"] == "discs" and plan.settings.learning_rate == LESSON.learning_rate
+    assert resolve([item], LESSON, start=ignorant).training_history["start"] == "nothing"
 
 
 @pytest.mark.parametrize(("second", "name"), [(0.83, "discs"), (0.90, "nothing")])
@@ -130,7 +130,10 @@ def test_the_first_model_stays_where_another_is_hardly_better(
     coming = iter([Score(0.0, 0.8, 1.0), Score(0.0, second, 1.0)])
     monkeypatch.setattr(start_model, "score", lambda *_: next(coming))
     item = AnnotatedImage(*cells_picture(seed=3))
-    assert resolve([item], LESSON, start=dataclasses.replace(taught, siblings=(ignorant,))).ledger["start"] == name
+    assert (
+        resolve([item], LESSON, start=dataclasses.replace(taught, siblings=(ignorant,))).training_history["start"]
+        == name
+    )
 
 
 def test_classes_start_from_the_first_model(taught: Model, ignorant: Model) -> None:
@@ -138,7 +141,7 @@ def test_classes_start_from_the_first_model(taught: Model, ignorant: Model) -> N
     item = AnnotatedImage(image, np.where(labels > 0, 1 + labels % 2, 0))
     settings = dataclasses.replace(LESSON, mode="classes")
     plan = resolve([item], settings, start=dataclasses.replace(ignorant, siblings=(taught,)))
-    assert plan.ledger["start"] == "nothing"
+    assert plan.training_history["start"] == "nothing"
 
 
 def test_the_name_bundled_stands_for_all_of_them(
@@ -163,8 +166,8 @@ def test_a_near_start_is_taught_more_gently_than_a_far_one(taught: Model, ignora
 
 
 def test_it_is_said_when_the_card_asks_for_mirrored_images():
-    card = Card("cells", TINY, prediction={"mirror": True})
-    said = mirror_note(card, PredictionSettings(mirror=True))
+    card = Card("cells", TINY, prediction={"tta": True})
+    said = tta_note(card, PredictionSettings(tta=True))
     assert "4 times as long" in said and "Switch mirror off" in said
-    assert mirror_note(card, PredictionSettings(mirror=False)) == ""
-    assert mirror_note(Card("cells", TINY), PredictionSettings(mirror=True)) == ""
+    assert tta_note(card, PredictionSettings(tta=False)) == ""
+    assert tta_note(Card("cells", TINY), PredictionSettings(tta=True)) == ""

@@ -15,7 +15,7 @@ from napari_unet.core.network.model_io import Model, new_model
 from napari_unet.core.settings import NetworkSettings, PredictionSettings
 
 EXPECTED = 24.0
-COMPONENTS = PredictionSettings(separation="components", smallest=5, gap=0)
+COMPONENTS = PredictionSettings(separation="components", smallest=5, boundary_erosion=0)
 
 
 def discs(diameter: float, size: int = 512, spacing: float = 1.8) -> NDArray[np.float32]:

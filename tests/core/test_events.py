@@ -8,11 +8,11 @@ import pytest
 
 from napari_unet.core import events
 from napari_unet.core.events import (
-    Adapted,
+    AnnotationsUpdated,
     CheckpointSaved,
     Event,
+    Fallback,
     Finished,
-    Joined,
     PlaneDone,
     Preview,
     ResultOpened,
@@ -29,13 +29,13 @@ EXAMPLES: list[Event] = [
     Started("train", "cpu", "float32", 10, 2.5, ("one", "two")),
     StepDone(3, 0.25, 1e-3, 1.5, 9.0, 10),
     Validated(3, 0.5, 0.6, 0.7, True, 2.0),
-    Joined(4, 2.5, 9, 2, 7),
+    AnnotationsUpdated(4, 2.5, 9, 2, 7),
     Preview(4, 7, np.random.default_rng(0).random((3, 4), np.float32), np.arange(12, dtype=np.int32).reshape(3, 4)),
     CheckpointSaved(5, "runs/a", True),
     ResultOpened("a.zarr", ".a.zarr.unfinished/a.zarr", True),
     TileDone(1, 4, (2, 0), (0, 10, 20, 30), 0.5, 1.5),
     PlaneDone(1, 4, (2, 0), 17, 0.5, 1.5),
-    Adapted("smaller"),
+    Fallback("smaller"),
     Stopped("asked", 3),
     Finished(3.0, 9, 6, "runs/a/model", {"f1": 0.5}, "early"),
 ]

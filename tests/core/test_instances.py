@@ -9,14 +9,14 @@ from scipy import ndimage
 
 from conftest import discs
 from napari_unet.core.data.arrays import resample
-from napari_unet.core.data.label_ops import border_distance, cut_gap
+from napari_unet.core.data.label_ops import border_distance, erode_boundaries
 from napari_unet.core.data.rescale import at_own_size
 from napari_unet.core.errors import SettingsError
-from napari_unet.core.instances.cleanup import restore_gap, tidy
+from napari_unet.core.instances.cleanup import restore_boundaries, tidy
 from napari_unet.core.instances.pipeline import labels_from_outputs, segment_instances
 from napari_unet.core.settings import PredictionSettings
 
-PLAIN = {"separation": "components", "gap": 0, "holes": 0, "smallest": 0}
+PLAIN = {"separation": "components", "boundary_erosion": 0, "holes": 0, "smallest": 0}
 
 
 def chosen(**values: object) -> PredictionSettings:
@@ -25,7 +25,7 @@ def chosen(**values: object) -> PredictionSettings:
 
 def perfect(labels: np.ndarray) -> dict[str, np.ndarray]:
     """Return the outputs of a network that has learnt these cells perfectly."""
-    inside = (cut_gap(labels) > 0).astype(np.float32)
+    inside = (erode_boundaries(labels) > 0).astype(np.float32)
     return {"classes": np.stack([1 - inside, inside]), "distance": border_distance(labels)[None]}
 
 
@@ -58,7 +58,7 @@ def test_discs_that_the_mask_joins_are_split_too(separation: str) -> None:
     outputs = perfect(truth)
     inside = (truth > 0).astype(np.float32)
     outputs["classes"] = np.stack([1 - inside, inside])
-    found = labels_from_outputs(outputs, chosen(separation=separation, gap=0))
+    found = labels_from_outputs(outputs, chosen(separation=separation, boundary_erosion=0))
     assert found.max() == 2 and np.array_equal(found > 0, truth > 0)
     assert (found == truth).mean() > 0.99
     assert labels_from_outputs(outputs, chosen(separation="components")).max() == 1
@@ -90,24 +90,27 @@ def test_cells_that_rise_less_than_the_lowest_peak_are_dropped() -> None:
     outputs = perfect(truth)
     heights = np.array([0.0, 1.0, 0.7, 0.4], np.float32)
     outputs["distance"] = outputs["distance"] * heights[truth]
-    left = {peak: set(truth[labels_from_outputs(outputs, chosen(peak=peak)) > 0]) for peak in (0.0, 0.3, 0.5, 0.8, 1.0)}
+    left = {
+        min_peak: set(truth[labels_from_outputs(outputs, chosen(min_peak=min_peak)) > 0])
+        for min_peak in (0.0, 0.3, 0.5, 0.8, 1.0)
+    }
     assert left == {0.0: {1, 2, 3}, 0.3: {1, 2, 3}, 0.5: {1, 2}, 0.8: {1}, 1.0: {1}}
-    numbers = labels_from_outputs(outputs, chosen(peak=0.5))
+    numbers = labels_from_outputs(outputs, chosen(min_peak=0.5))
     assert sorted(np.unique(numbers)) == [0, 1, 2]
     for separation in ("components", "shape"):
         # Those say nothing of how sure the network is.
-        assert labels_from_outputs(outputs, chosen(peak=1.0, separation=separation)).max() == 3
+        assert labels_from_outputs(outputs, chosen(min_peak=1.0, separation=separation)).max() == 3
 
 
 @pytest.mark.parametrize("radius", [3, 5, 12, 30])
 def test_small_cells_are_no_more_doubtful_than_large_ones(radius: int) -> None:
     truth = discs((80, 80), [(40, 40)], radius)
     outputs = perfect(truth)
-    assert labels_from_outputs(outputs, chosen(peak=0.95, smallest=0)).max() == 1
+    assert labels_from_outputs(outputs, chosen(min_peak=0.95, smallest=0)).max() == 1
     sure = {**outputs, "distance": outputs["distance"] * 0.85}
-    assert labels_from_outputs(sure, chosen(peak=0.6, smallest=0)).max() == 1
+    assert labels_from_outputs(sure, chosen(min_peak=0.6, smallest=0)).max() == 1
     doubtful = {**outputs, "distance": outputs["distance"] * 0.5}
-    assert labels_from_outputs(doubtful, chosen(peak=0.6, smallest=0)).max() == 0
+    assert labels_from_outputs(doubtful, chosen(min_peak=0.6, smallest=0)).max() == 0
 
 
 def test_a_piece_without_a_summit_is_a_cell_all_the_same() -> None:
@@ -124,7 +127,7 @@ def test_a_piece_that_meets_a_higher_one_at_a_corner_is_not_lost(separation: str
     mask[2:10, 2:10] = mask[10:12, 10:12] = 1
     distance = mask.copy()
     distance[10:12, 10:12] = [[0.2, 0.1], [0.1, 0.0]]
-    found = segment_instances(mask, distance, chosen(separation=separation, gap=0, smallest=0))
+    found = segment_instances(mask, distance, chosen(separation=separation, boundary_erosion=0, smallest=0))
     assert np.array_equal(found > 0, mask > 0) and found[2, 2] != found[11, 11]
 
 
@@ -132,8 +135,8 @@ def test_a_piece_that_meets_a_higher_one_at_a_corner_is_not_lost(separation: str
 def test_the_gap_goes_back_to_the_cells(width: int) -> None:
     truth = np.zeros((40, 60), np.int32)
     truth[5:35, 5:30], truth[5:35, 30:55] = 1, 2
-    parted = cut_gap(truth, width)
-    back = restore_gap(parted, width)
+    parted = erode_boundaries(truth, width)
+    back = restore_boundaries(parted, width)
     inner = (slice(5 + width, 35 - width), slice(None))
     assert np.array_equal(back[inner] > 0, truth[inner] > 0)
     assert (back == truth).mean() > 0.97
@@ -146,8 +149,8 @@ def test_the_gap_goes_back_to_the_cells(width: int) -> None:
 
 def test_without_neighbours_nothing_grows() -> None:
     truth = discs((40, 80), [(20, 20), (20, 60)], 12)
-    assert np.array_equal(restore_gap(truth, 3), truth)
-    assert np.array_equal(restore_gap(truth, 0), truth)
+    assert np.array_equal(restore_boundaries(truth, 3), truth)
+    assert np.array_equal(restore_boundaries(truth, 0), truth)
 
 
 def ring() -> np.ndarray:
@@ -201,9 +204,9 @@ def test_small_cells_are_dropped_and_the_rest_is_numbered_in_raster_order() -> N
        st.sampled_from(["components", "shape", "distance"]), st.integers(0, 3), st.sampled_from([-1, 0, 4]),
        st.integers(0, 6))  # fmt: skip
 def test_any_map_gives_sound_labels(
-    probability: np.ndarray, separation: str, gap: int, holes: int, smallest: int
+    probability: np.ndarray, separation: str, boundary_erosion: int, holes: int, smallest: int
 ) -> None:
-    options = chosen(separation=separation, gap=gap, holes=holes, smallest=smallest)
+    options = chosen(separation=separation, boundary_erosion=boundary_erosion, holes=holes, smallest=smallest)
     labels = segment_instances(probability, probability, options)
     assert labels.dtype == np.int32 and labels.shape == probability.shape
     ids, first, sizes = np.unique(labels[labels > 0], return_index=True, return_counts=True)
@@ -211,9 +214,9 @@ def test_any_map_gives_sound_labels(
     assert (sizes >= smallest).all()
     if smallest == 0:
         assert (labels[probability > 0.5] > 0).all()
-    if (gap, holes) == (0, 0):
+    if (boundary_erosion, holes) == (0, 0):
         assert not labels[probability <= 0.5].any()
-    if separation == "components" and (gap, holes, smallest) == (0, 0, 0):
+    if separation == "components" and (boundary_erosion, holes, smallest) == (0, 0, 0):
         assert same_cells(labels, ndimage.label(probability > 0.5)[0])
 
 
@@ -258,7 +261,7 @@ def test_large_touching_cells_meet_again_at_the_images_own_size(scale: float, th
     right = at_own_size(chosen(threshold=threshold), scale)
     none, narrow, found = (
         labels_from_outputs(outputs, options)
-        for options in (chosen(threshold=threshold, gap=0), chosen(threshold=threshold), right)
+        for options in (chosen(threshold=threshold, boundary_erosion=0), chosen(threshold=threshold), right)
     )
     inner = np.s_[side // 4 : -side // 4, side // 4 : -side // 4]
     # A pixel may be left where four cells meet.
@@ -274,15 +277,15 @@ def test_cells_that_are_apart_stay_apart_at_the_images_own_size(scale: float) ->
     seen[10:50, 10:38], seen[10:50, 41:70] = 1, 2  # three pixels of background, which the network sees well
     side = round(60 / scale), round(80 / scale)
     outputs = {name: resample(values, side) for name, values in perfect(seen).items()}
-    found, none = (labels_from_outputs(outputs, o) for o in (at_own_size(chosen(), scale), chosen(gap=0)))
+    found, none = (labels_from_outputs(outputs, o) for o in (at_own_size(chosen(), scale), chosen(boundary_erosion=0)))
     assert found.max() == 2
     np.testing.assert_array_equal(found, none)
 
 
 @pytest.mark.parametrize(
-    ("gap", "scale", "wide"),
+    ("boundary_erosion", "scale", "wide"),
     [(1, 1.0, 1), (1, 2.0, 1), (3, 1.0, 3), (3, 3.0, 2), (0, 0.2, 0), (1, 0.32, 6), (1, 0.05, 35), (4, 0.5, 10)],
 )
-def test_the_gap_in_pixels_of_the_image(gap: int, scale: float, wide: int) -> None:
-    settings = chosen(gap=gap, threshold=0.3)
-    assert at_own_size(settings, scale) == chosen(gap=wide, threshold=0.3)
+def test_the_gap_in_pixels_of_the_image(boundary_erosion: int, scale: float, wide: int) -> None:
+    settings = chosen(boundary_erosion=boundary_erosion, threshold=0.3)
+    assert at_own_size(settings, scale) == chosen(boundary_erosion=wide, threshold=0.3)

@@ -8,7 +8,14 @@ from hypothesis.extra import numpy as arrays_of
 from scipy import ndimage
 
 from conftest import discs
-from napari_unet.core.data.label_ops import border_distance, consecutive, cut_gap, ids_of, median_diameter, near_two
+from napari_unet.core.data.label_ops import (
+    border_distance,
+    consecutive,
+    erode_boundaries,
+    ids_of,
+    median_diameter,
+    near_two,
+)
 
 label_images = arrays_of.arrays(
     st.sampled_from([np.uint8, np.int16, np.int32, np.int64, np.uint64]),
@@ -42,7 +49,7 @@ def test_consecutive_takes_negative_ids_and_booleans() -> None:
 @settings(deadline=None)
 @given(label_images, st.integers(1, 5))
 def test_after_the_cut_no_two_cells_touch(labels: np.ndarray, width: int) -> None:
-    cut = cut_gap(labels, width)
+    cut = erode_boundaries(labels, width)
     assert not touching(cut)
     kept = cut > 0
     assert np.array_equal(cut[kept], consecutive(labels)[kept])
@@ -52,7 +59,7 @@ def test_after_the_cut_no_two_cells_touch(labels: np.ndarray, width: int) -> Non
 @pytest.mark.parametrize("transpose", [False, True])
 def test_the_gap_is_as_wide_as_promised(width: int, transpose: bool) -> None:
     labels = np.repeat([[3] * 20 + [8] * 20], 12, axis=0)
-    cut = cut_gap(labels.T if transpose else labels, width)
+    cut = erode_boundaries(labels.T if transpose else labels, width)
     lines = cut.T if transpose else cut
     half, odd = divmod(width, 2)
     expected = [1] * (20 - half - odd) + [0] * width + [2] * (20 - half)
@@ -63,7 +70,7 @@ def test_the_gap_is_as_wide_as_promised(width: int, transpose: bool) -> None:
 def test_cells_that_are_far_enough_apart_are_left_alone(width: int) -> None:
     labels = np.zeros((30, 40), np.int32)
     labels[5:25, 2:18], labels[5:25, 18 + width : 38] = 1, 2
-    assert np.array_equal(cut_gap(labels, width), labels)
+    assert np.array_equal(erode_boundaries(labels, width), labels)
 
 
 @given(label_images, st.integers(1, 3))
@@ -89,10 +96,10 @@ def test_the_distance_is_one_at_every_centre_and_zero_outside() -> None:
     assert distance.dtype == np.float32
     assert distance[labels == 4].max() == distance[labels == 9].max() == 1
     assert (distance[labels == 0] == 0).all()
-    assert (distance[cut_gap(labels) == 0] == 0).all()
+    assert (distance[erode_boundaries(labels) == 0] == 0).all()
     # Each cell by itself, by the definition.
     for cell in (4, 9):
-        inside = ndimage.distance_transform_edt(cut_gap(labels) == consecutive(labels)[labels == cell][0])
+        inside = ndimage.distance_transform_edt(erode_boundaries(labels) == consecutive(labels)[labels == cell][0])
         np.testing.assert_allclose(distance[labels == cell], (inside / inside.max())[labels == cell], atol=1e-6)
 
 
@@ -103,12 +110,12 @@ def test_the_picture_ends_where_a_cell_does() -> None:
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.int32, np.uint32, np.int64])
-@pytest.mark.parametrize("gap", [1, 10_000])
-def test_ids_small_and_large_are_found_and_renumbered_alike(dtype, gap):
+@pytest.mark.parametrize("boundary_erosion", [1, 10_000])
+def test_ids_small_and_large_are_found_and_renumbered_alike(dtype, boundary_erosion):
     # Small ids go through a table, large ones are sorted.
     rng = np.random.default_rng(0)
     numbers = rng.integers(0, 20, (12, 15))
-    labels = (numbers * min(gap, np.iinfo(dtype).max // 20)).astype(dtype)
+    labels = (numbers * min(boundary_erosion, np.iinfo(dtype).max // 20)).astype(dtype)
     if np.issubdtype(dtype, np.signedinteger):
         labels[0, 0] = -5
     present = sorted({int(v) for v in labels.ravel() if v > 0})

@@ -9,7 +9,7 @@ import pytest
 
 from conftest import cells_picture
 from napari_unet.core.data.arrays import Planes, resample
-from napari_unet.core.events import Adapted, Finished, PlaneDone, Stopped, TileDone
+from napari_unet.core.events import Fallback, Finished, PlaneDone, Stopped, TileDone
 from napari_unet.core.inference import chunked
 from napari_unet.core.inference import predict as predict_module
 from napari_unet.core.inference.chunked import LargePlane, MemoryWorkspace, PlaneOf, Scaled, is_large, plane_key
@@ -94,7 +94,7 @@ def test_the_gap_of_a_scaled_plane_is_as_wide_as_it_is_there(tiny_model: Make, m
 
     monkeypatch.setattr(predict_module, "LargePlane", watching)
     run(tiny_model(diameter=10.0), picture(), dataclasses.replace(EXACT, diameter=20.0))
-    assert [settings.gap for settings in seen] == [4]
+    assert [settings.boundary_erosion for settings in seen] == [4]
 
 
 def test_an_output_of_16_bits_has_room_for_the_final_labels_alone(tiny_model: Make) -> None:
@@ -193,7 +193,7 @@ def test_constant_planes_and_small_ones_are_recorded_too(tiny_model: Make) -> No
     model, work = tiny_model(), MemoryWorkspace()
     output = np.full(stack.shape, 99, np.int32)
     events = list(predict(model, Planes(stack, "zyx"), output, settings=EXACT, work=work))
-    assert any(isinstance(e, Adapted) and "Plane (1,) is constant" in e.message for e in events)
+    assert any(isinstance(e, Fallback) and "Plane (1,) is constant" in e.message for e in events)
     counts = [work.recall(plane_key((n,))) for n in range(3)]
     assert counts == [int(p.max()) for p in output] and counts[1] == 0
     output[:] = 55

@@ -70,19 +70,19 @@ def test_none_makes_numbers_unique_and_consecutive() -> None:
 def test_a_missed_plane_is_bridged_and_stays_missed() -> None:
     truth = drifting()
     truth[3][truth[3] == 2] = 0
-    found = linked(shuffled(truth), "zyx", missed=1)
+    found = linked(shuffled(truth), "zyx", max_gap=1)
     assert np.array_equal(found, truth)
-    assert linked(shuffled(truth), "zyx", missed=0).max() == 3
+    assert linked(shuffled(truth), "zyx", max_gap=0).max() == 3
     truth[2][truth[2] == 2] = 0
-    assert linked(shuffled(truth), "zyx", missed=1).max() == 3
-    assert linked(shuffled(truth), "zyx", missed=2).max() == 2
+    assert linked(shuffled(truth), "zyx", max_gap=1).max() == 3
+    assert linked(shuffled(truth), "zyx", max_gap=2).max() == 2
 
 
 def test_a_bad_plane_neither_merges_two_cells_nor_splits_one() -> None:
     truth = np.stack([discs((40, 90), [(20, 30), (20, 58)], 14)] * 5)
     merged = truth.copy()
     merged[2][truth[2] > 0] = 1
-    found = linked(merged, "zyx", missed=1)
+    found = linked(merged, "zyx", max_gap=1)
     assert found.max() == 2 and same_cells(found[[0, 1, 3, 4]], truth[[0, 1, 3, 4]])
     split = truth.copy()
     split[2, 24:][truth[2, 24:] == 1] = 3  # the smaller part

@@ -45,7 +45,9 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("padding", ["valid", "same"])
 def test_the_way_through_the_disk(tiny_model: Make, place: Path, padding: str) -> None:
-    model = tiny_model(channels=2, padding=padding, diameter=21.5, ledger=({"images": ["a"]},), metrics={"f1": 0.5})
+    model = tiny_model(
+        channels=2, padding=padding, diameter=21.5, training_history=({"images": ["a"]},), metrics={"f1": 0.5}
+    )
     saved = save_model(model, place)
     assert place.is_file() == (place.suffix.lower() == ".zip")
     names = set(zipfile.ZipFile(place).namelist()) if place.is_file() else {f.name for f in place.iterdir()}

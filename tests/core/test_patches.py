@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from conftest import cells_picture, discs
 from napari_unet.core.data.annotation import AnnotatedImage, interpret
-from napari_unet.core.data.label_ops import cut_gap
+from napari_unet.core.data.label_ops import erode_boundaries
 from napari_unet.core.data.tiles import Geometry
 from napari_unet.core.settings import TrainingSettings
 from napari_unet.core.training.sampling import PatchSampler, Sample, cell_boxes, make_sample, patch_sizes, split_samples
@@ -178,7 +178,7 @@ def test_everything_in_a_patch_moves_together(sizes: tuple[int, int]) -> None:
         grey = patch.image[0, start : start + sizes[1], start : start + sizes[1]]
         # The grey value is the label; interpolation at the border mixes two of them.
         assert (np.abs(grey - patch.instances) < 0.01).mean() > 0.75
-        assert np.array_equal(patch.target, cut_gap(patch.instances, 1) > 0)
+        assert np.array_equal(patch.target, erode_boundaries(patch.instances, 1) > 0)
         assert patch.mask[patch.instances > 0].all()
         assert ((patch.distance > 0) <= (patch.instances > 0)).all() and patch.distance.max() <= 1
 
@@ -224,9 +224,9 @@ def test_checked_cells_are_drawn_more_often() -> None:
 
 
 def test_emphasised_places_stay_on_their_side_of_a_cut() -> None:
-    sample = dataclasses.replace(numbered(TWO), emphasis=((20.0, 20.0), (20.0, 60.0)))
+    sample = dataclasses.replace(numbered(TWO), oversampled=((20.0, 20.0), (20.0, 60.0)))
     split = split_samples([sample], 0.5, rng())
     sides = [*split.train, *split.validation]
     assert [side.known.mask.shape[1] for side in sides] == [40, 40]
-    assert [side.emphasis for side in sides] == [((20.0, 20.0),), ((20.0, 20.0),)]
+    assert [side.oversampled for side in sides] == [((20.0, 20.0),), ((20.0, 20.0),)]
     assert all(side.known.instances[20, 20] for side in sides)

@@ -15,7 +15,7 @@ import torch
 from conftest import cells_picture
 from napari_unet.core.data.arrays import Planes
 from napari_unet.core.errors import OutOfMemoryError, StoreError
-from napari_unet.core.events import Adapted, PlaneDone, Stopped, TileDone
+from napari_unet.core.events import Fallback, PlaneDone, Stopped, TileDone
 from napari_unet.core.inference import chunked as large
 from napari_unet.core.inference.chunked import MemoryWorkspace
 from napari_unet.core.inference.predict import Predictor, predict
@@ -186,7 +186,7 @@ def test_out_of_memory_between_chunks_loses_none(tiny_model: Make, monkeypatch: 
     monkeypatch.setattr(Predictor, "run", failing)
     output = np.full(image.shape, 99, np.int32)
     events = list(predict(model, image, output, settings=settings))
-    assert [e.message[:16] for e in events if isinstance(e, Adapted)] == ["Too little memor"]
+    assert [e.message[:16] for e in events if isinstance(e, Fallback)] == ["Too little memor"]
     assert len(calls) > 1 and calls[1] < calls[0]
     np.testing.assert_array_equal(output, expected)
 
@@ -226,10 +226,10 @@ def test_a_card_is_given_the_next_block_before_the_last_is_waited_for(monkeypatc
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-@pytest.mark.parametrize("mirror", [False, True])
-def test_a_card_gives_the_same_when_it_is_kept_busy(tiny_model: Make, precision: str, mirror: bool) -> None:
+@pytest.mark.parametrize("tta", [False, True])
+def test_a_card_gives_the_same_when_it_is_kept_busy(tiny_model: Make, precision: str, tta: bool) -> None:
     compute = Compute(torch.device("cuda", 0), getattr(torch, precision))
-    predictor = Predictor.create(tiny_model().network, compute, mirror)
+    predictor = Predictor.create(tiny_model().network, compute, tta)
     side = predictor.network.geometry.input_size(40)
     blocks = {n: np.random.default_rng(n).random((1, side, side)).astype(np.float32) for n in range(12)}
     alone = {n: {name: v.copy() for name, v in predictor.run(block).items()} for n, block in blocks.items()}

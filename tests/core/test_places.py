@@ -86,7 +86,7 @@ def test_cells_go_through_a_stack_where_equal_labels_lie_above_each_other() -> N
     assert linked_axes(Places(lambda plane: linked[plane]), (3,)) == (0,)
     assert linked_axes(Places(lambda plane: numbered[plane]), (3,)) == ()
     assert linked_axes(Places(lambda plane: linked[0]), ()) == ()
-    # Joined in depth, but numbered anew at each time point.
+    # AnnotationsUpdated in depth, but numbered anew at each time point.
     both = np.stack([linked, linked[:, ::-1, ::-1]])
     assert linked_axes(Places(lambda plane: both[plane]), (2, 3)) == (1,)
 

@@ -35,7 +35,7 @@ def test_a_plan_is_complete() -> None:
     assert plan.settings.learning_rate == 1e-3 and plan.compute.precision == "float32"
     assert plan.model.card.name == "mine" and plan.model.card.channels == 1
     assert plan.model.card.network == TINY and plan.model.card.diameter == pytest.approx(18, abs=1)
-    assert plan.ledger["cells"] == 9 and plan.ledger["start"] == "scratch"
+    assert plan.training_history["cells"] == 9 and plan.training_history["start"] == "scratch"
     assert plan.sizes == (96, 96) and plan.weights.shape == (2,)
     assert plan.split.train and plan.split.validation
 
@@ -55,7 +55,7 @@ def test_images_are_normalised_by_the_whole_plane() -> None:
         ([item(labels=np.where(LABELS, 4, 0))], {"background_label": 4}, "No cells are painted, only background"),
         ([item(labels=LABELS[1:])], {}, r"have the shape \(95, 96\), but the image has \(96, 96\)"),
         ([item(labels=LABELS.astype(float))], {}, "whole numbers"),
-        ([item()], {"rim": 0}, "of one class, so there is nothing to tell apart"),
+        ([item()], {"background_rim": 0}, "of one class, so there is nothing to tell apart"),
         ([item(image=IMAGE * 0)], {}, "is constant: every grey value is 0"),
         ([item(image=np.where(LABELS, IMAGE, np.nan))], {}, "are NaN or infinite"),
         ([item(image=IMAGE.astype(np.complex128))], {}, "complex128 numbers; convert"),
@@ -162,17 +162,17 @@ def test_labels_follow_the_size_of_the_image() -> None:
 
 
 def test_the_gap_that_was_cut_is_given_back() -> None:
-    assert planned().model.card.prediction["gap"] == 1
-    assert planned(gap=3).model.card.prediction["gap"] == 3
+    assert planned().model.card.prediction["boundary_erosion"] == 1
+    assert planned(boundary_erosion=3).model.card.prediction["boundary_erosion"] == 3
 
 
 def test_starting_from_a_model(tiny_model: Callable[..., Model]) -> None:
-    start = tiny_model(diameter=18.0, ledger=({"images": []},))
+    start = tiny_model(diameter=18.0, training_history=({"images": []},))
     plan = planned(start=start, network=None)
-    assert plan.model.card.ledger == start.card.ledger
+    assert plan.model.card.training_history == start.card.training_history
     before, after = start.network.state_dict(), plan.model.network.state_dict()
     assert all(torch.equal(before[k], after[k]) for k in before)
-    assert plan.model.network is not start.network and plan.ledger["start"] == "tiny"
+    assert plan.model.network is not start.network and plan.training_history["start"] == "tiny"
 
 
 def test_a_start_model_is_fitted_to_more_channels(tiny_model: Callable[..., Model]) -> None:
@@ -220,8 +220,8 @@ def test_every_error_is_one_of_ours() -> None:
 
 
 def test_emphasised_places_are_seen_at_the_network_s_scale(annotated: AnnotatedImage, tiny_model) -> None:
-    emphasised = dataclasses.replace(annotated, emphasis=((48.0, 24.0),))
-    plan = resolve([emphasised], TrainingSettings(validation=0.0), start=tiny_model(diameter=60.0))
+    oversampled_at = dataclasses.replace(annotated, oversampled=((48.0, 24.0),))
+    plan = resolve([oversampled_at], TrainingSettings(validation=0.0), start=tiny_model(diameter=60.0))
     scale = plan.model.card.scale
     assert scale > 1.2
-    assert plan.split.train[0].emphasis == ((48 * scale, 24 * scale),)
+    assert plan.split.train[0].oversampled == ((48 * scale, 24 * scale),)

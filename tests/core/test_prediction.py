@@ -15,7 +15,7 @@ from conftest import cells_picture, discs
 from napari_unet.core.data.arrays import Normalisation, Planes, plane_normalisation, resample
 from napari_unet.core.data.rescale import at_own_size
 from napari_unet.core.errors import DataError, ModelError, OutOfMemoryError, SettingsError
-from napari_unet.core.events import Adapted, Finished, PlaneDone, Started, Stopped, TileDone
+from napari_unet.core.events import Fallback, Finished, PlaneDone, Started, Stopped, TileDone
 from napari_unet.core.inference import model_selection
 from napari_unet.core.inference import predict as predict_module
 from napari_unet.core.inference import tiled as predictor
@@ -57,7 +57,7 @@ def whole(predictor: Predictor, image: np.ndarray) -> dict[str, np.ndarray]:
         both = [(0, 0), (0, 0), (0, 0)]
         both[axis] = pad
         padded = np.pad(padded, both, mode="reflect" if size > 1 else "edge")
-    flips: list[tuple[int, ...]] = [(), (1,), (2,), (1, 2)] if predictor.mirror else [()]
+    flips: list[tuple[int, ...]] = [(), (1,), (2,), (1, 2)] if predictor.tta else [()]
     total: dict[str, np.ndarray] = {}
     for flip in flips:
         with torch.inference_mode():
@@ -72,10 +72,10 @@ def whole(predictor: Predictor, image: np.ndarray) -> dict[str, np.ndarray]:
 TOLERANCE = 1e-4
 
 
-def difference(net: UNet, shape: tuple[int, int], tile: int, mirror: bool = False, box: Any = None) -> float:
+def difference(net: UNet, shape: tuple[int, int], tile: int, tta: bool = False, box: Any = None) -> float:
     """Return the largest difference between a region in tiles and the same of the whole picture at once."""
     image = np.random.default_rng(shape).normal(0.5, 0.5, (net.in_channels, *shape)).astype(np.float32)
-    predictor = Predictor.create(net, CPU, mirror)
+    predictor = Predictor.create(net, CPU, tta)
     identity = Normalisation((0.0,) * net.in_channels, (1.0,) * net.in_channels)
     expected = whole(predictor, np.clip(image, -1, 4))
     y0, y1, x0, x1 = box or (0, shape[0], 0, shape[1])
@@ -91,19 +91,19 @@ kinds = {"channels": st.integers(1, 3), "depth": st.integers(2, 4), "padding": s
 
 
 @settings(max_examples=30, deadline=None)
-@given(height=st.integers(1, 400), width=st.integers(1, 150), tile=st.integers(68, 1028), mirror=st.booleans(), **kinds)
+@given(height=st.integers(1, 400), width=st.integers(1, 150), tile=st.integers(68, 1028), tta=st.booleans(), **kinds)
 def test_tiled_equals_whole(
-    height: int, width: int, tile: int, mirror: bool, channels: int, depth: int, padding: str, norm: str
+    height: int, width: int, tile: int, tta: bool, channels: int, depth: int, padding: str, norm: str
 ) -> None:
-    assert difference(network(channels, depth, padding, norm), (height, width), tile, mirror) <= TOLERANCE
+    assert difference(network(channels, depth, padding, norm), (height, width), tile, tta) <= TOLERANCE
 
 
 @settings(max_examples=30, deadline=None)
-@given(height=st.integers(1, 60), width=st.integers(1, 60), tile=st.integers(16, 40), mirror=st.booleans(), **kinds)
+@given(height=st.integers(1, 60), width=st.integers(1, 60), tile=st.integers(16, 40), tta=st.booleans(), **kinds)
 def test_many_small_tiles_of_pictures_smaller_than_the_margin(
-    height: int, width: int, tile: int, mirror: bool, channels: int, depth: int, padding: str, norm: str
+    height: int, width: int, tile: int, tta: bool, channels: int, depth: int, padding: str, norm: str
 ) -> None:
-    assert difference(network(channels, depth, padding, norm), (height, width), tile, mirror) <= TOLERANCE
+    assert difference(network(channels, depth, padding, norm), (height, width), tile, tta) <= TOLERANCE
 
 
 @pytest.mark.parametrize("shape", [(2000, 5), (1, 1999), (1, 1), (2, 2)])
@@ -218,7 +218,7 @@ def test_a_constant_plane_in_a_stack_has_no_cells(tiny_model: Make) -> None:
     stack[1] = 7
     output, events = run(model, Planes(stack, "zyx"))
     assert not output[1].any() and output[0].any()
-    assert [e.message for e in events if isinstance(e, Adapted)] == ["Plane (1,) is constant and has no cells."]
+    assert [e.message for e in events if isinstance(e, Fallback)] == ["Plane (1,) is constant and has no cells."]
     probabilities, _ = run(model, Planes(stack, "zyx"), dataclasses.replace(EXACT, what="probabilities"))
     assert not probabilities[1].any()
 
@@ -271,12 +271,12 @@ def test_the_card_says_how_to_segment_unless_told_otherwise(tiny_model: Make) ->
 def test_mirror_averaging_is_symmetric(tiny_model: Make) -> None:
     model = tiny_model()
     image = np.random.default_rng(0).random((48, 48)).astype(np.float32)
-    chosen = dataclasses.replace(EXACT, mirror=True, what="probabilities")
+    chosen = dataclasses.replace(EXACT, tta=True, what="probabilities")
     one, _ = run(model, Planes(image, "yx"), chosen)
     other, _ = run(model, Planes(image[::-1, ::-1].copy(), "yx"), chosen)
     # Only the pooling pattern's origin tells them apart; the side is a multiple of the stride.
     np.testing.assert_allclose(one, other[::-1, ::-1], atol=1e-4)
-    plain, _ = run(model, Planes(image, "yx"), dataclasses.replace(chosen, mirror=False))
+    plain, _ = run(model, Planes(image, "yx"), dataclasses.replace(chosen, tta=False))
     assert np.abs(plain - one).max() > 1e-3
 
 
@@ -350,7 +350,7 @@ def test_out_of_memory_steps_down_and_says_so(tiny_model: Make, failing: Callabl
     sides = failing(2)
     got, events = run(model, image, chosen)
     np.testing.assert_array_equal(got, expected)
-    messages = [e.message for e in events if isinstance(e, Adapted)]
+    messages = [e.message for e in events if isinstance(e, Fallback)]
     assert ["tiles of 300 px" in messages[0], "tiles of 150 px" in messages[1], len(messages)] == [True, True, 2]
     assert sides[0] > sides[1] > sides[2]
 
@@ -368,8 +368,8 @@ def test_the_processor_comes_last(
     class Card0:
         type = "cuda"
 
-    def create(net: UNet, compute: Any, mirror: bool = False) -> Predictor:
-        made = original(net, Compute(card, torch.float32), mirror)
+    def create(net: UNet, compute: Any, tta: bool = False) -> Predictor:
+        made = original(net, Compute(card, torch.float32), tta)
         moved.append(compute.device.type)
         return made if compute.device.type == "cpu" else Predictor(made.network, Compute(Card0(), torch.float32))  # type: ignore[arg-type]
 
@@ -384,7 +384,7 @@ def test_the_processor_comes_last(
     monkeypatch.setattr(model_selection, "choose", lambda *_: Compute(Card0(), torch.float32))  # type: ignore[arg-type]
     output = np.zeros(image.shape, np.int32)
     chosen = PredictionSettings(tile=512, precision="float32")
-    messages = [e.message for e in predict(tiny_model(), image, output, settings=chosen) if isinstance(e, Adapted)]
+    messages = [e.message for e in predict(tiny_model(), image, output, settings=chosen) if isinstance(e, Fallback)]
     assert moved == ["cuda", "cpu"]
     assert ["256" in messages[0], "128" in messages[1], "processor" in messages[2], len(messages)] == [True] * 3 + [3]
 

@@ -10,12 +10,12 @@ import pytest
 
 from napari_unet.core.data.annotation import AnnotatedImage
 from napari_unet.core.errors import DataError
-from napari_unet.core.events import Adapted, Finished, Joined, StepDone, Validated
+from napari_unet.core.events import AnnotationsUpdated, Fallback, Finished, StepDone, Validated
 from napari_unet.core.network.model_io import load_model
 from napari_unet.core.settings import NetworkSettings, TrainingSettings
 from napari_unet.core.training.loop import train
-from napari_unet.core.training.plan import TrainingPlan, held_of, read_notes, renew, resolve
-from napari_unet.core.training.sampling import Held, Sample, split_samples
+from napari_unet.core.training.plan import TrainingPlan, held_out_of, read_notes, renew, resolve
+from napari_unet.core.training.sampling import HeldOut, Sample, split_samples
 
 TINY = NetworkSettings(width=4, depth=2)
 QUICK = TrainingSettings(
@@ -49,23 +49,23 @@ def news_at(step: int, images: list[AnnotatedImage]):
 
 def test_paint_joins_a_running_training_and_the_steps_begin_anew() -> None:
     plan = resolve([squares(FIRST)], QUICK, network=TINY)
-    events = list(train(plan, news=news_at(4, [squares(MORE)])))
-    joined = [event for event in events if isinstance(event, Joined)]
+    events = list(train(plan, get_updates=news_at(4, [squares(MORE)])))
+    joined = [event for event in events if isinstance(event, AnnotationsUpdated)]
     assert [(event.step, event.planes) for event in joined] == [(4, 1)]
     assert 5 <= joined[0].cells <= 7
     assert [event.step for event in events if isinstance(event, StepDone)] == list(range(1, 11))
-    assert events[-1].model.card.ledger[-1]["cells"] == 7
+    assert events[-1].model.card.training_history[-1]["cells"] == 7
 
 
 def test_what_joins_is_parted_along_the_same_line() -> None:
     plan = resolve([squares(FIRST)], QUICK, network=TINY)
-    (held,) = plan.split.held
+    (held_out,) = plan.split.held_out
     again = renew(plan, [squares(MORE)])
-    assert again.split.held == plan.split.held
+    assert again.split.held_out == plan.split.held_out
     assert boxes(again.split.validation) == boxes(plan.split.validation)
     assert boxes(again.split.train) == boxes(plan.split.train)
     assert sum(s.cells for s in again.split.train) > sum(s.cells for s in plan.split.train)
-    assert held.name == "squares"
+    assert held_out.name == "squares"
 
 
 def test_a_new_plane_joins_those_that_are_learnt_from() -> None:
@@ -86,16 +86,16 @@ def test_whole_planes_stay_apart() -> None:
 
 def test_places_without_cells_are_chosen_anew() -> None:
     samples = resolve([squares(FIRST)], dataclasses.replace(QUICK, validation=0.0), network=TINY).split.train
-    nowhere = Held("squares", 0, 95, False)
+    nowhere = HeldOut("squares", 0, 95, False)
     split = split_samples(samples, 0.2, np.random.default_rng(0), (nowhere,))
-    assert split.held != (nowhere,)
+    assert split.held_out != (nowhere,)
     assert sum(sample.cells for sample in split.validation) == 1
 
 
 def test_paint_that_teaches_nothing_is_told_and_ends_nothing() -> None:
     plan = resolve([squares(FIRST)], QUICK, network=TINY)
-    events = list(train(plan, news=news_at(2, [squares([])])))
-    told = [event.message for event in events if isinstance(event, Adapted)]
+    events = list(train(plan, get_updates=news_at(2, [squares([])])))
+    told = [event.message for event in events if isinstance(event, Fallback)]
     assert len(told) == 1
     assert "not learnt yet: No cells are painted" in told[0]
     assert isinstance(events[-1], Finished) and events[-1].step == 6
@@ -108,7 +108,7 @@ def test_a_class_that_the_network_has_no_output_for_is_refused() -> None:
     plan = resolve([kinds], classes, network=TINY)
     with pytest.raises(DataError, match="Label 7 is a new class"):
         renew(plan, [dataclasses.replace(image, labels=np.where(image.labels > 1, 7, 1))])
-    assert renew(plan, [kinds]).split.held == plan.split.held
+    assert renew(plan, [kinds]).split.held_out == plan.split.held_out
 
 
 def continued(folder: Path, images: list[AnnotatedImage], **changes: object) -> TrainingPlan:
@@ -121,7 +121,7 @@ def test_continuing_keeps_the_size_and_what_was_kept_apart(tmp_path: Path) -> No
     plan = resolve([squares(FIRST)], dataclasses.replace(QUICK, diameter=100.0), network=TINY, folder=tmp_path)
     assert plan.model.card.scale != 1
     list(train(plan))
-    assert held_of(read_notes(tmp_path)) == plan.split.held
+    assert held_out_of(read_notes(tmp_path)) == plan.split.held_out
     again = continued(tmp_path, [squares(MORE)], diameter=0.0)
     assert again.model.card.scale == plan.model.card.scale
     assert boxes(again.split.validation) == boxes(plan.split.validation)
@@ -131,11 +131,11 @@ def test_continuing_never_gives_back_less_than_it_began_with(tmp_path: Path) -> 
     plan = resolve([squares(FIRST)], dataclasses.replace(QUICK, steps=30), network=TINY, folder=tmp_path)
     first = list(train(plan))[-1]
     # Steps that are far too long spoil any network.
-    spoilt = list(train(continued(tmp_path, [squares(FIRST)], learning_rate=1.0, average=0.0)))
+    spoilt = list(train(continued(tmp_path, [squares(FIRST)], learning_rate=1.0, ema_decay=0.0)))
     assert not [event for event in spoilt if isinstance(event, Validated) and event.best]
     assert spoilt[-1].metrics == first.metrics
     assert spoilt[-1].step == 36
 
 
 def test_a_folder_without_a_state_holds_nothing_apart(tmp_path: Path) -> None:
-    assert held_of(read_notes(tmp_path)) == ()
+    assert held_out_of(read_notes(tmp_path)) == ()

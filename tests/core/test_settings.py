@@ -23,7 +23,7 @@ CLASSES = [NetworkSettings, TrainingSettings, PredictionSettings]
 FIELDS = [(kind, name) for kind in CLASSES for name in options(kind)]
 NUMBERS = [(kind, name) for kind, name in FIELDS if options(kind)[name].minimum is not None]
 
-LINKING = [(LinkSettings, "overlap"), (LinkSettings, "missed")]
+LINKING = [(LinkSettings, "overlap"), (LinkSettings, "max_gap")]
 
 
 @pytest.mark.parametrize(("kind", "name"), FIELDS)
@@ -69,7 +69,7 @@ def test_text_becomes_the_type_of_the_field(kind: Any, name: str) -> None:
 
 @pytest.mark.parametrize(("text", "value"), [("yes", True), ("ON", True), ("1", True), ("No", False), ("false", False)])
 def test_words_for_true_and_false(text: str, value: bool) -> None:
-    assert with_values(PredictionSettings(), {"mirror": text}).mirror is value
+    assert with_values(PredictionSettings(), {"tta": text}).tta is value
 
 
 @pytest.mark.parametrize(

@@ -17,8 +17,8 @@ from conftest import cells_picture
 from napari_unet.core.data.annotation import AnnotatedImage
 from napari_unet.core.errors import DataError, ModelError, OutOfMemoryError, StoreError
 from napari_unet.core.events import (
-    Adapted,
     CheckpointSaved,
+    Fallback,
     Finished,
     Preview,
     PreviewRequest,
@@ -32,7 +32,7 @@ from napari_unet.core.settings import NetworkSettings, PredictionSettings, Train
 from napari_unet.core.training import loop, trainer
 from napari_unet.core.training.loop import train
 from napari_unet.core.training.plan import TrainingPlan, resolve
-from napari_unet.core.training.trainer import Learner, schedule
+from napari_unet.core.training.trainer import Trainer, schedule
 from napari_unet.core.training.validation import Score
 
 TINY = NetworkSettings(width=4, depth=2)
@@ -65,7 +65,7 @@ def test_the_order_of_events(annotated: AnnotatedImage) -> None:
     assert [e.step for e in steps] == [1, 2, 3, 4, 5, 6] and steps[-1].total == 6
     assert all(np.isfinite(e.loss) and e.learning_rate > 0 and e.elapsed > 0 for e in steps)
     assert finished.step == finished.best_step == 6 and set(finished.metrics) == {"loss", "iou", "f1"}
-    entry = finished.model.card.ledger[-1]
+    entry = finished.model.card.training_history[-1]
     assert entry["steps"] == 6 and entry["cells"] == 9 and entry["start"] == "scratch"
 
 
@@ -82,7 +82,7 @@ def test_the_plan_and_its_model_are_not_changed(annotated: AnnotatedImage) -> No
     chosen = plan(annotated)
     before = weights(chosen.model)
     list(train(chosen))
-    assert torch.equal(before, weights(chosen.model)) and chosen.model.card.ledger == ()
+    assert torch.equal(before, weights(chosen.model)) and chosen.model.card.training_history == ()
 
 
 @pytest.mark.parametrize("padding", ["same", "valid"])
@@ -136,7 +136,7 @@ def every_step(annotated: AnnotatedImage, **values: Any) -> TrainingPlan:
 
 def test_the_best_model_is_kept(annotated: AnnotatedImage, scored: Callable[[list[float]], None]) -> None:
     scored([0.1, 0.5, 0.9, 0.1, 0.2, 0.3])
-    chosen = every_step(annotated, average=0.0)
+    chosen = every_step(annotated, ema_decay=0.0)
     states = []
     events = []
     for event in train(chosen):
@@ -146,8 +146,8 @@ def test_the_best_model_is_kept(annotated: AnnotatedImage, scored: Callable[[lis
     assert [e.best for e in states] == [True, True, True, False, False, False]
     finished = events[-1]
     assert (finished.best_step, finished.step, finished.metrics["f1"]) == (3, 6, 0.9)
-    three_steps = plan(annotated, average=0.0, steps=6)
-    worker = Learner(three_steps)
+    three_steps = plan(annotated, ema_decay=0.0, steps=6)
+    worker = Trainer(three_steps)
     for step in range(3):
         worker.train_step(step / 6)
     worker.close()
@@ -181,7 +181,7 @@ def test_a_start_model_that_stays_better_is_kept(
 ) -> None:
     first = list(train(plan(annotated)))[-1].model
     scored([0.8, 0.79, 0.6, 0.7, 0.2, 0.1, 0.3])
-    chosen = every_step(annotated, start=first, average=0.0)
+    chosen = every_step(annotated, start=first, ema_decay=0.0)
     events = list(train(chosen))
     assert [(e.step, e.best) for e in events if isinstance(e, Validated)][:2] == [(0, True), (1, False)]
     assert (events[-1].best_step, events[-1].step) == (0, 6)
@@ -211,23 +211,23 @@ def test_continuing_equals_never_having_stopped(
     network = dataclasses.replace(TINY, norm=norm)
     chosen = plan(annotated, network, optimiser=optimiser, learning_rate=1e-3)
 
-    def steps(worker: Learner, count: int) -> list[float]:
+    def steps(worker: Trainer, count: int) -> list[float]:
         try:
             return [worker.train_step(0.0) for _ in range(count)]
         finally:
             worker.close()
 
-    straight = Learner(chosen)
+    straight = Trainer(chosen)
     losses = steps(straight, 7)
-    first = Learner(chosen)
+    first = Trainer(chosen)
     assert steps(first, 3) == losses[:3]
     first.save_state(tmp_path)
-    trained = Model(first.averaged_copy(), dataclasses.replace(chosen.model.card, ledger=({"steps": 3},)))
-    second = Learner(dataclasses.replace(chosen, model=trained, resume=tmp_path))
+    trained = Model(first.averaged_copy(), dataclasses.replace(chosen.model.card, training_history=({"steps": 3},)))
+    second = Trainer(dataclasses.replace(chosen, model=trained, resume=tmp_path))
     assert second.step == 3
     assert steps(second, 4) == losses[3:]
     assert torch.equal(weights(second.network), weights(straight.network))
-    assert torch.equal(weights(second.average), weights(straight.average))
+    assert torch.equal(weights(second.ema), weights(straight.ema))
     a, b = second.optimiser.state_dict()["state"], straight.optimiser.state_dict()["state"]
     assert a.keys() == b.keys() and len(a) > 0
     assert all(torch.equal(a[i][k], b[i][k]) for i in a for k in a[i] if isinstance(a[i][k], torch.Tensor))
@@ -240,25 +240,25 @@ def test_continuing_from_a_run_folder(annotated: AnnotatedImage, tmp_path: Path)
     chosen = resolve([annotated], dataclasses.replace(QUICK, steps=4), start=start, resume=tmp_path)
     second = list(train(chosen))
     assert [e.step for e in second if isinstance(e, StepDone)] == [7, 8, 9, 10]
-    assert len(second[-1].model.card.ledger) == 2 and second[-1].model.card.ledger[-1]["steps"] == 4
+    assert len(second[-1].model.card.training_history) == 2 and second[-1].model.card.training_history[-1]["steps"] == 4
 
 
 def test_a_state_of_another_network_or_none_is_refused(annotated: AnnotatedImage, tmp_path: Path) -> None:
     other = plan(annotated, dataclasses.replace(TINY, depth=3))
     with pytest.raises(ModelError, match="cannot be continued"):
-        Learner(dataclasses.replace(other, resume=tmp_path))
-    worker = Learner(plan(annotated))
+        Trainer(dataclasses.replace(other, resume=tmp_path))
+    worker = Trainer(plan(annotated))
     worker.save_state(tmp_path)
     worker.close()
     with pytest.raises(ModelError, match="cannot be continued"):
-        Learner(dataclasses.replace(other, resume=tmp_path))
+        Trainer(dataclasses.replace(other, resume=tmp_path))
 
 
 def test_what_was_reached_lies_in_the_run_folder(annotated: AnnotatedImage, tmp_path: Path) -> None:
     events = list(train(plan(annotated, folder=tmp_path)))
     assert events[-1].path == str(tmp_path / "model")
     loaded = load_model(tmp_path / "model")
-    assert torch.equal(weights(loaded), weights(events[-1].model)) and loaded.card.ledger[-1]["steps"] == 6
+    assert torch.equal(weights(loaded), weights(events[-1].model)) and loaded.card.training_history[-1]["steps"] == 6
 
 
 @pytest.fixture
@@ -266,13 +266,13 @@ def losses(monkeypatch: pytest.MonkeyPatch) -> Callable[[set[int]], None]:
     """Return a function that makes the loss of some calls undefined."""
 
     def arrange(bad: set[int]) -> None:
-        original, calls = Learner._loss, iter(range(10**6))
+        original, calls = Trainer._loss, iter(range(10**6))
 
-        def loss(self: Learner, batch: Any) -> torch.Tensor:
+        def loss(self: Trainer, batch: Any) -> torch.Tensor:
             value = original(self, batch)
             return value * math.nan if next(calls) in bad else value
 
-        monkeypatch.setattr(Learner, "_loss", loss)
+        monkeypatch.setattr(Trainer, "_loss", loss)
 
     return arrange
 
@@ -281,7 +281,7 @@ def test_an_undefined_loss_rolls_back(annotated: AnnotatedImage, losses: Callabl
     losses({2, 4})
     chosen = plan(annotated, steps=12)
     events = list(train(chosen))
-    messages = [e.message for e in events if isinstance(e, Adapted)]
+    messages = [e.message for e in events if isinstance(e, Fallback)]
     assert len(messages) == 2 and "undefined at step 2" in messages[0]
     assert kinds(events).count("StepDone") == 12
     assert torch.isfinite(weights(events[-1].model)).all()
@@ -302,14 +302,14 @@ def test_a_loss_that_stays_undefined_ends_the_training_but_keeps_the_model(
 
 
 def test_undefined_weights_never_reach_the_average(annotated: AnnotatedImage) -> None:
-    worker = Learner(plan(annotated))
+    worker = Trainer(plan(annotated))
     try:
         worker.train_step(0.0)
-        before = weights(worker.average)
+        before = weights(worker.ema)
         with torch.no_grad():
             worker.network.head.weight.fill_(math.inf)
         assert math.isnan(worker.train_step(0.0)) and worker.step == 1
-        assert torch.equal(before, weights(worker.average))
+        assert torch.equal(before, weights(worker.ema))
         worker.roll_back()
         assert torch.equal(before, weights(worker.network)) and math.isfinite(worker.train_step(0.0))
     finally:
@@ -321,15 +321,15 @@ def short_of_memory(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], list[tup
     """Return a function that lets the next n training steps run out of memory and notes what they were given."""
 
     def arrange(times: int) -> list[tuple[int, ...]]:
-        original, shapes = Learner._loss, []
+        original, shapes = Trainer._loss, []
 
-        def loss(self: Learner, batch: Any) -> torch.Tensor:
+        def loss(self: Trainer, batch: Any) -> torch.Tensor:
             shapes.append((len(batch), *batch[0]["image"].shape, *batch[0]["target"].shape))
             if len(shapes) <= times:
                 raise torch.OutOfMemoryError("CUDA out of memory.")
             return original(self, batch)
 
-        monkeypatch.setattr(Learner, "_loss", loss)
+        monkeypatch.setattr(Trainer, "_loss", loss)
         return shapes
 
     return arrange
@@ -344,7 +344,7 @@ def test_out_of_memory_takes_smaller_batches_then_patches(
     network = dataclasses.replace(TINY, padding=padding)
     chosen = plan(AnnotatedImage(image, labels), network, batch=4, patch=256, steps=2)
     events = list(train(chosen))
-    assert kinds(events)[:4] == ["Started", "Adapted", "Adapted", "Adapted"]
+    assert kinds(events)[:4] == ["Started", "Fallback", "Fallback", "Fallback"]
     assert kinds(events).count("StepDone") == 2
     assert [s[0] for s in shapes] == [4, 2, 1, 1, 1]
     assert shapes[3][2] < 0.7 * shapes[2][2] and shapes[3][-1] < 0.7 * shapes[2][-1]
@@ -362,7 +362,7 @@ def test_when_nothing_gets_smaller_the_error_is_readable(
 def test_the_processor_comes_last(annotated: AnnotatedImage, short_of_memory: Callable[[int], Any]) -> None:
     short_of_memory(1)
     chosen = plan(annotated)
-    run = loop._Run(chosen, Learner(chosen))
+    run = loop._Run(chosen, Trainer(chosen))
     card = dataclasses.replace(run.learner.compute, device=torch.device("cuda"))
     run.learner.compute = card  # as if the tensors lay there
     message = run.step_down(OutOfMemoryError("x"))
@@ -379,7 +379,7 @@ def test_lack_of_memory_while_measuring_does_not_end_the_training(
 
     monkeypatch.setattr(loop, "score", score)
     events = list(train(plan(annotated)))
-    assert kinds(events)[-2:] == ["Adapted", "Finished"] and events[-1].model is not None
+    assert kinds(events)[-2:] == ["Fallback", "Finished"] and events[-1].model is not None
 
 
 def previews(*requests: PreviewRequest | None) -> Callable[[], PreviewRequest | None]:
@@ -417,7 +417,7 @@ def test_a_preview_is_computed_at_the_size_that_is_trained_on(
     labelled = loop.labels_from_outputs
 
     def labelling(outputs: Any, settings: PredictionSettings) -> Any:
-        gaps.append(settings.gap)
+        gaps.append(settings.boundary_erosion)
         return labelled(outputs, settings)
 
     monkeypatch.setattr(loop, "predict_region", watching)
@@ -445,7 +445,7 @@ def test_a_preview_shows_cells_as_the_model_will_segment_them(annotated: Annotat
 @pytest.mark.parametrize("image", [np.full((1, 20, 20), np.nan), np.zeros((3, 20, 20)), np.zeros((1, 0, 5))])
 def test_a_region_that_cannot_be_shown_does_not_end_the_training(annotated: AnnotatedImage, image: np.ndarray) -> None:
     events = list(train(plan(annotated), preview=previews(PreviewRequest(1, image))))
-    assert kinds(events)[:3] == ["Started", "Adapted", "StepDone"] and events[-1].step == 6
+    assert kinds(events)[:3] == ["Started", "Fallback", "StepDone"] and events[-1].step == 6
 
 
 def test_a_full_disk_does_not_lose_the_model(
@@ -456,14 +456,14 @@ def test_a_full_disk_does_not_lose_the_model(
 
     monkeypatch.setattr(loop, "save_model", full)
     events = list(train(plan(annotated, folder=tmp_path)))
-    assert kinds(events)[-2:] == ["Adapted", "Finished"]
+    assert kinds(events)[-2:] == ["Fallback", "Finished"]
     assert events[-1].model is not None and events[-1].path == "" and "No space left" in events[-1].message
 
 
 def test_a_state_that_cannot_be_written_leaves_nothing_behind(
     annotated: AnnotatedImage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    worker = Learner(plan(annotated))
+    worker = Trainer(plan(annotated))
     worker.save_state(tmp_path)
     before = (tmp_path / trainer.STATE_NAME).read_bytes()
 
@@ -494,8 +494,8 @@ def test_checkpoints_are_written_while_training(
 
 def test_an_abandoned_training_ends_its_thread(annotated: AnnotatedImage, monkeypatch: pytest.MonkeyPatch) -> None:
     closed = []
-    original = Learner.close
-    monkeypatch.setattr(Learner, "close", lambda self: (closed.append(1), original(self))[0])
+    original = Trainer.close
+    monkeypatch.setattr(Trainer, "close", lambda self: (closed.append(1), original(self))[0])
     events = train(plan(annotated))
     assert isinstance(next(events), Started)
     next(events)
@@ -540,7 +540,7 @@ def test_the_stopped_event_comes_before_the_last_measurement(annotated: Annotate
 def test_a_model_s_certainty_is_measured_as_it_will_be_compared(
     annotated: AnnotatedImage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    chosen = {"peak": 0.9, "mirror": True, "seed_height": 0.3}
+    chosen = {"min_peak": 0.9, "tta": True, "seed_height": 0.3}
     given: list[PredictionSettings] = []
 
     def measured(predictor: object, split: object, diameter: float, settings: PredictionSettings) -> float:
@@ -552,4 +552,4 @@ def test_a_model_s_certainty_is_measured_as_it_will_be_compared(
     card = list(train(plan(annotated)))[-1].model.card
     assert card.certainty == 0.75 and card.prediction | chosen == card.prediction
     # Models are compared without what a training chose to throw away uncertain cells, and without mirrored images.
-    assert [(s.peak, s.mirror, s.seed_height) for s in given] == [(0.0, False, 0.3)]
+    assert [(s.min_peak, s.mirror, s.seed_height) for s in given] == [(0.0, False, 0.3)]

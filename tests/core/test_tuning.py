@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from napari_unet.core.data.annotation import Known
+from napari_unet.core.data.annotation import Target
 from napari_unet.core.data.label_ops import smallest_area
 from napari_unet.core.settings import PredictionSettings
 from napari_unet.core.training import calibration
@@ -16,19 +16,19 @@ from napari_unet.core.training.sampling import Split, make_sample
 OUTPUTS = {"classes": slice(0, 2), "distance": slice(2, 3)}
 
 
-def grid_of_cells(count=4, size=24, gap=6):
+def grid_of_cells(count=4, size=24, boundary_erosion=6):
     """Return squares on a grid, (Y, X)."""
-    side = count * (size + gap)
+    side = count * (size + boundary_erosion)
     labels = np.zeros((side, side), np.int32)
     for index in range(count**2):
-        y, x = (gap // 2 + (size + gap) * k for k in divmod(index, count))
+        y, x = (boundary_erosion // 2 + (size + boundary_erosion) * k for k in divmod(index, count))
         labels[y : y + size, x : x + size] = index + 1
     return labels
 
 
 def sample_of(labels):
     """Return a sample that knows every pixel."""
-    known = Known(labels, (labels > 0).astype(np.uint8), np.ones(labels.shape, bool))
+    known = Target(labels, (labels > 0).astype(np.uint8), np.ones(labels.shape, bool))
     return make_sample(np.zeros((1, *labels.shape), np.float32), known, "cells")
 
 
@@ -47,7 +47,7 @@ def answer(labels, dip, outside=0.0):
 class Fake:
     """What stands for a predictor; copies of it share what was asked, as ``mirror`` is all that differs."""
 
-    mirror: bool = False
+    tta: bool = False
     network: Any = field(default_factory=lambda: SimpleNamespace(outputs=OUTPUTS))
     answers: list[Any] = field(default_factory=list)
     mirrored: list[Any] = field(default_factory=list)
@@ -65,9 +65,9 @@ def predictor(monkeypatch):
     fake = Fake()
 
     def predict_region(predictor, _planes, _plane, box, _normalisation):
-        answers = fake.mirrored if predictor.mirror else fake.answers
-        outputs = answers[fake.asks.count(predictor.mirror) % len(answers)]
-        fake.asks.append(predictor.mirror)
+        answers = fake.mirrored if predictor.tta else fake.answers
+        outputs = answers[fake.asks.count(predictor.tta) % len(answers)]
+        fake.asks.append(predictor.tta)
         return {name: values[:, box[0] : box[1], box[2] : box[3]] for name, values in outputs.items()}
 
     monkeypatch.setattr(calibration, "predict_region", predict_region)
@@ -89,10 +89,13 @@ def test_doubtful_cells_are_dropped_where_they_are_false(predictor):
     truth = np.where(false, 0, labels)
     predictor.answers[:] = [outputs]
     split = Split((), (sample_of(truth),))
-    assert 0.45 < calibration.tune(predictor, split, PredictionSettings(), 1.0)["peak"] < 0.9
+    assert 0.45 < calibration.tune(predictor, split, PredictionSettings(), 1.0)["min_peak"] < 0.9
     predictor.answers[:] = [answer(labels, dip=0.0)]
     # Too high a value of the start model's is taken back.
-    assert calibration.tune(predictor, Split((), (sample_of(labels),)), PredictionSettings(peak=1.0), 1.0)["peak"] < 0.9
+    assert (
+        calibration.tune(predictor, Split((), (sample_of(labels),)), PredictionSettings(min_peak=1.0), 1.0)["min_peak"]
+        < 0.9
+    )
 
 
 @pytest.mark.parametrize(("side", "every", "taken"), [(6, 36, False), (12, 36, True), (2, 4, False), (3, 3, True)])
@@ -103,7 +106,7 @@ def test_smaller_gains_count_among_many_cells_and_one_cell_never(predictor, side
     outputs["distance"][0][false] *= 0.5
     predictor.answers[:] = [outputs]
     chosen = calibration.tune(predictor, Split((), (sample_of(np.where(false, 0, labels)),)), PredictionSettings(), 1.0)
-    assert ("peak" in chosen) is taken
+    assert ("min_peak" in chosen) is taken
 
 
 def test_what_is_good_already_stays(predictor):
@@ -178,7 +181,7 @@ def test_mirrored_images_are_averaged_where_that_is_clearly_better(predictor):
     predictor.answers[:] = [answer(np.where(labels > 3, 0, labels), dip=0.0)]
     predictor.mirrored[:] = [answer(labels, dip=0.0)]
     chosen = calibration.tune(predictor, Split((), (sample_of(labels),)), PredictionSettings(), 1.0, seconds=np.inf)
-    assert chosen["mirror"] is True
+    assert chosen["tta"] is True
 
 
 @pytest.mark.parametrize(("side", "missed", "taken"), [(12, 3, True), (12, 1, False), (4, 1, False), (4, 2, True)])
@@ -187,7 +190,7 @@ def test_mirrored_images_gain_a_hundredth_and_more_than_one_cell(predictor, side
     predictor.answers[:] = [answer(np.where(labels > side**2 - missed, 0, labels), dip=0.0)]
     predictor.mirrored[:] = [answer(labels, dip=0.0)]
     chosen = calibration.tune(predictor, Split((), (sample_of(labels),)), PredictionSettings(), 1.0, seconds=np.inf)
-    assert chosen.get("mirror", False) is taken
+    assert chosen.get("tta", False) is taken
 
 
 @pytest.mark.parametrize(("scale", "missed", "taken"), [(0.5, 1, True), (0.51, 1, False), (0.5, 0, False)])
@@ -196,15 +199,15 @@ def test_any_gain_will_do_where_cells_are_seen_so_small_that_mirroring_costs_lit
     predictor.answers[:] = [answer(np.where(labels > labels.max() - missed, 0, labels), dip=0.0)]
     predictor.mirrored[:] = [answer(labels, dip=0.0)]
     chosen = calibration.tune(predictor, Split((), (sample_of(labels),)), PredictionSettings(), scale, seconds=np.inf)
-    assert chosen.get("mirror", False) is taken
+    assert chosen.get("tta", False) is taken
 
 
 def test_mirrored_images_are_left_out_where_they_change_little(predictor):
     labels = grid_of_cells()
     predictor.answers[:] = predictor.mirrored[:] = [answer(labels, dip=0.0)]
-    split, was_mirrored = Split((), (sample_of(labels),)), PredictionSettings(mirror=True)
-    assert "mirror" not in calibration.tune(predictor, split, PredictionSettings(), 1.0, seconds=np.inf)
-    assert calibration.tune(predictor, split, was_mirrored, 1.0, seconds=np.inf)["mirror"] is False
+    split, was_mirrored = Split((), (sample_of(labels),)), PredictionSettings(tta=True)
+    assert "tta" not in calibration.tune(predictor, split, PredictionSettings(), 1.0, seconds=np.inf)
+    assert calibration.tune(predictor, split, was_mirrored, 1.0, seconds=np.inf)["tta"] is False
 
 
 def test_mirrored_images_are_tried_on_as_many_samples_as_there_is_time_for(predictor, monkeypatch):

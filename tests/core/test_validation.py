@@ -93,7 +93,7 @@ def test_matching_by_hand() -> None:
 def test_the_box_holds_what_is_known_with_some_context() -> None:
     labels = np.zeros((300, 400), np.int32)
     labels[100:120, 200:240] = 1
-    assert known_box(sample(labels, rim=0)) == (92, 128, 192, 248)
+    assert known_box(sample(labels, background_rim=0)) == (92, 128, 192, 248)
     assert known_box(sample(labels, unpainted="background")) == (0, 300, 0, 400)
 
 

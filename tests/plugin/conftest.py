@@ -16,7 +16,7 @@ from qtpy.QtGui import QKeyEvent
 from qtpy.QtWidgets import QApplication, QFileDialog, QInputDialog
 
 from napari_unet.plugin.dock.state import Lasting
-from napari_unet.plugin.models.registry import Shelf
+from napari_unet.plugin.models.registry import ModelRegistry
 from napari_unet.plugin.runtime.engine import Engine
 from napari_unet.plugin.runtime.mesa_workaround import steady
 from napari_unet.plugin.settings import preferences
@@ -119,7 +119,7 @@ def make_napari_viewer(make_napari_viewer):
 @pytest.fixture
 def docks(make_napari_viewer, qtbot, monkeypatch):
     """Return a function that opens a viewer with docks; afterwards no computing process may be left."""
-    monkeypatch.setattr(Shelf, "_shared", None)
+    monkeypatch.setattr(ModelRegistry, "_shared", None)
     opened = []
 
     def make(*names, show=False):

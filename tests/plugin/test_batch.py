@@ -39,7 +39,7 @@ def batch(docks, disc_model, folder):
 
     def make(**more):
         viewer, dock = docks("Segment many files", **more)
-        dock.controller.shelf.set_just_trained(disc_model)
+        dock.controller.registry.set_just_trained(disc_model)
         dock.view.model.choose(disc_model)
         dock.view.advanced.show_values({"device": "cpu", "diameter": 17.0})
         dock.view.source.edit.setText(str(folder))

@@ -12,7 +12,7 @@ from qtpy.QtWidgets import QCheckBox, QLabel, QLineEdit, QTabWidget
 from napari_unet.core.settings import TrainingSettings
 from napari_unet.plugin.dock.state import FILE_NAME, Lasting, Remembering
 from napari_unet.plugin.dock.state_kinds import of_box, of_form, of_index, of_text
-from napari_unet.plugin.models.registry import Shelf
+from napari_unet.plugin.models.registry import ModelRegistry
 from napari_unet.plugin.settings.preferences import Keeper
 from napari_unet.plugin.train.sources import painting_of
 from napari_unet.plugin.widgets.forms import SettingsForm, set_value
@@ -39,7 +39,7 @@ def next_session(docks, monkeypatch):
     def start(*names):
         Lasting.shared().flush()
         Lasting._one = None
-        monkeypatch.setattr(Shelf, "_shared", None)
+        monkeypatch.setattr(ModelRegistry, "_shared", None)
         return docks(*names)
 
     return start
@@ -113,13 +113,13 @@ def test_a_segment_dock_is_as_it_was_left(docks, qtbot, disc_model):
     dock.view.extent.setCurrentIndex(1)
     dock.view.threshold.setValue(0.31)
     dock.view.smallest.set_value(77)
-    set_value(dock.view.advanced.editors["mirror"], True)
+    set_value(dock.view.advanced.editors["tta"], True)
     close(viewer, dock, qtbot)
     view = reopen(viewer, "Segment").view
     assert view.model.currentData() == disc_model
     assert view.extent.currentText() == "whole stack (5 planes)"
     values = view.values()
-    assert (values["threshold"], values["smallest"], values["mirror"]) == (0.31, 77, True)
+    assert (values["threshold"], values["smallest"], values["tta"]) == (0.31, 77, True)
 
 
 def test_measure_proofread_and_models_are_as_they_were_left(docks, qtbot):
@@ -187,13 +187,13 @@ def test_a_model_that_is_gone_takes_its_settings_with_it(docks, next_session, tm
     dock.view.model.choose(str(model))
     own = dock.view.values()["threshold"]
     dock.view.threshold.setValue(0.31)
-    set_value(dock.view.advanced.editors["mirror"], True)
+    set_value(dock.view.advanced.editors["tta"], True)
     _, dock = next_session("Segment")
     assert (dock.view.model.currentData(), dock.view.values()["threshold"]) == (str(model), 0.31)
     dock.view.gear.menu().actions()[1].trigger()
     assert dock.view.values()["threshold"] == pytest.approx(own)
     dock.view.threshold.setValue(0.31)
-    set_value(dock.view.advanced.editors["mirror"], True)
+    set_value(dock.view.advanced.editors["tta"], True)
     set_value(dock.view.advanced.editors["tile"], 256)
     shutil.rmtree(model)
     _, dock = next_session("Segment")
@@ -201,7 +201,7 @@ def test_a_model_that_is_gone_takes_its_settings_with_it(docks, next_session, tm
     bundled = dock.controller.models.card_values("bundled")["threshold"]
     values = dock.view.values()
     # Whether mirrored images are worth their time is the model's, too; how large tiles are is not.
-    assert (values["threshold"], values["mirror"], values["tile"]) == (pytest.approx(bundled), False, 256)
+    assert (values["threshold"], values["tta"], values["tile"]) == (pytest.approx(bundled), False, 256)
     assert not errors(dock.view)
 
 
@@ -212,7 +212,7 @@ def trained(tmp_path, disc_model):
     def make(name):
         model = tmp_path / "runs" / name / "model"
         shutil.copytree(disc_model, model)
-        Shelf.shared().set_just_trained(str(model))
+        ModelRegistry.shared().set_just_trained(str(model))
         return str(model)
 
     return make
@@ -234,7 +234,7 @@ def test_the_model_trained_last_is_offered_first_in_the_next_session(docks, next
 def test_a_dock_that_was_never_open_begins_with_the_model_trained_last(docks, next_session, trained):
     docks(TRAIN)
     model = trained("run")
-    Shelf.shared().save(model, "my nuclei")
+    ModelRegistry.shared().save(model, "my nuclei")
     _, dock = next_session("Segment")
     assert dock.view.model.currentText() == "my nuclei"
 
@@ -260,7 +260,7 @@ def test_a_model_saved_under_a_name_stands_for_its_training(docks, next_session,
     _, dock, models = docks("Segment", "Models")
     model = trained("run")
     dock.view.threshold.setValue(0.31)
-    saved = Shelf.shared().save(model, "nuclei")
+    saved = ModelRegistry.shared().save(model, "nuclei")
     models.view.choose(saved)
     models.view.rename.emit("my nuclei")
     _, dock, models = next_session("Segment", "Models")
@@ -280,7 +280,7 @@ def test_a_discarded_training_gives_way_to_the_one_of_an_earlier_session(docks, 
     model = trained("first")
     next_session(TRAIN)
     trained("second")
-    Shelf.shared().set_just_trained("")
+    ModelRegistry.shared().set_just_trained("")
     _, dock = next_session("Segment")
     assert dock.view.model.currentData() == model
 

@@ -148,7 +148,7 @@ def test_a_killed_engine_costs_nothing_and_the_next_click_works(docks, click, qt
     click(train.view.train_button)
     done(train)
     assert not errors(train.view)
-    assert train.controller.shelf.just_trained
+    assert train.controller.registry.just_trained
 
 
 def test_renaming_and_deleting_layers_while_training_hurts_nothing(docks, click, qtbot, done):
@@ -168,7 +168,7 @@ def test_renaming_and_deleting_layers_while_training_hurts_nothing(docks, click,
     click(train.view.train_button)
     done(train)
     assert not errors(train.view)
-    assert train.controller.shelf.just_trained
+    assert train.controller.registry.just_trained
 
 
 @pytest.mark.parametrize("closing", ["viewer", "dock"])
@@ -246,7 +246,7 @@ def test_images_that_cannot_be_learnt_from_are_explained(docks, click, qtbot, im
 
 def test_a_name_that_is_taken_is_refused(docks, click, disc_model):
     _, train = docks("Annotate and train")
-    train.controller.shelf.set_just_trained(disc_model)
+    train.controller.registry.set_just_trained(disc_model)
     for _ in range(2):
         train.view.name_edit.setText("mine")
         click(train.view.save_button)
@@ -263,7 +263,7 @@ def segmenting(docks, disc_model):
     def make(data, show=False, **about):
         viewer, segment = docks("Segment", show=show)
         layer = viewer.add_image(data, **{"name": "picture", **about})
-        segment.controller.shelf.set_just_trained(disc_model)
+        segment.controller.registry.set_just_trained(disc_model)
         return viewer, segment, layer
 
     return make
@@ -430,7 +430,7 @@ def test_a_model_that_is_gone_or_foreign_is_explained(segmenting, click, tmp_pat
     (tmp_path / "model.json").write_text("{}")
     segment.controller.models.look_up(str(tmp_path / "model.json"))
     assert "no model card" in errors(segment.view)[0]
-    segment.controller.shelf.set_just_trained(str(tmp_path / "gone"))
+    segment.controller.registry.set_just_trained(str(tmp_path / "gone"))
     segment.view.model.choose(str(tmp_path / "gone"))
     click(segment.view.run_button)
     assert "There is no model at" in errors(segment.view)[-1]

@@ -54,7 +54,7 @@ def segmenting(docks, disc_model, tmp_path):
     def make(data, show=False, **about):
         viewer, segment = docks("Segment", show=show)
         layer = viewer.add_image(data, **{"name": "picture", **about})
-        segment.controller.shelf.set_just_trained(disc_model)
+        segment.controller.registry.set_just_trained(disc_model)
         segment.view.advanced.show_values({"device": "cpu", "diameter": 17.0})
         segment.view.place.choose(str(tmp_path / "results"))
         return viewer, segment, layer

@@ -17,7 +17,7 @@ from napari_unet.core.settings import NetworkSettings, TrainingSettings
 from napari_unet.plugin.models import files
 from napari_unet.plugin.models import summary as models_facts
 from napari_unet.plugin.models.files import models_folder
-from napari_unet.plugin.models.registry import Shelf, saved_models
+from napari_unet.plugin.models.registry import ModelRegistry, saved_models
 from napari_unet.plugin.runtime.cli_process import _ENDING, Command
 from napari_unet.records import runs
 
@@ -27,7 +27,7 @@ LONG = 120_000
 @pytest.fixture
 def saved(disc_model):
     """Return the path of a saved model."""
-    return Shelf.shared().save(disc_model, "discs")
+    return ModelRegistry.shared().save(disc_model, "discs")
 
 
 @pytest.fixture
@@ -77,7 +77,7 @@ def with_card(saved, **changes):
 
 def test_scores_and_trainings_are_in_a_biologists_words(saved):
     entry = {"date": "2026-11-28T12:03:04+00:00", "seconds": 20.4, "steps": 1, "images": ["nuclei"], "cells": 1}
-    with_card(saved, metrics={"loss": 0.3, "iou": 0.8, "f1": 0.25}, ledger=(entry,))
+    with_card(saved, metrics={"loss": 0.3, "iou": 0.8, "f1": 0.25}, training_history=(entry,))
     words = models_facts.facts(saved)
     assert "Scores on cells kept apart: F1 0.25, IoU 0.80." in words
     assert "Trained on: 2026-11-28, nuclei, 1 cell, 1 step, 20 s." in words
@@ -87,7 +87,7 @@ def test_scores_and_trainings_are_in_a_biologists_words(saved):
 
 def test_a_model_of_several_kinds_of_pictures_shows_its_worst_and_best_score(saved):
     found = {"f1_fluorescence": 0.95, "f1_usiigaci": 0.73, "f1_em": 0.52}
-    with_card(saved, metrics=found, ledger=({"pictures": {"usiigaci": 33, "em": 3}},))
+    with_card(saved, metrics=found, training_history=({"pictures": {"usiigaci": 33, "em": 3}},))
     assert models_facts.line(saved).endswith("F1 0.52 to 0.95")
     words = models_facts.facts(saved)
     assert "F1 phase contrast 0.73, F1 electron microscopy 0.52" in words
@@ -96,7 +96,7 @@ def test_a_model_of_several_kinds_of_pictures_shows_its_worst_and_best_score(sav
 
 def test_of_many_trainings_the_last_are_shown_and_all_in_the_tooltip(models, saved, qtbot):
     dock, _ = models
-    with_card(saved, ledger=tuple({"date": f"2026-11-{day:02}", "cells": day} for day in range(1, 13)))
+    with_card(saved, training_history=tuple({"date": f"2026-11-{day:02}", "cells": day} for day in range(1, 13)))
     dock.controller.show()
     choose(dock, "discs")
     words, tip = dock.view.facts.text(), dock.view.facts.toolTip()
@@ -110,7 +110,7 @@ def test_of_many_trainings_the_last_are_shown_and_all_in_the_tooltip(models, sav
 
 def test_the_just_trained_model_bears_the_name_that_the_list_shows(models, disc_model):
     dock, segment = models
-    dock.controller.shelf.set_just_trained(disc_model)
+    dock.controller.registry.set_just_trained(disc_model)
     choose(dock, "Just trained")
     assert f"<b>Just trained ({read_card(disc_model).name})</b>" in dock.view.facts.text()
 
@@ -168,7 +168,7 @@ def test_rename_duplicate_delete_and_restore_reach_disk_and_the_other_docks(mode
 def test_what_was_deleted_twice_under_one_name_comes_back_twice(models, saved, disc_model):
     dock, _ = models
     dock.view.delete.emit()
-    Shelf.shared().save(disc_model, "discs")
+    ModelRegistry.shared().save(disc_model, "discs")
     choose(dock, "discs")
     dock.view.delete.emit()
     for _ in range(2):
@@ -280,7 +280,7 @@ def test_an_export_can_be_cancelled_and_closing_leaves_no_process(models, tmp_pa
     pid = dock.controller.command.pid
     dock.controller.close()
     qtbot.waitUntil(lambda: not alive(pid) and not _ENDING, timeout=LONG)
-    dock.controller.shelf.changed.connect(dock.controller.show)
+    dock.controller.registry.changed.connect(dock.controller.show)
 
 
 def test_painted_background_has_no_outline_in_the_picture(disc_model, tmp_path):
@@ -309,7 +309,7 @@ def test_pictures_show_the_cells_that_were_taught(models, disc_model, qtbot, tmp
     assert taught.shape == (files.THUMBNAIL_SIDE, files.THUMBNAIL_SIDE, 3)
     orange = (taught == files._OUTLINE).all(axis=-1)
     assert 0.01 < orange.mean() < 0.5
-    path = Shelf.shared().save(str(folder / "model"), "taught")
+    path = ModelRegistry.shared().save(str(folder / "model"), "taught")
     np.testing.assert_array_equal(files.thumbnail(path), taught)
     copy = files.duplicate_model(str(folder / "model"))
     np.testing.assert_array_equal(files.thumbnail(copy), taught)

@@ -27,7 +27,7 @@ from napari_unet.plugin.layers.painted import (
     select_next_cell,
 )
 from napari_unet.plugin.models.files import models_folder
-from napari_unet.plugin.models.registry import Shelf, check_channels, describe
+from napari_unet.plugin.models.registry import ModelRegistry, check_channels, describe
 from napari_unet.plugin.runtime.worker_thread import Background
 from napari_unet.plugin.settings.preferences import Preferences
 from napari_unet.plugin.train import sample_data
@@ -336,22 +336,22 @@ def make_model(folder, **about):
 
 
 def test_a_saved_model_is_on_the_shelf(qtbot, tmp_path):
-    shelf = Shelf()
-    with qtbot.waitSignal(shelf.changed):
-        shelf.set_just_trained(make_model(tmp_path / "run" / "model"))
-    path = shelf.save(shelf.just_trained, " my: cells ")
+    registry = ModelRegistry()
+    with qtbot.waitSignal(registry.changed):
+        registry.set_just_trained(make_model(tmp_path / "run" / "model"))
+    path = registry.save(registry.just_trained, " my: cells ")
     assert Path(path) == models_folder() / "my_ cells"
-    assert [entry.label for entry in shelf.entries()] == ["Just trained", *BUNDLED_LABELS, "my_ cells"]
+    assert [entry.label for entry in registry.entries()] == ["Just trained", *BUNDLED_LABELS, "my_ cells"]
     assert "mine: 1 channel" in describe(path)
 
 
 def test_bad_names_and_full_disks_leave_no_half_model(qtbot, tmp_path, monkeypatch):
-    shelf, model = Shelf(), make_model(tmp_path / "model")
-    shelf.save(model, "a")
+    registry, model = ModelRegistry(), make_model(tmp_path / "model")
+    registry.save(model, "a")
     with pytest.raises(ModelError, match="named a already"):
-        shelf.save(model, "a")
+        registry.save(model, "a")
     with pytest.raises(ModelError, match="no name yet"):
-        shelf.save(model, "  ")
+        registry.save(model, "  ")
 
     def full(source, target):
         Path(target).mkdir()
@@ -359,8 +359,8 @@ def test_bad_names_and_full_disks_leave_no_half_model(qtbot, tmp_path, monkeypat
 
     monkeypatch.setattr("shutil.copytree", full)
     with pytest.raises(StoreError, match="No space left"):
-        shelf.save(model, "b")
-    assert [entry.label for entry in shelf.entries()] == [*BUNDLED_LABELS, "a"]
+        registry.save(model, "b")
+    assert [entry.label for entry in registry.entries()] == [*BUNDLED_LABELS, "a"]
 
 
 def test_channels_are_checked_in_words():

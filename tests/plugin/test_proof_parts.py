@@ -293,7 +293,7 @@ def test_a_large_result_is_segmented_corrected_and_segmented_again(
     image = np.tile(discs((128, 128), seed=3)[0], (4, 4)).astype(np.uint8)
     lazy = [da.from_array(level, chunks=(128, 128)) for level in (image, image[::2, ::2])]
     viewer.add_image(lazy, name="picture", multiscale=True, contrast_limits=(0, 255))
-    segment.controller.shelf.set_just_trained(disc_model)
+    segment.controller.registry.set_just_trained(disc_model)
     segment.view.advanced.show_values({"device": "cpu", "diameter": 17.0})
     segment.view.place.choose(str(tmp_path / "results"))
 
@@ -359,5 +359,5 @@ def test_checked_cells_of_a_large_picture_are_learnt_with_what_is_around_them(ma
     assert [part.name for part in found] == ["slide z 1, part 1", "slide z 1, part 2"]
     assert [part.image.shape[-2:] for part in found] == [(542, 554), (271, 308)]
     assert [np.unique(part.labels).tolist() for part in found] == [[0, 1, 2], [0, 2]]
-    assert [len(part.emphasis) for part in found] == [2, 1] and max(largest) == 542 * 554
+    assert [len(part.oversampled) for part in found] == [2, 1] and max(largest) == 542 * 554
     assert isinstance(checked_source(image, planes_of([image], "zyx"), "zyx"), Source)

@@ -272,7 +272,7 @@ def test_checked_cells_survive_a_new_segmentation_and_count_in_the_next_training
     viewer, segment = docks("Segment", show=True)
     image, _ = discs(seed=5)
     picture = viewer.add_image(image, name="picture")
-    segment.controller.shelf.set_just_trained(disc_model)
+    segment.controller.registry.set_just_trained(disc_model)
     click(segment.view.run_button)
     qtbot.waitUntil(lambda: segment.controller.job is None, timeout=LONG)
     click(segment.view.proofread_button)
@@ -360,11 +360,11 @@ def test_checked_cells_alone_are_enough_to_train_on(docks, click, qtbot):
     make_small(train.view, seconds=2.0)
     click(train.view.train_button)
     (only,) = trained_on(train, qtbot)
-    assert len(only.emphasis) == 4
+    assert len(only.oversampled) == 4
     assert len(np.setdiff1d(only.labels, [0, 1])) == 3
     for cell in accepted:
         assert len(np.unique(only.labels[labels[1] == cell])) == 1
-    assert (only.labels[tuple(int(p) for p in only.emphasis[3])]) == 1
+    assert (only.labels[tuple(int(p) for p in only.oversampled[3])]) == 1
 
     dock.view.teach_box.setChecked(False)
     assert not teaching(viewer.layers["picture"])
@@ -391,7 +391,7 @@ def test_checked_cells_are_learnt_beside_the_paint_and_only_once(docks, click, q
     make_small(train.view, seconds=2.0)
     click(train.view.train_button)
     first, second = trained_on(train, qtbot)
-    assert [len(item.emphasis) for item in (first, second)] == [2, 0]
+    assert [len(item.oversampled) for item in (first, second)] == [2, 0]
     assert len(np.setdiff1d(first.labels, [0, 1])) == 2
     assert set(np.setdiff1d(second.labels, [0, 1])) == {2}
 

@@ -117,7 +117,7 @@ def test_a_stack_that_is_too_large_to_hold_grows_here_while_it_is_computed_there
     monkeypatch.setattr(zarr_result, "LARGEST_HELD", 10 * 256 * 256)
     viewer, segment = docks("Segment", show=True)
     viewer.add_image(np.tile(stack(), (4, 2, 2)), name="picture", scale=(2.0, 0.5, 0.5))
-    segment.controller.shelf.set_just_trained(disc_model)
+    segment.controller.registry.set_just_trained(disc_model)
     segment.view.advanced.show_values({"device": "cpu", "diameter": 17.0})
     segment.view.place.choose(str(tmp_path / "results"))
     segment.view.extent.setCurrentIndex(1)
@@ -157,7 +157,7 @@ def test_a_batch_is_segmented_there(there, docks, click, qtbot, disc_model, tmp_
     for seed in (1, 2):
         tifffile.imwrite(plates / f"a{seed}.tif", discs(seed=seed)[0])
     _, dock = docks("Segment many files")
-    dock.controller.shelf.set_just_trained(disc_model)
+    dock.controller.registry.set_just_trained(disc_model)
     dock.view.model.choose(disc_model)
     dock.view.advanced.show_values({"device": "cpu", "diameter": 17.0})
     dock.view.source.edit.setText(str(plates))

@@ -181,7 +181,7 @@ def test_the_command_of_a_training_names_its_pictures_and_labels(docks, click, q
     QApplication.clipboard().setText("")
     click(train.view.copy_button)
     words = shlex.split(QApplication.clipboard().text())
-    folder = train.controller.shelf.just_trained.rpartition(os.sep)[0]
+    folder = train.controller.registry.just_trained.rpartition(os.sep)[0]
     assert words[:4] == ["napari-unet", "train", "--images", os.path.join(folder, "images")]
     again = [*words[1:]]
     again[again.index("--output") + 1] = str(tmp_path / "again")

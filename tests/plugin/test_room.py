@@ -7,7 +7,7 @@ from qtpy.QtGui import QTextDocument
 from qtpy.QtWidgets import QScrollArea, QStyleOptionViewItem
 
 from napari_unet.plugin.layers.reading import OURS
-from napari_unet.plugin.models.registry import Shelf
+from napari_unet.plugin.models.registry import ModelRegistry
 from napari_unet.plugin.train.sources_list import Line, TakesPart
 from napari_unet.plugin.widgets.common import Messages, breakable
 
@@ -55,7 +55,7 @@ def test_measure_and_compare_fits_with_scores_curve_list_and_words(opened, click
 
 def test_models_fit_with_facts_and_words(opened, click, qtbot, disc_model):
     make, fits = opened
-    Shelf.shared().save(disc_model, "discs")
+    ModelRegistry.shared().save(disc_model, "discs")
     viewer, dock = make("Models")
     fits(dock)
     dock.view.list.setCurrentRow(2)

@@ -9,9 +9,9 @@ from test_runner import Seen, closed
 
 from napari_unet.core.data.annotation import AnnotatedImage
 from napari_unet.core.data.arrays import Planes
-from napari_unet.core.events import Adapted, Finished, Joined, StepDone
+from napari_unet.core.events import AnnotationsUpdated, Fallback, Finished, StepDone
 from napari_unet.core.settings import NetworkSettings, PredictionSettings, TrainingSettings
-from napari_unet.plugin.runtime.engine import Engine, PlaneDoubt, SegmentRequest, TrainRequest
+from napari_unet.plugin.runtime.engine import Engine, PlaneUncertainty, SegmentRequest, TrainRequest
 from napari_unet.records import runs
 
 LONG = 120_000
@@ -42,14 +42,14 @@ def test_paint_joins_and_the_run_folder_has_it(real, qtbot):
     seen.wait(qtbot, StepDone, LONG)
     more = request(9).images
     assert seen.job.repaint(more, 5)
-    seen.wait(qtbot, Joined, LONG)
-    assert seen.of(Joined)[0].cells > 4
-    assert seen.of(Joined)[0].paint == 5
+    seen.wait(qtbot, AnnotationsUpdated, LONG)
+    assert seen.of(AnnotationsUpdated)[0].cells > 4
+    assert seen.of(AnnotationsUpdated)[0].paint == 5
     np.testing.assert_array_equal(runs.load_run(seen.job.folder).images[0].labels, more[0].labels)
     nothing = dataclasses.replace(more[0], labels=np.zeros_like(more[0].labels))
     seen.job.repaint([nothing], 6)
-    seen.wait(qtbot, Adapted, LONG)
-    assert "not learnt yet" in seen.of(Adapted)[0].message
+    seen.wait(qtbot, Fallback, LONG)
+    assert "not learnt yet" in seen.of(Fallback)[0].message
     seen.job.stop()
     seen.wait(qtbot)
     assert seen.failure is None
@@ -76,7 +76,7 @@ def doubtful(planes):
 def test_doubt_comes_plane_by_plane(real, qtbot):
     seen = Seen(real.suggest(doubtful(((2,), (1,), (0,))))).wait(qtbot, timeout=LONG)
     assert seen.failure is None
-    doubts = {event.plane: event.maps for event in seen.of(PlaneDoubt)}
+    doubts = {event.plane: event.maps for event in seen.of(PlaneUncertainty)}
     assert list(doubts) == [(2,), (1,), (0,)]
     assert all(maps.shape == (3, 8, 8) and maps.dtype == np.float32 for maps in doubts.values())
     assert doubts[(1,)].sum() > 1.2 * doubts[(0,)].sum()
@@ -85,7 +85,7 @@ def test_doubt_comes_plane_by_plane(real, qtbot):
 def test_doubt_is_told_while_a_training_runs(real, qtbot):
     training = Seen(real.train(request(9, steps=10**6))).wait(qtbot, StepDone, LONG)
     seen = Seen(real.suggest(doubtful(((1,),)), now=True)).wait(qtbot, timeout=LONG)
-    assert [event.plane for event in seen.of(PlaneDoubt)] == [(1,)]
+    assert [event.plane for event in seen.of(PlaneUncertainty)] == [(1,)]
     assert training.job.running
     training.job.stop()
     training.wait(qtbot)

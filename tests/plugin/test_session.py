@@ -140,7 +140,7 @@ def test_everything_annotated_takes_part_unless_it_is_switched_off(docks, click,
 
 def test_paint_joins_by_itself_then_continue_goes_on_and_discard_goes_back(docks, click, press, qtbot):
     viewer, dock = docks(DOCK, show=True)
-    view, shelf = dock.view, dock.controller.shelf
+    view, registry = dock.view, dock.controller.registry
     layer = annotated(viewer, dock, click, stop=90)
     make_small(view, seconds=600.0)
     click(view.train_button)
@@ -157,7 +157,7 @@ def test_paint_joins_by_itself_then_continue_goes_on_and_discard_goes_back(docks
     qtbot.waitUntil(lambda: view.score.text().startswith("★ F1"), timeout=LONG)
     click(view.train_button)
     ended(qtbot, dock)
-    first, steps, end = shelf.just_trained, len(view.plot.training.x), view.plot.training.x[-1]
+    first, steps, end = registry.just_trained, len(view.plot.training.x), view.plot.training.x[-1]
     assert first and not errors(view)
 
     click(view.continue_button)
@@ -166,15 +166,15 @@ def test_paint_joins_by_itself_then_continue_goes_on_and_discard_goes_back(docks
     assert view.plot.training.x == sorted(view.plot.training.x)
     click(view.train_button)
     ended(qtbot, dock)
-    second = shelf.just_trained
+    second = registry.just_trained
     assert second != first
     assert runs.load_run(dock.controller.rounds.run).resume == str(before.folder)
 
     click(view.discard_button)
-    assert shelf.just_trained == first
+    assert registry.just_trained == first
     assert dock.controller.rounds.run == before.folder
     click(view.discard_button)
-    assert shelf.just_trained == ""
+    assert registry.just_trained == ""
     assert not view.continue_button.isVisible() and not view.discard_button.isVisible()
     assert runs.finished_model(before.folder)
 
@@ -185,8 +185,8 @@ def test_continue_and_discard_outlive_the_dock(docks, click, qtbot):
     make_small(dock.view, seconds=2.0)
     click(dock.view.train_button)
     ended(qtbot, dock)
-    shelf, first = dock.controller.shelf, dock.controller.rounds.run
-    assert shelf.just_trained == str(first / "model")
+    registry, first = dock.controller.registry, dock.controller.rounds.run
+    assert registry.just_trained == str(first / "model")
 
     def reopened(old):
         viewer.window.remove_dock_widget(old)
@@ -202,12 +202,12 @@ def test_continue_and_discard_outlive_the_dock(docks, click, qtbot):
     second = again.controller.job.folder
     assert runs.load_run(second).resume == str(first)
     last = reopened(again)
-    qtbot.waitUntil(lambda: shelf.just_trained == str(second / "model"))
+    qtbot.waitUntil(lambda: registry.just_trained == str(second / "model"))
     click(last.view.discard_button)
-    assert shelf.just_trained == str(first / "model")
+    assert registry.just_trained == str(first / "model")
     assert last.controller.rounds.run == first
     click(last.view.discard_button)
-    assert shelf.just_trained == ""
+    assert registry.just_trained == ""
     assert last.view.continue_button.isHidden()
 
 
@@ -220,7 +220,7 @@ def test_a_discarded_training_is_not_taken_when_the_dock_is_closed_at_once(docks
     click(dock.view.discard_button)
     viewer.window.remove_dock_widget(dock)
     qtbot.wait(50)
-    assert dock.controller.shelf.just_trained == ""
+    assert dock.controller.registry.just_trained == ""
     assert not dock.controller.rounds.can_go_on()
 
 
@@ -239,7 +239,7 @@ def test_strokes_at_the_very_end_start_another_round_and_discard_stops_it(docks,
     click(view.discard_button)
     ended(qtbot, dock)
     # Both rounds are one training to the user.
-    assert dock.controller.shelf.just_trained == ""
+    assert dock.controller.registry.just_trained == ""
     assert runs.finished_model(first.folder)
     assert not errors(view)
 
@@ -290,7 +290,7 @@ def test_switched_off_paint_waits_for_the_next_training(docks, click, qtbot):
 def test_the_list_leads_to_where_the_network_is_least_certain(docks, click, press, qtbot, disc_model):
     viewer, dock = docks(DOCK, show=True)
     view, suggesting = dock.view, dock.controller.suggesting
-    dock.controller.shelf.set_just_trained(disc_model)
+    dock.controller.registry.set_just_trained(disc_model)
     image = stack()
     image[3, 64:] += np.random.default_rng(0).normal(0, 120, (64, 128)).astype(np.float32)
     viewer.add_image(image, name="discs", scale=(3, 1, 1))
@@ -321,7 +321,7 @@ def test_the_list_leads_to_where_the_network_is_least_certain(docks, click, pres
 def test_the_key_waits_for_the_answer_when_asked_anew(docks, click, press, qtbot, disc_model):
     viewer, dock = docks(DOCK, show=True)
     view, suggesting = dock.view, dock.controller.suggesting
-    dock.controller.shelf.set_just_trained(disc_model)
+    dock.controller.registry.set_just_trained(disc_model)
     viewer.add_image(discs()[0], name="discs")
     view.tabs.setCurrentWidget(view.where_next)
     for _ in range(2):

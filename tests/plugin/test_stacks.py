@@ -23,7 +23,7 @@ def segmenting(docks, disc_model):
     def make(data, show=False, **about):
         viewer, segment = docks("Segment", show=show)
         layer = viewer.add_image(data, **{"name": "picture", **about})
-        segment.controller.shelf.set_just_trained(disc_model)
+        segment.controller.registry.set_just_trained(disc_model)
         segment.view.advanced.show_values({"device": "cpu", "diameter": 17.0})
         return viewer, segment, layer
 
@@ -95,7 +95,7 @@ def test_missed_planes_are_bridged_when_asked(segmenting, click, done, linked):
     box.missed.setValue(1)
     cells.visible = True
     bridged = linked(viewer, segment, box.time, "picture cells linked [1]").data
-    np.testing.assert_array_equal(bridged, expected(cells.data, "tyx", along="t", missed=1))
+    np.testing.assert_array_equal(bridged, expected(cells.data, "tyx", along="t", max_gap=1))
     assert bridged.max() < apart.max()
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from .. import demo as loop
 from ..core.errors import SettingsError, StoreError
-from ..core.events import Adapted, Event, PlaneDone
+from ..core.events import Event, Fallback, PlaneDone
 from ..core.network.model_card import BUNDLED
 from ..core.settings import TrainingSettings, with_values
 from . import STOPPED
@@ -59,7 +59,7 @@ def _show(job: str, event: Event, settings: TrainingSettings, progress: Progress
         show_training(event, settings, progress)  # type: ignore[arg-type]
     elif isinstance(event, PlaneDone):
         progress.show(event.done / event.total, f"segmenting {job} training", event.remaining)
-    elif isinstance(event, Adapted):
+    elif isinstance(event, Fallback):
         progress.say(f"note: {event.message}")
 
 

@@ -15,7 +15,7 @@ def info(arguments: argparse.Namespace) -> int:
     card = read_card(arguments.model)
     for name, value in [("model", card.name), ("path", str(model_path(arguments.model))), *describe(card)]:
         print(f"{name:<22}{value}")
-    for number, entry in enumerate(card.ledger, start=1):
+    for number, entry in enumerate(card.training_history, start=1):
         print(f"\ntraining {number}")
         for name, value in _entry(entry):
             print(f"  {name:<20}{value}")

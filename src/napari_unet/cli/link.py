@@ -16,7 +16,7 @@ from . import STOPPED
 from .parser import check_names, chosen
 from .progress import Interrupt, Progress
 
-_NAMED = ("along", "overlap", "missed")
+_NAMED = ("along", "overlap", "max_gap")
 
 
 def link(arguments: argparse.Namespace) -> int:

@@ -139,7 +139,7 @@ def _add_link(commands: Any) -> None:
     )  # fmt: skip
     parser.add_argument("labels", type=Path, metavar="LABELS", help="label stack, segmented plane by plane")
     parser.add_argument("output", type=Path, metavar="OUTPUT", help="label stack to write")
-    for name in ("along", "overlap", "missed"):
+    for name in ("along", "overlap", "max_gap"):
         add_setting(parser, LinkSettings, name)
     parser.add_argument("--axes", metavar="LETTERS", help=AXES_HELP)
     parser.add_argument("--overwrite", action="store_true", help=OVERWRITE_HELP)

@@ -17,7 +17,7 @@ import numpy as np
 from .. import stores
 from ..core.data.arrays import Planes
 from ..core.errors import DataError, SettingsError, StoreError, UNetError
-from ..core.events import Adapted, Finished, PlaneDone, PredictionEvent, Started, Stopped, TileDone
+from ..core.events import Fallback, Finished, PlaneDone, PredictionEvent, Started, Stopped, TileDone
 from ..core.network.model_card import Card, is_bundled
 from ..core.proofreading.review import Marks
 from ..core.settings import PredictionSettings, with_values
@@ -312,7 +312,7 @@ class _Batch:
         if isinstance(event, Started):
             for note in event.notes:
                 self._note(source, note)
-        elif isinstance(event, Adapted):
+        elif isinstance(event, Fallback):
             self._note(source, event.message)
         elif isinstance(event, (TileDone, PlaneDone)):
             done = share.after(event, planes)

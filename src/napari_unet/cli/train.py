@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from .. import stores
 from ..core.data.annotation import AnnotatedImage
 from ..core.errors import SettingsError, UNetError
-from ..core.events import Adapted, Finished, Started, StepDone, Stopped, TrainingEvent, Validated
+from ..core.events import Fallback, Finished, Started, StepDone, Stopped, TrainingEvent, Validated
 from ..core.network.model_card import check_place
 from ..core.settings import NetworkSettings, TrainingSettings, with_values
 from . import STOPPED
@@ -149,7 +149,7 @@ def show_training(event: TrainingEvent, settings: TrainingSettings, progress: Pr
     elif isinstance(event, Validated):
         best = ", kept so far" if event.best else ""
         progress.say(f"step {event.step}: validation IoU {event.iou:.3f}, F1 {event.f1:.3f}{best}")
-    elif isinstance(event, Adapted):
+    elif isinstance(event, Fallback):
         progress.say(f"note: {event.message}")
     elif isinstance(event, Stopped):
         progress.say(event.reason)

@@ -16,7 +16,7 @@ import torch
 
 from ..core.data.arrays import Normalisation, Planes
 from ..core.errors import ClusterError
-from ..core.events import Adapted, Finished, PlaneDone, PredictionEvent, Started, Stopped, TileDone
+from ..core.events import Fallback, Finished, PlaneDone, PredictionEvent, Started, Stopped, TileDone
 from ..core.inference.chunked import LargePlane, Plane, PlaneOf, is_large, plane_key
 from ..core.inference.predict import check_fit, never
 from ..core.network.model_io import Model, fingerprint, load_model, save_model
@@ -108,7 +108,7 @@ def predict(
 
     Yields
     ------
-    Started, TileDone, PlaneDone, Adapted, Stopped, Finished
+    Started, TileDone, PlaneDone, Fallback, Stopped, Finished
 
     Raises
     ------
@@ -145,7 +145,7 @@ def _chosen(order: Order) -> Choice:
     return order.choice
 
 
-def _agreed(job: Job, stop: Callable[[], bool]) -> Generator[Adapted, None, tuple[Order, tuple[str, ...]] | None]:
+def _agreed(job: Job, stop: Callable[[], bool]) -> Generator[Fallback, None, tuple[Order, tuple[str, ...]] | None]:
     """Ask all workers whether they can do the job; return the complete order and what to tell, or None when stopped."""
     order = job.order()
     if not (yield from job.pool.wait(stop)):
@@ -208,7 +208,7 @@ def _compared(facts: dict[str, Facts]) -> tuple[str, ...]:
     )
 
 
-def _prepared(job: Job, order: Order, stop: Callable[[], bool]) -> Generator[Adapted, None, Choice | None]:
+def _prepared(job: Job, order: Order, stop: Callable[[], bool]) -> Generator[Fallback, None, Choice | None]:
     """Return what the work is done with, as it was settled before or by a worker; None when stopped."""
     known = job.out.work.recall("choice")
     if known is not None:
@@ -219,11 +219,11 @@ def _prepared(job: Job, order: Order, stop: Callable[[], bool]) -> Generator[Ada
     return found
 
 
-def _single(pool: Pool, order: Order, task: Task, stop: Callable[[], bool]) -> Generator[Adapted, None, Any]:
+def _single(pool: Pool, order: Order, task: Task, stop: Callable[[], bool]) -> Generator[Fallback, None, Any]:
     """Return the result of one task; None when stopped."""
     result = None
     for step in pool.work(order, [task], stop):
-        if isinstance(step, Adapted):
+        if isinstance(step, Fallback):
             yield step
         else:
             result = step[1]
@@ -286,7 +286,7 @@ class _Run:
                 step = next(steps)
             except StopIteration as end:
                 return bool(end.value)
-            if isinstance(step, Adapted):
+            if isinstance(step, Fallback):
                 yield step
                 continue
             plane, part = step
@@ -301,7 +301,7 @@ class _Run:
             if normalisation is None:
                 return False
             if normalisation.constant:
-                yield Adapted(f"Plane {plane} is constant and has no cells.")
+                yield Fallback(f"Plane {plane} is constant and has no cells.")
                 yield self._finish(plane, 0)
                 continue
             count = yield from self._large_plane(plane, normalisation)
@@ -330,7 +330,7 @@ class _Run:
         tasks: Iterator[Task] = ((chunk, "compute_chunk", (large.plane, chunk.box, normalisation)) for chunk in missing)
         done = len(chunks) - len(missing)
         for step in self.job.pool.work(self.order, tasks, self.stop):
-            if isinstance(step, Adapted):
+            if isinstance(step, Fallback):
                 yield step
                 continue
             chunk, part = step
@@ -361,9 +361,9 @@ class _Run:
                 return None
 
 
-def _told(part: Part) -> Iterator[Adapted]:
+def _told(part: Part) -> Iterator[Fallback]:
     """Yield what a worker has to say."""
-    return (Adapted(note) for note in part.notes)
+    return (Fallback(note) for note in part.notes)
 
 
 __all__ = ["Job", "predict"]

@@ -14,14 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..core.data.blocks import Block
-from ..core.events import Adapted
+from ..core.events import Fallback
 from ..core.inference.chunked import SIDE, LargePlane
 from ..core.instances.cleanup import Notes, Tidy
 from ..core.instances.watershed import Graph, Pieces
 from .order import Order
 from .pool import Pool, Task
 
-Pass = Generator[Adapted, None, dict[int, Any] | None]
+Pass = Generator[Fallback, None, dict[int, Any] | None]
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Blocks:
                 step = next(steps)
             except StopIteration as end:
                 return found if end.value else None
-            if isinstance(step, Adapted):
+            if isinstance(step, Fallback):
                 yield step
             else:
                 found[step[0]] = step[1]
@@ -70,14 +70,14 @@ class Blocks:
         return [y * columns + x for y in rows for x in across]
 
 
-def write_labels(blocks: Blocks) -> Generator[Adapted, None, int | None]:
+def write_labels(blocks: Blocks) -> Generator[Fallback, None, int | None]:
     """Write the final labels of a plane whose outputs are complete; return how many cells, or None when stopped."""
     pieces = yield from blocks.every("split")
     if pieces is None:
         return None
     graph = Graph(blocks.order.settings.seed_height)
     regions = regions_of(pieces, graph)
-    parts, halo = blocks.large.parts(), 2 * blocks.order.labelling.gap + 1
+    parts, halo = blocks.large.parts(), 2 * blocks.order.labelling.boundary_erosion + 1
     notes = yield from blocks.every(
         "grow", lambda n: ([(parts[other], regions[other]) for other in blocks.near(n, halo)],)
     )
@@ -105,13 +105,13 @@ def regions_of(pieces: dict[int, Pieces], graph: Graph) -> list[NDArray[np.int32
 def gathered(notes: dict[int, Notes], parts: list[Block], heights: NDArray[np.float32], blocks: Blocks) -> Tidy:
     """Return what can decide about all cells of a plane, from what was noted of each block."""
     settings = blocks.order.settings
-    tidy = Tidy(heights, settings.holes, settings.smallest, blocks.large.maps().lowest_peak(settings))
+    tidy = Tidy(heights, settings.holes, settings.smallest, blocks.large.maps().min_peak(settings))
     for number, block in enumerate(parts):
         tidy.take(notes[number], block)
     return tidy
 
 
-def write_values(blocks: Blocks) -> Generator[Adapted, None, int | None]:
+def write_values(blocks: Blocks) -> Generator[Fallback, None, int | None]:
     """Write the classes or probabilities of a plane; return 0, or None when it was stopped."""
     done = yield from blocks.every("write_values")
     return None if done is None else 0

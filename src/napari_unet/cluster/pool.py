@@ -20,7 +20,7 @@ from typing import Any
 
 from ..core import errors
 from ..core.errors import ClusterError, SettingsError
-from ..core.events import Adapted
+from ..core.events import Fallback
 from .order import ALIKE, SCHEDULER_FILE, Order
 
 ANSWER_WITHIN = 10.0
@@ -191,7 +191,7 @@ class Pool:
             f"The scheduler ({self.where}) has gone. What is done is kept: the same command goes on from there."
         )
 
-    def wait(self, stop: Callable[[], bool]) -> Generator[Adapted, None, bool]:
+    def wait(self, stop: Callable[[], bool]) -> Generator[Fallback, None, bool]:
         """Wait for the first worker; return whether there is one, False when it was stopped."""
         begin, told = time.monotonic(), False
         while not stop():
@@ -199,7 +199,7 @@ class Pool:
                 return True
             if not told and time.monotonic() - begin > _TELL_AFTER:
                 told = True
-                yield Adapted(f"The scheduler ({self.where}) has no worker yet; waiting for one.")
+                yield Fallback(f"The scheduler ({self.where}) has no worker yet; waiting for one.")
             time.sleep(LOOK_EVERY)
         return False
 
@@ -246,7 +246,7 @@ class Pool:
 
     def work(
         self, order: Order, tasks: Iterable[Task], stop: Callable[[], bool]
-    ) -> Generator[tuple[Any, Any] | Adapted, None, bool]:
+    ) -> Generator[tuple[Any, Any] | Fallback, None, bool]:
         """Hand out tasks; yield whose is done, in any order, with the result.
 
         Returns
@@ -331,7 +331,7 @@ class _Absence:
         self._pool, self._told = pool, False
         self._asked = time.monotonic()
 
-    def look(self) -> Iterator[Adapted]:
+    def look(self) -> Iterator[Fallback]:
         """Yield what to tell, if there is something; the scheduler is asked every few seconds."""
         if time.monotonic() - self._asked < _TELL_AFTER:
             return
@@ -340,7 +340,7 @@ class _Absence:
             self._told = False
         elif not self._told:
             self._told = True
-            yield Adapted("All workers have gone; waiting for others. What is done is kept.")
+            yield Fallback("All workers have gone; waiting for others. What is done is kept.")
 
 
 def answered(found: Any, worker: str = "") -> errors.UNetError | None:

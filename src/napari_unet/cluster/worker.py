@@ -27,7 +27,7 @@ from ..core.errors import ClusterError, DataError, OutOfMemoryError, UNetError
 from ..core.inference.chunked import Box, LargePlane, Plane, PlaneOf, Workspace
 from ..core.inference.model_selection import choose_model
 from ..core.inference.tiled import SMALLEST_TILE, Predictor, choose_tile, predict_region
-from ..core.instances.cleanup import Notes, finish, notes_of, restore_gap
+from ..core.instances.cleanup import Notes, finish, notes_of, restore_boundaries
 from ..core.instances.pipeline import Outputs, labels_from_outputs, splitter
 from ..core.instances.watershed import Pieces
 from ..core.network.device import choose, fixed_threads
@@ -213,7 +213,7 @@ def _prepared(order: Order, source: Planes) -> _Ready:
             f"--set precision={choice.precision}, or --overwrite to begin anew."
         )
     model = _candidates(order.models, order.fingerprint)[choice.model]
-    predictor = Predictor.create(model.network, compute, order.settings.mirror)
+    predictor = Predictor.create(model.network, compute, order.settings.tta)
     seen = source if choice.scale == 1 else ScaledPlanes(source, choice.scale)
     return _Ready(model, predictor, seen, source, choice.tile)
 
@@ -349,9 +349,9 @@ Around = Sequence[tuple[Block, NDArray[np.int32]]]
 def grow(order: Order, plane: Plane, block: Block, around: Around) -> Notes:
     """Give the gaps of a block's regions back, keep the regions, and return what has to be known of them."""
     pieces, kept = scratches(_large(order, plane))
-    gap = order.labelling.gap
-    halo = 2 * gap + 1
-    frame = block.framed(restore_gap(regions_around(pieces, block, halo, around), gap), halo, -1)
+    boundary_erosion = order.labelling.boundary_erosion
+    halo = 2 * boundary_erosion + 1
+    frame = block.framed(restore_boundaries(regions_around(pieces, block, halo, around), boundary_erosion), halo, -1)
     kept[block.slices] = frame[1:-1, 1:-1]
     return notes_of(frame, block, holes=order.settings.holes != 0)
 

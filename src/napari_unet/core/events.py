@@ -71,7 +71,7 @@ class Validated(Event):
 
 
 @dataclass(frozen=True)
-class Joined(Event):
+class AnnotationsUpdated(Event):
     """What was painted while the training ran is learnt from now on; the planned time begins anew."""
 
     step: int
@@ -145,7 +145,7 @@ class ResultOpened(Event):
 
 
 @dataclass(frozen=True)
-class Adapted(Event):
+class Fallback(Event):
     """The work goes on in another way than asked for: smaller tile, other device, rolled back."""
 
     message: str
@@ -186,13 +186,15 @@ class PreviewRequest:
     """Of the whole plane; None measures the region itself."""
 
 
-TrainingEvent = Started | StepDone | Validated | Joined | Preview | CheckpointSaved | Adapted | Stopped | Finished
-PredictionEvent = Started | ResultOpened | TileDone | PlaneDone | Adapted | Stopped | Finished
+TrainingEvent = (
+    Started | StepDone | Validated | AnnotationsUpdated | Preview | CheckpointSaved | Fallback | Stopped | Finished
+)
+PredictionEvent = Started | ResultOpened | TileDone | PlaneDone | Fallback | Stopped | Finished
 
 _KINDS: dict[str, type[Event]] = {
     kind.__name__: kind
     for kind in (
-        Started, StepDone, Validated, Joined, Preview, CheckpointSaved, TileDone, PlaneDone, ResultOpened, Adapted,
+        Started, StepDone, Validated, AnnotationsUpdated, Preview, CheckpointSaved, TileDone, PlaneDone, ResultOpened, Fallback,
         Stopped, Finished,
     )
 }  # fmt: skip

@@ -122,11 +122,11 @@ class TrainingSettings:
         1, "Patches per step. 1 in the paper. More make steadier steps, each slower and with more memory.",
         unit="patches", minimum=1, maximum=64, step=1,
     )  # fmt: skip
-    average: float = option(
+    ema_decay: float = option(
         0.98, "Running average of the weights that is kept as the model; 0 takes the last weights as they are. "
         "Larger is smoother and lags more.", minimum=0.0, maximum=0.9999, step=0.01,
     )  # fmt: skip
-    near_start: bool = option(
+    start_interpolation: bool = option(
         True, "Keep up to half of the weights of a bundled start model, which has learnt from many kinds of image: "
         "more of it where it finds the painted cells untrained, and where they are few. Off keeps nothing of it; a "
         "model that you trained is never mixed.", label="Stay near the start",
@@ -139,7 +139,7 @@ class TrainingSettings:
         5.0, "sigma of equation 2: how far apart two cells may be for the pixels between them to count more. Larger "
         "takes in cells that are farther apart.", unit="px", minimum=0.5, maximum=50.0, step=0.5,
     )  # fmt: skip
-    gap: int = option(
+    boundary_erosion: int = option(
         1, "Width of the background gap that is cut between touching cells before learning. Larger parts them more "
         "surely and takes more away from thin cells.", unit="px", minimum=0, maximum=10, step=1,
     )  # fmt: skip
@@ -147,7 +147,7 @@ class TrainingSettings:
         0.5, "How much rare classes count more: 0 gives each pixel, 1 each class the same say.",
         minimum=0.0, maximum=1.0, step=0.1,
     )  # fmt: skip
-    rim: int = option(
+    background_rim: int = option(
         2, "Width of the background rim around each painted cell where the rest is unknown; it shows the network "
         "where cells end. Larger teaches more background, and wrongly where an unpainted cell is near. 0 is off.",
         unit="px", lowest="off", minimum=0, maximum=20, step=1,
@@ -233,12 +233,12 @@ class PredictionSettings:
         0.2, "How far a valley between two cells has to dip for them to be split. Larger splits less.",
         minimum=0.0, maximum=1.0, step=0.01,
     )  # fmt: skip
-    peak: float = option(
+    min_peak: float = option(
         0.0, "How high the distance output has to rise in a cell, where 1 is the middle of one without doubt. Cells in "
         "which it stays lower are dropped. Larger drops more doubtful cells, 0 none.", label="Lowest peak",
         lowest="off", minimum=0.0, maximum=1.0, step=0.05,
     )  # fmt: skip
-    gap: int = option(
+    boundary_erosion: int = option(
         1, "Gap between touching cells that is given back to them after separation, in pixels that the network sees: "
         "wider in an image that it sees smaller. Larger brings cells nearer to each other; as large as in training is "
         "right.", unit="px", minimum=0, maximum=10, step=1,
@@ -248,7 +248,7 @@ class PredictionSettings:
         "measures it where the model is for images of many kinds, as the bundled ones are. Larger joins pieces into "
         "cells, smaller finds smaller cells.", unit="px", lowest="automatic", minimum=0.0, maximum=10_000.0, step=1.0,
     )  # fmt: skip
-    mirror: bool = option(False, "Average over the mirrored image too: slightly better, four times slower.")
+    tta: bool = option(False, "Average over the mirrored image too: slightly better, four times slower.")
     tile: int = option(
         0, "Side of an output tile; 0 chooses by the memory there is. Larger is faster and needs more memory; the "
         "result is the same.", unit="px", lowest="automatic", minimum=0, maximum=65_536, step=16,
@@ -273,7 +273,7 @@ class LinkSettings:
         "lie on top of each other, smaller for cells that move far.",
         minimum=0.01, maximum=1.0, step=0.05,
     )  # fmt: skip
-    missed: int = option(
+    max_gap: int = option(
         0, "A cell that is missing in up to so many planes (or time points) is picked up behind them; there it "
         "stays missing. Larger may join cells that lie behind each other.", unit="planes",
         minimum=0, maximum=100, step=1,

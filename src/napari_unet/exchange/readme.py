@@ -23,7 +23,7 @@ def readme(card: Card, portable: Portable, percentiles: tuple[float, float]) -> 
     """Return the page as Markdown."""
     size = f"Objects were about {card.diameter:.0f} px across; resize pictures accordingly." if card.diameter else ""
     outputs = "class probabilities" + (" and the distance to the cell's border" if card.network.distance else "")
-    trainings = "\n".join(f"- {_training(entry)}" for entry in card.ledger) or "- not recorded"
+    trainings = "\n".join(f"- {_training(entry)}" for entry in card.training_history) or "- not recorded"
     scores = "\n".join(f"- {name}: {value:.3f}" for name, value in card.metrics.items()) or "- not recorded"
     return f"""# {card.name}
 

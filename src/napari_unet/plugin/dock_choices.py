@@ -112,7 +112,7 @@ def _of_prediction(models: ModelChoice, view: SegmentView | BatchView) -> Choice
 
     def show(known: Any) -> None:
         values = check_settings(start, known["values"])
-        if not models.shelf.is_same(str(known["model"]), view.model.currentData()):
+        if not models.registry.is_same(str(known["model"]), view.model.currentData()):
             values = {n: v for n, v in values.items() if n not in OF_MODEL}
         view.show_values(values)
 

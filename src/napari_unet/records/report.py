@@ -37,7 +37,7 @@ SCORES = {
     "iou": ("IoU", "overlap of all cell pixels together"),
     "dice": ("Dice", "the same as an F1 of pixels"),
     "pq_0.50": ("Panoptic quality", "F1 times the mean overlap of what was found"),
-    "adapted_rand_error": ("Adapted Rand error", "0 is best; counts pairs of pixels"),
+    "adapted_rand_error": ("Fallback Rand error", "0 is best; counts pairs of pixels"),
 }
 """What the page shows of the scores: name and meaning."""
 WORDS = {

@@ -232,7 +232,7 @@ def _entries(stems: Sequence[str], images: Sequence[AnnotatedImage]) -> list[dic
             "stem": stem,
             "name": image.name,
             "regions": [list(map(int, box)) for box in image.regions],
-            "emphasis": [list(map(float, place)) for place in image.emphasis],
+            "oversampled": [list(map(float, place)) for place in image.oversampled],
         }
         for stem, image in zip(stems, images, strict=True)
     ]
@@ -311,7 +311,7 @@ def load_run(folder: Path | str) -> Run:
                 _read_tiff(folder / "labels" / f"{entry['stem']}.tif"),
                 tuple(tuple(box) for box in entry["regions"]),
                 entry["name"],
-                tuple(tuple(place) for place in entry.get("emphasis", ())),
+                tuple(tuple(place) for place in entry.get("oversampled", ())),
             )
             for entry in job["images"]
         )

@@ -45,9 +45,9 @@ def with_regions(images: Sequence[AnnotatedImage], path: str | Path, *, empty: b
         raise StoreError(f"{path} has regions of {unknown[0]}, but the images are called {known}; correct the name.")
     found = []
     for image in images:
-        boxes, emphasis = places.get(image.name, ((), ()))
+        boxes, oversampled = places.get(image.name, ((), ()))
         if image.name in places or (not all_of_them and (empty or np.asarray(image.labels).any())):
-            found.append(replace(image, regions=boxes, emphasis=emphasis))
+            found.append(replace(image, regions=boxes, oversampled=oversampled))
     return found
 
 
@@ -57,7 +57,7 @@ def _read_places(path: Path) -> tuple[dict[str, tuple[tuple[Box, ...], tuple[Any
         content = json.loads(path.read_text(encoding="utf-8"))
         is_run = "napari_unet_run" in content
         entries = content["images"] if is_run else [{"stem": name, "regions": b} for name, b in content.items()]
-        return {e["stem"]: (_boxes(e["regions"]), tuple(map(tuple, e.get("emphasis", ())))) for e in entries}, is_run
+        return {e["stem"]: (_boxes(e["regions"]), tuple(map(tuple, e.get("oversampled", ())))) for e in entries}, is_run
     except OSError as error:
         raise StoreError(f"{path} cannot be read: {error.strerror or error}.") from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:

@@ -23,7 +23,7 @@ Said = tuple[str, str]
 
 
 @dataclass
-class Known:
+class Target:
     """A layer of labels as it was last seen.
 
     Attributes
@@ -44,7 +44,7 @@ class Known:
     filled: set[tuple[int, ...]] = field(default_factory=set)
 
     @classmethod
-    def of(cls, layer: Any) -> Known:
+    def of(cls, layer: Any) -> Target:
         """Return a layer that is new."""
         values = np.array(layer.data)
         return cls(weakref.ref(layer), values, np.zeros(values.shape, bool))
@@ -65,7 +65,7 @@ class Labels:
 
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
-        self._known: dict[int, Known] = {}
+        self._known: dict[int, Target] = {}
         self._found: list[Said] = []
         self._kind = Kind(lambda desk: None, 0, {}, NOTHING)
         self._active_before: Any = None
@@ -118,17 +118,17 @@ class Labels:
             found += [annotate.view.annotation.layer()] if annotate is not None else []
         return found
 
-    def _catch_up(self, layer: Any, allowed: bool) -> Known:
+    def _catch_up(self, layer: Any, allowed: bool) -> Target:
         """Take what has changed since for the user's, where that may be; else it is wrong."""
         known = self._known.get(id(layer))
         if known is None or known.layer() is not layer:
-            known = self._known[id(layer)] = Known.of(layer)
+            known = self._known[id(layer)] = Target.of(layer)
             return known
         now = np.array(layer.data)
         if known.values.shape != now.shape:
             if not allowed:
                 self._found.append(("lost labels", f"{layer.name} was {known.values.shape} and is {now.shape}"))
-            known = self._known[id(layer)] = Known.of(layer)
+            known = self._known[id(layer)] = Target.of(layer)
             return known
         differs = known.values != now
         if allowed:

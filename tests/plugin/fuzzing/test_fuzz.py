@@ -7,7 +7,7 @@ import time
 import pytest
 from discs import alive
 
-from napari_unet.plugin.models.registry import Shelf
+from napari_unet.plugin.models.registry import ModelRegistry
 from napari_unet.plugin.models.selector import SCRATCH
 from napari_unet.plugin.runtime.engine import Engine
 
@@ -22,7 +22,7 @@ SEED, ACTIONS = 20, 250
 @pytest.fixture
 def walked(make_napari_viewer, monkeypatch):
     """Return a function that walks through a new viewer, and returns the report."""
-    monkeypatch.setattr(Shelf, "_shared", None)
+    monkeypatch.setattr(ModelRegistry, "_shared", None)
     return lambda report, count=0: Walk(lambda: make_napari_viewer(show=True), report, count).run()
 
 

@@ -12,7 +12,7 @@ from scipy import ndimage
 
 from ..errors import DataError
 from ..settings import TrainingSettings
-from .label_ops import consecutive, cut_gap
+from .label_ops import consecutive, erode_boundaries
 
 Box = tuple[int, int, int, int]
 """y0, y1, x0, x1 in pixels."""
@@ -46,12 +46,12 @@ class AnnotatedImage:
     labels: NDArray[Any]
     regions: tuple[Box, ...] = ()
     name: str = "image"
-    emphasis: tuple[tuple[float, float], ...] = ()
+    oversampled: tuple[tuple[float, float], ...] = ()
     plane: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
-class Known:
+class Target:
     """What one annotated plane teaches.
 
     Attributes
@@ -91,7 +91,7 @@ def class_values(images: Sequence[AnnotatedImage], settings: TrainingSettings) -
     return values
 
 
-def interpret(annotated: AnnotatedImage, settings: TrainingSettings, values: Sequence[int] = ()) -> Known:
+def interpret(annotated: AnnotatedImage, settings: TrainingSettings, values: Sequence[int] = ()) -> Target:
     """Return what is known of every pixel of one annotated plane.
 
     Parameters
@@ -105,7 +105,7 @@ def interpret(annotated: AnnotatedImage, settings: TrainingSettings, values: Seq
 
     Notes
     -----
-    Where unpainted means unknown, a rim of ``settings.rim`` pixels around each painted cell still
+    Where unpainted means unknown, a rim of ``settings.background_rim`` pixels around each painted cell still
     counts as background: a neighbour that touches there would be parted by a gap all the same
     (section 3 of the paper), and without it nothing shows the network where a cell ends.
 
@@ -129,12 +129,12 @@ def interpret(annotated: AnnotatedImage, settings: TrainingSettings, values: Seq
         target = np.zeros(labels.shape, np.uint8)
         for index, value in enumerate(values, start=1):
             target[labels == value] = index
-        return Known(np.zeros(labels.shape, np.int32), target, background | painted)
+        return Target(np.zeros(labels.shape, np.int32), target, background | painted)
     instances = consecutive(np.where(painted, labels, 0))
-    if settings.unpainted == "unknown" and settings.rim:
-        background |= _rim(painted, settings.rim) & (labels == 0)
-    target = (cut_gap(instances, settings.gap) > 0).astype(np.uint8)
-    return Known(instances, target, background | painted)
+    if settings.unpainted == "unknown" and settings.background_rim:
+        background |= _rim(painted, settings.background_rim) & (labels == 0)
+    target = (erode_boundaries(instances, settings.boundary_erosion) > 0).astype(np.uint8)
+    return Target(instances, target, background | painted)
 
 
 def _rim(painted: NDArray[np.bool_], width: int) -> NDArray[np.bool_]:

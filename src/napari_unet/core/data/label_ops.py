@@ -49,7 +49,7 @@ def near_two(labels: Labels, radius: int) -> NDArray[np.bool_]:
     return np.asarray((highest > 0) & (lowest < highest))
 
 
-def cut_gap(labels: Labels, width: int = 1) -> NDArray[np.int32]:
+def erode_boundaries(labels: Labels, width: int = 1) -> NDArray[np.int32]:
     """Return the labels with a background gap between touching cells.
 
     Parameters
@@ -107,10 +107,10 @@ def smallest_area(many: Sequence[Labels]) -> float:
 def border_distance(labels: Labels) -> NDArray[np.float32]:
     """Return each pixel's distance to its cell's border, 1 at the cell's innermost pixel, 0 outside.
 
-    One distance transform serves all cells: the gap that :func:`cut_gap` leaves keeps them apart.
+    One distance transform serves all cells: the gap that :func:`erode_boundaries` leaves keeps them apart.
     Scaling by the cell makes small and large cells equally well marked.
     """
-    inside = cut_gap(labels, 1) > 0
+    inside = erode_boundaries(labels, 1) > 0
     distance = ndimage.distance_transform_edt(np.pad(inside, 1))[1:-1, 1:-1]
     numbers = consecutive(labels)
     count = int(numbers.max(initial=0))

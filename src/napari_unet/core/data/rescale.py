@@ -85,5 +85,5 @@ def at_own_size(settings: PredictionSettings, scale: float) -> PredictionSetting
         :func:`~napari_unet.core.instances.pipeline.labels_from_outputs` alone:
         :func:`~napari_unet.core.inference.predict.predict` does this by itself.
     """
-    wide = math.ceil((settings.gap + _WIDER) / scale) if settings.gap else 0
-    return dataclasses.replace(settings, gap=wide if scale < 1 else min(wide, settings.gap))
+    wide = math.ceil((settings.boundary_erosion + _WIDER) / scale) if settings.boundary_erosion else 0
+    return dataclasses.replace(settings, boundary_erosion=wide if scale < 1 else min(wide, settings.boundary_erosion))

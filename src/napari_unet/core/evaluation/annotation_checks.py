@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from ..data.annotation import AnnotatedImage, Known, class_values, interpret
+from ..data.annotation import AnnotatedImage, Target, class_values, interpret
 from ..data.label_ops import consecutive, median_diameter
 from ..data.rescale import choose_scale, known_sizes
 from ..data.weight_map import boundary_weight_map
@@ -97,15 +97,15 @@ def check_labels(
         When labels are not whole numbers, or of another shape than their image.
     """
     values = class_values(images, settings) if settings.mode == "classes" else ()
-    knowns = [interpret(item, settings, values) for item in images]
-    found = [*_nothing_to_learn(knowns, settings)]
+    targets = [interpret(item, settings, values) for item in images]
+    found = [*_nothing_to_learn(targets, settings)]
     if settings.mode == "instances":
         cells = [_cells(item, settings) for item in images]
         typical = _typical_area([c.areas for c in cells])
         for index, plane in enumerate(cells):
             found += _check_plane(index, plane, typical)
-        found += _check_size(knowns, settings, expected, scale)
-    found.append(_plan(knowns, settings, step_seconds))
+        found += _check_size(targets, settings, expected, scale)
+    found.append(_plan(targets, settings, step_seconds))
     return sorted(found, key=lambda finding: _ORDER[finding.severity])
 
 
@@ -243,10 +243,10 @@ def too_little_background(counts: NDArray[np.integer]) -> bool:
     return bool(counts[0] < LITTLE_BACKGROUND * counts[1:].sum())
 
 
-def _nothing_to_learn(knowns: Sequence[Known], settings: TrainingSettings) -> Iterator[Finding]:
+def _nothing_to_learn(targets: Sequence[Target], settings: TrainingSettings) -> Iterator[Finding]:
     """Yield what training would refuse or could not measure."""
     counts = np.zeros(2, np.int64)
-    for known in knowns:
+    for known in targets:
         counts += np.bincount(known.target[known.mask] > 0, minlength=2)
     if not counts.any():
         yield Finding("nothing", "Nothing is painted yet; paint a few cells and some background.", ERROR)
@@ -261,21 +261,21 @@ def _nothing_to_learn(knowns: Sequence[Known], settings: TrainingSettings) -> It
             "beside the cells make a better model."
         )
         yield Finding("background", words)
-    if counts.all() and settings.validation and settings.mode == "instances" and _count(knowns) < 2:
+    if counts.all() and settings.validation and settings.mode == "instances" and _count(targets) < 2:
         words = "With one painted cell there is nothing to measure on; paint a second one beside it."
         yield Finding("validation", words)
 
 
-def _count(knowns: Sequence[Known]) -> int:
+def _count(targets: Sequence[Target]) -> int:
     """Return the number of painted cells."""
-    return sum(int(known.instances.max(initial=0)) for known in knowns)
+    return sum(int(known.instances.max(initial=0)) for known in targets)
 
 
 def _check_size(
-    knowns: Sequence[Known], settings: TrainingSettings, expected: float | None, own: float
+    targets: Sequence[Target], settings: TrainingSettings, expected: float | None, own: float
 ) -> Iterator[Finding]:
     """Yield whether the cells are of another size than the network sees well."""
-    measured = [d for d in (median_diameter(known.instances) for known in knowns) if d]
+    measured = [d for d in (median_diameter(known.instances) for known in targets) if d]
     if not measured:
         return
     diameter = float(np.median(measured))
@@ -299,11 +299,11 @@ def _check_size(
         yield Finding("size", words, NOTE, diameter=0.0 if settings.diameter else diameter)
 
 
-def _plan(knowns: Sequence[Known], settings: TrainingSettings, step_seconds: float) -> Finding:
+def _plan(targets: Sequence[Target], settings: TrainingSettings, step_seconds: float) -> Finding:
     """Return what takes part, and how long it will take."""
-    share = np.mean([known.mask.mean() for known in knowns]) if knowns else 0.0
-    planes = "1 plane" if len(knowns) == 1 else f"{len(knowns)} planes"
-    cells, kind = _count(knowns), "cell" if _count(knowns) == 1 else "cells"
+    share = np.mean([known.mask.mean() for known in targets]) if targets else 0.0
+    planes = "1 plane" if len(targets) == 1 else f"{len(targets)} planes"
+    cells, kind = _count(targets), "cell" if _count(targets) == 1 else "cells"
     what = f"{planes} with {cells} {kind}" if settings.mode == "instances" else planes
     words = f"{what}, {share:.0%} of the pixels known, would take part. {_time(settings, step_seconds)}"
     return Finding("plan", words, NOTE)

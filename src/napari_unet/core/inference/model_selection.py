@@ -48,12 +48,12 @@ class Choice:
 
     def told(self, settings: PredictionSettings) -> str:
         """Return all that the user should know before an image is segmented with these settings."""
-        return " ".join(filter(None, (self.note, mirror_note(self.model.card, settings))))
+        return " ".join(filter(None, (self.note, tta_note(self.model.card, settings))))
 
 
-def mirror_note(card: Card, settings: PredictionSettings) -> str:
+def tta_note(card: Card, settings: PredictionSettings) -> str:
     """Return why this takes longer, where the model's card and not the user asked for mirrored images."""
-    if not (settings.mirror and card.prediction.get("mirror")):
+    if not (settings.tta and card.prediction.get("tta")):
         return ""
     return (
         "The average over mirrored images is taken, as it found the annotated cells better; it takes "
@@ -78,7 +78,7 @@ def choose_model(model: Model, image: Planes, settings: PredictionSettings) -> C
     """
     candidates = [m for m in (model, *model.siblings) if m.card.channels == image.channels] or [model]
     compute = choose(settings.device, settings.precision)
-    ready = [Predictor.create(m.network, compute, settings.mirror) for m in candidates]
+    ready = [Predictor.create(m.network, compute, settings.tta) for m in candidates]
     known = prediction_scale(candidates[0].card, settings)
     # As the model was measured and not as the sliders stand: what the network sees must not follow them, or the same
     # picture with the same values would be segmented in two ways, by moving a slider and by a new start.
@@ -117,7 +117,7 @@ def _taught(model: Model, ready: Predictor, known: float, image: Planes, plain: 
     card = model.card
     if plain.diameter or card.mode != "instances":
         return Choice(model, ready, known)
-    look = functools.partial(predict_region, dataclasses.replace(ready, mirror=False))
+    look = functools.partial(predict_region, dataclasses.replace(ready, tta=False))
     trial = surer_size(look, image, middle_plane(image.plane_shape), card, plain)
     if trial is None:
         return Choice(model, ready, known)

@@ -16,7 +16,7 @@ from ..data.prefetch import ahead
 from ..data.rescale import at_own_size
 from ..data.tiles import split_axis
 from ..errors import DataError, ModelError, OutOfMemoryError
-from ..events import Adapted, Event, Finished, PlaneDone, PredictionEvent, Started, Stopped, TileDone
+from ..events import Event, Fallback, Finished, PlaneDone, PredictionEvent, Started, Stopped, TileDone
 from ..instances.pipeline import Keep, Outputs, labels_from_outputs
 from ..network.device import processor
 from ..network.model_card import Card
@@ -100,7 +100,7 @@ def predict(
 
     Yields
     ------
-    Started, TileDone, PlaneDone, Adapted, Stopped, Finished
+    Started, TileDone, PlaneDone, Fallback, Stopped, Finished
 
     Raises
     ------
@@ -268,7 +268,7 @@ class _Job:
         self._check_contrast(normalisation, run)
         large = not run.keeps and (is_large(self.source.shape) or is_large(self.image.shape))
         if normalisation.constant:
-            yield Adapted(f"Plane {plane} is constant and has no cells.")
+            yield Fallback(f"Plane {plane} is constant and has no cells.")
             if large:
                 clear(PlaneOf(run.output, plane))
                 return _Computed(plane, None)
@@ -371,7 +371,7 @@ class _Job:
                         yield piece.box, outputs
                 return
             except OutOfMemoryError as error:
-                yield Adapted(self._step_down(error))
+                yield Fallback(self._step_down(error))
 
     def _maps(self, box: Box, kind: type) -> dict[str, NDArray[Any]]:
         """Return unfilled maps for a box."""
@@ -395,6 +395,6 @@ class _Job:
             return f"Too little memory; going on with smaller tiles of {self.tile} px. The result is the same."
         if self.predictor.compute.device.type == "cpu":
             raise error
-        self.predictor = Predictor.create(self.model.network, processor(self.settings.precision), self.settings.mirror)
+        self.predictor = Predictor.create(self.model.network, processor(self.settings.precision), self.settings.tta)
         self.tile = choose_tile(self.predictor.network, self.predictor.compute, self.image.height, self.image.width)
         return "Too little memory on the graphics card; going on with the processor, which is slower."

@@ -62,7 +62,7 @@ class Trial:
     cells: int
 
 
-AS_MEASURED = {"mirror": False, "peak": 0.0}
+AS_MEASURED = {"tta": False, "min_peak": 0.0}
 """How networks are asked how sure they are, whatever their cards and the sliders say: doubtful cells count, as they are
 the question."""
 

@@ -73,14 +73,14 @@ class Predictor:
 
     network: UNet
     compute: Compute
-    mirror: bool = False
+    tta: bool = False
 
     @classmethod
-    def create(cls, network: UNet, compute: Compute, mirror: bool = False) -> Predictor:
+    def create(cls, network: UNet, compute: Compute, tta: bool = False) -> Predictor:
         """Return a predictor with a copy of the network."""
         with readable_errors(compute.device):
             ready = network.fused().to(compute.device, compute.dtype)
-            return cls(ready.to(memory_format=torch.channels_last), compute, mirror)  # type: ignore[call-overload]
+            return cls(ready.to(memory_format=torch.channels_last), compute, tta)  # type: ignore[call-overload]
 
     @property
     def threads(self) -> int:
@@ -150,7 +150,7 @@ class Predictor:
     def _outputs(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
         """Return the named outputs, (k, Y, X), of a (1, C, Y, X) block in the network's number format."""
         x = x.contiguous(memory_format=torch.channels_last)
-        flips = _FLIPS if self.mirror else _FLIPS[:1]
+        flips = _FLIPS if self.tta else _FLIPS[:1]
         total: dict[str, torch.Tensor] = {}
         for flip in flips:
             out = self.network(x.flip(flip) if flip else x, padding="valid").float()

@@ -21,7 +21,7 @@ Labels = NDArray[np.int32]
 _SIDES = ((-1, 0), (0, -1), (0, 1), (1, 0))
 
 
-def restore_gap(labels: Labels, width: int) -> Labels:
+def restore_boundaries(labels: Labels, width: int) -> Labels:
     """Return the labels grown into the gaps between them, and nowhere else.
 
     The gap that was cut between touching cells before training belongs to them; outer borders stay.
@@ -170,8 +170,8 @@ class Tidy:
         Cells that rise less are dropped, see :func:`~napari_unet.core.instances.elevation.least_height`.
     """
 
-    def __init__(self, heights: NDArray[np.float32], holes: int, smallest: int, peak: float = 0.0) -> None:
-        self.heights, self.holes, self.smallest, self.peak = heights, holes, smallest, peak
+    def __init__(self, heights: NDArray[np.float32], holes: int, smallest: int, min_peak: float = 0.0) -> None:
+        self.heights, self.holes, self.smallest, self.min_peak = heights, holes, smallest, min_peak
         self._size = np.zeros(len(heights), np.int64)
         self._first = np.full(len(heights), _NO_CELL)
         self._gaps: list[_Gaps] = []
@@ -207,7 +207,7 @@ class Tidy:
     def decide(self) -> int:
         """Decide about all cells and holes; return how many cells there are."""
         self._filler = self._fill()
-        high = self.heights >= least_height(self._size, self.peak)
+        high = self.heights >= least_height(self._size, self.min_peak)
         kept = np.flatnonzero((self._size >= self.smallest) & (self._size > 0) & high)
         self._numbers = np.zeros(len(self._size), np.int32)
         # A hole's first pixel comes after that of the cell around it, so the cell's own one counts.
@@ -259,7 +259,7 @@ class Tidy:
         return self._numbers[self._filler[offset : offset + self._counts[block.y0, block.x0]]]
 
 
-def tidy(labels: NDArray[Any], *, gap: int = 0, holes: int = 0, smallest: int = 0) -> Labels:
+def tidy(labels: NDArray[Any], *, boundary_erosion: int = 0, holes: int = 0, smallest: int = 0) -> Labels:
     """Return labels of a whole plane in order, numbered 1 to n by their first pixels.
 
     Parameters
@@ -271,11 +271,11 @@ def tidy(labels: NDArray[Any], *, gap: int = 0, holes: int = 0, smallest: int = 
     """
     height, width = labels.shape
     block = Block(0, height, 0, width, height, width)
-    grown = restore_gap(labels.astype(np.int32), gap)
+    grown = restore_boundaries(labels.astype(np.int32), boundary_erosion)
     work = Tidy(np.zeros(int(grown.max(initial=0)) + 1, np.float32), holes, smallest)
     work.add(block.framed(grown, 0, -1), block)
     work.decide()
     return work.finished(grown, block)
 
 
-__all__ = ["Notes", "Tidy", "finish", "notes_of", "restore_gap", "tidy"]
+__all__ = ["Notes", "Tidy", "finish", "notes_of", "restore_boundaries", "tidy"]

@@ -64,7 +64,7 @@ def find_waist(mask: Mask, narrowest: float = 0.7, share: float = 0.2) -> Waist 
         if count < 2:
             continue
         peaks = ndimage.maximum(distance, pieces, np.arange(1, count + 1))
-        wide = [i + 1 for i, peak in enumerate(peaks) if peak >= max(_SMALLEST_RADIUS, level / narrowest)]
+        wide = [i + 1 for i, min_peak in enumerate(peaks) if min_peak >= max(_SMALLEST_RADIUS, level / narrowest)]
         found = _part(distance, mask, pieces, sorted(wide, key=lambda i: -peaks[i - 1]), share)
         if found is not None and found.ratio <= narrowest:
             return found

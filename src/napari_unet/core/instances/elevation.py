@@ -76,9 +76,9 @@ class Maps:
             raise SettingsError("The model has no distance output; choose auto, components or shape for separation.")
         return settings.separation
 
-    def lowest_peak(self, settings: PredictionSettings) -> float:
+    def min_peak(self, settings: PredictionSettings) -> float:
         """Return how high a cell has to rise at least; only the distance output says how sure the network is."""
-        return settings.peak if self.method(settings) == "distance" else 0.0
+        return settings.min_peak if self.method(settings) == "distance" else 0.0
 
     def mask(self, block: Block, halo: int, threshold: float) -> NDArray[np.bool_]:
         """Return where cells are, in a block and ``halo`` pixels around it."""
@@ -117,7 +117,7 @@ def _by_distance(maps: Maps, distance: ArrayLike, threshold: float, block: Block
     return block.framed(np.where(mask, np.maximum(smooth, 0), np.float32(-1)), halo, -1)
 
 
-def least_height(size: NDArray[np.int64], peak: float) -> NDArray[np.float64]:
+def least_height(size: NDArray[np.int64], min_peak: float) -> NDArray[np.float64]:
     """Return how high cells have to rise not to be dropped as doubtful.
 
     The distance output falls evenly from 1 in the middle of a cell to 0 at its border, so smoothing lowers it by
@@ -133,7 +133,7 @@ def least_height(size: NDArray[np.int64], peak: float) -> NDArray[np.float64]:
     """
     radius = np.sqrt(np.maximum(size, 1) / np.pi)
     full = np.maximum(0, 1 - _SMOOTHING * np.sqrt(np.pi / 2) / radius)
-    return np.asarray(np.minimum(peak, max(peak, _SURE) * full))
+    return np.asarray(np.minimum(min_peak, max(min_peak, _SURE) * full))
 
 
 class _Shape:

@@ -17,7 +17,7 @@ from ..data.arrays import WritableArray
 from ..data.blocks import Block, blocks
 from ..data.prefetch import ahead, cores
 from ..settings import PredictionSettings
-from .cleanup import Tidy, restore_gap
+from .cleanup import Tidy, restore_boundaries
 from .elevation import DISTANCE_STEPS, PROBABILITY_STEPS, Maps, in_steps, landscapes
 from .watershed import Graph, Pieces, basins, components
 
@@ -132,9 +132,9 @@ def segment_maps(
     """
     height, width = maps.foreground.shape
     every = blocks(height, width, side)
-    split, peak = splitter(maps, settings, every), maps.lowest_peak(settings)
+    split, min_peak = splitter(maps, settings, every), maps.min_peak(settings)
     if len(every) == 1:
-        labels, count = _at_once(split(every[0]), every[0], settings, peak)
+        labels, count = _at_once(split(every[0]), every[0], settings, min_peak)
         output[every[0].slices] = labels
         return count
     provisional = scratch((height, width), np.uint32)
@@ -142,8 +142,8 @@ def segment_maps(
     regions = yield from _pieces_pass(split, graph, every, provisional)
     # Provisional numbers may be larger than the final ones.
     between = output if np.dtype(output.dtype).itemsize >= 4 else scratch((height, width), np.uint32)
-    work = Tidy(graph.heights, settings.holes, settings.smallest, peak)
-    return (yield from _tidy_passes(regions, work, every, settings.gap, provisional, between, output))
+    work = Tidy(graph.heights, settings.holes, settings.smallest, min_peak)
+    return (yield from _tidy_passes(regions, work, every, settings.boundary_erosion, provisional, between, output))
 
 
 def _in_threads(work: Callable[[Block], T], every: list[Block]) -> Iterator[tuple[Block, T]]:
@@ -162,13 +162,15 @@ def splitter(maps: Maps, settings: PredictionSettings, every: list[Block]) -> Ca
     return lambda block: basins(landscape(block), block, settings.seed_height)
 
 
-def _at_once(pieces: Pieces, block: Block, settings: PredictionSettings, peak: float) -> tuple[NDArray[np.int32], int]:
+def _at_once(
+    pieces: Pieces, block: Block, settings: PredictionSettings, min_peak: float
+) -> tuple[NDArray[np.int32], int]:
     """Return labels and number of cells of a plane that is one block."""
     graph = Graph(settings.seed_height)
     graph.add(pieces)
     regions = graph.solve().astype(np.int32)
-    work = Tidy(graph.heights, settings.holes, settings.smallest, peak)
-    grown = restore_gap(regions[pieces.labels], settings.gap)
+    work = Tidy(graph.heights, settings.holes, settings.smallest, min_peak)
+    grown = restore_boundaries(regions[pieces.labels], settings.boundary_erosion)
     work.add(block.framed(grown, 0, -1), block)
     count = work.decide()
     return work.finished(grown, block), count
@@ -189,16 +191,16 @@ def _tidy_passes(
     regions: NDArray[np.int32],
     work: Tidy,
     every: list[Block],
-    gap: int,
+    boundary_erosion: int,
     provisional: WritableArray,
     between: WritableArray,
     output: WritableArray,
 ) -> Generator[tuple[int, int], None, int]:
     """Write the regions with their gaps given back, ``between`` the passes, then the final labels; return how many."""
-    halo = 2 * gap + 1
+    halo = 2 * boundary_erosion + 1
 
     def grown(block: Block) -> NDArray[np.int32]:
-        return block.framed(restore_gap(regions[block.read(provisional, halo)], gap), halo, -1)
+        return block.framed(restore_boundaries(regions[block.read(provisional, halo)], boundary_erosion), halo, -1)
 
     for done, (block, frame) in enumerate(_in_threads(grown, every), len(every) + 1):
         work.add(frame, block)

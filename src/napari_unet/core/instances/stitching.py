@@ -190,7 +190,7 @@ def _links(
     ends, starts = np.zeros(len(objects), np.bool_), np.zeros(len(objects), np.bool_)
     found: list[tuple[Nodes, Nodes]] = []
     done, total = progress
-    for distance in range(1, settings.missed + 2):
+    for distance in range(1, settings.max_gap + 2):
         by_index: dict[int, list[tuple[Plane, Plane]]] = {}
         for index, *pair in stack.pairs(axis, distance):
             by_index.setdefault(index, []).append((pair[0], pair[1]))

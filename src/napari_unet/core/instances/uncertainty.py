@@ -80,7 +80,7 @@ def _near(probability: NDArray[np.float32], threshold: float) -> NDArray[np.floa
 def _labels(outputs: Outputs, settings: PredictionSettings, factor: float) -> NDArray[np.int32]:
     """Return the cells as they would be with another seed height; the doubtful ones too, for they are looked for."""
     height = min(1.0, settings.seed_height * factor)
-    chosen = replace(settings, what="instances", separation="distance", seed_height=height, peak=0.0)
+    chosen = replace(settings, what="instances", separation="distance", seed_height=height, min_peak=0.0)
     return np.asarray(labels_from_outputs(outputs, chosen), np.int32)
 
 

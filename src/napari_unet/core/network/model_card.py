@@ -68,7 +68,7 @@ class Card:
     diameter: float = 0.0
     scale: float = 1.0
     prediction: dict[str, Any] = field(default_factory=dict)
-    ledger: tuple[dict[str, Any], ...] = ()
+    training_history: tuple[dict[str, Any], ...] = ()
     metrics: dict[str, float] = field(default_factory=dict)
     hashes: dict[str, str] = field(default_factory=dict)
     description: str = ""
@@ -99,7 +99,7 @@ class Card:
             )
         try:
             network = with_values(NetworkSettings(), plain.pop("network"))
-            plain["classes"], plain["ledger"] = tuple(plain["classes"]), tuple(plain["ledger"])
+            plain["classes"], plain["training_history"] = tuple(plain["classes"]), tuple(plain["training_history"])
             card = cls(network=network, **plain)
             card._check()
         except (KeyError, TypeError, ValueError, AttributeError, SettingsError) as error:

@@ -22,11 +22,11 @@ from .validation import known_box, match_known_at
 
 CANDIDATES: dict[str, tuple[Any, ...]] = {
     "seed_height": (0.1, 0.2, 0.3, 0.4, 0.5),
-    "peak": (0.0, 0.4, 0.5, 0.6, 0.7),
+    "min_peak": (0.0, 0.4, 0.5, 0.6, 0.7),
     "threshold": (0.4, 0.5, 0.6, 0.7),
 }
 """What is tried for each setting."""
-OF_DISTANCE = ("seed_height", "peak")
+OF_DISTANCE = ("seed_height", "min_peak")
 """Settings that only a network with a distance output follows; tried together, as cells that are split more need a
 higher peak."""
 _ROUNDS = 2
@@ -98,11 +98,11 @@ def tune(
             best, chosen["smallest"] = value, base.smallest * factor
             settings = dataclasses.replace(settings, smallest=round(base.smallest * factor * scale**2))
     affordable = int(min(len(samples), seconds / max(MIRRORED * each, 1e-6)))
-    if affordable and _mirror_pays(predictor, samples[:affordable], measured[:affordable], settings, scale):
-        chosen["mirror"] = True
-    elif base.mirror:
+    if affordable and _tta_pays(predictor, samples[:affordable], measured[:affordable], settings, scale):
+        chosen["tta"] = True
+    elif base.tta:
         # A start model for which it paid says nothing of this one.
-        chosen["mirror"] = False
+        chosen["tta"] = False
     return chosen
 
 
@@ -135,7 +135,7 @@ def _one_cell(measured: Sequence[Measured]) -> float:
     return 1 / max(1, cells)
 
 
-def _mirror_pays(
+def _tta_pays(
     predictor: Predictor,
     samples: Sequence[Sample],
     measured: Sequence[Measured],
@@ -143,7 +143,7 @@ def _mirror_pays(
     scale: float,
 ) -> bool:
     """Return whether the average over mirrored images is better than the image alone, and clearly so if that costs."""
-    averaging = dataclasses.replace(predictor, mirror=True)
+    averaging = dataclasses.replace(predictor, tta=True)
     mirrored = mean_ap([_outputs(averaging, sample) for sample in samples], settings)
     needed = 0.0 if scale <= _CHEAP else max(_one_cell(measured), _WORTH_ITS_TIME)
     return mirrored > mean_ap(measured, settings) + needed

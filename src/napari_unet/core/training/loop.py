@@ -16,10 +16,10 @@ from ..data.arrays import Planes, ScaledPlanes, plane_normalisation, resample
 from ..data.rescale import at_own_size
 from ..errors import DataError, DeviceError, ModelError, OutOfMemoryError, StoreError
 from ..events import (  # fmt: skip
-    Adapted,
+    AnnotationsUpdated,
     CheckpointSaved,
+    Fallback,
     Finished,
-    Joined,
     Preview,
     PreviewRequest,
     Started,
@@ -37,7 +37,7 @@ from ..network.model_io import Model, save_model
 from ..settings import PredictionSettings, with_values
 from .calibration import certainty_of, tune
 from .plan import TrainingPlan
-from .trainer import Learner
+from .trainer import Trainer
 from .validation import Score, score
 
 _CHANCE = 0.5
@@ -53,7 +53,7 @@ def no_preview() -> PreviewRequest | None:
     return None
 
 
-def no_news(plan: TrainingPlan) -> TrainingPlan | None:
+def no_updates(plan: TrainingPlan) -> TrainingPlan | None:
     """Return None: the news function of whoever paints no more."""
     return None
 
@@ -63,7 +63,7 @@ def train(
     *,
     stop: Callable[[], bool] = never,
     preview: Callable[[], PreviewRequest | None] = no_preview,
-    news: Callable[[TrainingPlan], TrainingPlan | None] = no_news,
+    get_updates: Callable[[TrainingPlan], TrainingPlan | None] = no_updates,
 ) -> Iterator[TrainingEvent]:
     """Train a model.
 
@@ -82,7 +82,7 @@ def train(
 
     Yields
     ------
-    Started, StepDone, Validated, Joined, Preview, CheckpointSaved, Adapted, Stopped, Finished
+    Started, StepDone, Validated, AnnotationsUpdated, Preview, CheckpointSaved, Fallback, Stopped, Finished
         ``Finished.model`` is the trained model; with ``plan.folder`` it lies in ``Finished.path`` too.
 
     Raises
@@ -90,31 +90,31 @@ def train(
     UNetError
         When the device fails for good, or the loss stays undefined.
     """
-    run = _Run(plan, Learner(plan))
+    run = _Run(plan, Trainer(plan))
     limit = plan.settings.steps or None
     yield Started(
         "train", str(plan.compute.device), plan.compute.precision, limit, plan.settings.seconds or None, plan.notes
     )
     try:
         yield from run.measure_start()
-        yield from run.loop(stop, preview, news)
-        if run.learner.step:
+        yield from run.loop(stop, preview, get_updates)
+        if run.trainer.step:
             yield from run.validate()
         yield from run.finish()
     except (DataError, DeviceError):
         # What was reached stays on disk even though the training failed.
-        if run.learner.step:
+        if run.trainer.step:
             yield from run.checkpoint()
         raise
     finally:
-        run.learner.close()
+        run.trainer.close()
 
 
 class _Run:
     """One training: the learner, the clock, and the best model so far."""
 
-    def __init__(self, plan: TrainingPlan, learner: Learner) -> None:
-        self.plan, self.learner = plan, learner
+    def __init__(self, plan: TrainingPlan, trainer: Trainer) -> None:
+        self.plan, self.trainer = plan, trainer
         self.begin = time.perf_counter()
         self.best: Model | None = None
         self.best_score: Score | None = None
@@ -136,7 +136,7 @@ class _Run:
         """Return the share of the planned work that is done, 0 to 1; 0 without a plan's end."""
         settings, shares = self.plan.settings, [0.0]
         if settings.steps:
-            shares.append((self.learner.run_steps - self.round_step) / settings.steps)
+            shares.append((self.trainer.run_steps - self.round_step) / settings.steps)
         if settings.seconds:
             shares.append((self.elapsed - self.round_begin) / settings.seconds)
         return min(1.0, max(shares))
@@ -145,14 +145,14 @@ class _Run:
         self,
         stop: Callable[[], bool],
         preview: Callable[[], PreviewRequest | None],
-        news: Callable[[TrainingPlan], TrainingPlan | None],
+        get_updates: Callable[[TrainingPlan], TrainingPlan | None],
     ) -> Iterator[TrainingEvent]:
         """Yield the events of all steps."""
         last_measure = last_save = self.elapsed
         every = pause = self.plan.settings.validate_every
         while self.progress() < 1:
             yield from self.show(preview())
-            yield from self.join(news)
+            yield from self.join(get_updates)
             if stop():
                 self.reason = "Stopped on request; the best model so far is kept."
                 break
@@ -170,22 +170,22 @@ class _Run:
                 yield from self.checkpoint()
                 last_save = self.elapsed
         if self.reason:
-            yield Stopped(self.reason, self.learner.step)
+            yield Stopped(self.reason, self.trainer.step)
 
     def step(self) -> Iterator[TrainingEvent]:
         """Make one step; yield its event, or what was done instead."""
         try:
-            loss = self.learner.train_step(self.progress())
+            loss = self.trainer.train_step(self.progress())
         except OutOfMemoryError as error:
-            yield Adapted(self.step_down(error))
+            yield Fallback(self.step_down(error))
             return
         if not np.isfinite(loss):
-            yield Adapted(self.roll_back())
+            yield Fallback(self.roll_back())
             return
         done = self.progress()
         remaining = (self.elapsed - self.round_begin) * (1 - done) / done if done else None
         total = self.plan.settings.steps or None
-        yield StepDone(self.learner.step, loss, self.learner.learning_rate, self.elapsed, remaining, total)
+        yield StepDone(self.trainer.step, loss, self.trainer.learning_rate, self.elapsed, remaining, total)
 
     def roll_back(self) -> str:
         """Return to the averaged weights with half the learning rate; raise when that does not help."""
@@ -195,27 +195,27 @@ class _Run:
                 f"The loss became undefined {self.rollbacks} times in spite of smaller learning rates; check the image "
                 "for extreme values, or choose precision float32."
             )
-        self.learner.roll_back()
-        return f"The loss became undefined at step {self.learner.step}; went back and halved the learning rate."
+        self.trainer.roll_back()
+        return f"The loss became undefined at step {self.trainer.step}; went back and halved the learning rate."
 
-    def join(self, news: Callable[[TrainingPlan], TrainingPlan | None]) -> Iterator[TrainingEvent]:
+    def join(self, get_updates: Callable[[TrainingPlan], TrainingPlan | None]) -> Iterator[TrainingEvent]:
         """Learn from what was painted meanwhile, if anything was; a mistake in it is told and ends nothing."""
         try:
-            renewed = news(self.plan)
+            renewed = get_updates(self.plan)
         except DataError as error:
-            yield Adapted(f"What was painted meanwhile is not learnt yet: {error}")
+            yield Fallback(f"What was painted meanwhile is not learnt yet: {error}")
             return
         if renewed is None:
             return
         self.plan = renewed
-        self.learner.renew(renewed)
-        self.round_begin, self.round_step = self.elapsed, self.learner.run_steps
+        self.trainer.renew(renewed)
+        self.round_begin, self.round_step = self.elapsed, self.trainer.run_steps
         self.since_best, self.measured_step = 0, -1
         if self.best is not None:
             yield from self.measure_best(self.best)
         samples = (*renewed.split.train, *renewed.split.validation)
         planes = len({sample.name for sample in samples})
-        yield Joined(self.learner.step, self.elapsed, renewed.cells, planes)
+        yield AnnotationsUpdated(self.trainer.step, self.elapsed, renewed.cells, planes)
 
     def measure_best(self, best: Model) -> Iterator[TrainingEvent]:
         """Measure a model on what is kept apart now, as the mark that others have to pass."""
@@ -224,30 +224,30 @@ class _Run:
         if not samples:
             return
         try:
-            predictor = Predictor.create(best.network, self.learner.compute)
+            predictor = Predictor.create(best.network, self.trainer.compute)
             self.best_score = score(predictor, samples, self.plan.weights, self.plan.settings.mode)
         except OutOfMemoryError as error:
-            yield Adapted(f"Too little memory to measure the best model again; the training goes on. {error}")
+            yield Fallback(f"Too little memory to measure the best model again; the training goes on. {error}")
             return
         self.best, self.best_rank = best, self.best_score.rank
         self.mark = self.best_rank
 
     def step_down(self, error: OutOfMemoryError) -> str:
         """Take the next step of the out-of-memory ladder: smaller batch, smaller patch, processor."""
-        if self.learner.shrink():
-            return f"Too little memory; going on with {self.learner.batch} patch(es) of {self.learner.sizes[0]} px."
-        if self.learner.compute.device.type == "cpu":
+        if self.trainer.shrink():
+            return f"Too little memory; going on with {self.trainer.batch} patch(es) of {self.trainer.sizes[0]} px."
+        if self.trainer.compute.device.type == "cpu":
             raise error
-        self.learner.move(processor(self.plan.settings.precision))
+        self.trainer.move(processor(self.plan.settings.precision))
         return "Too little memory on the graphics card; going on with the processor, which is slower."
 
     def measure_start(self) -> Iterator[TrainingEvent]:
         """Measure the model that training starts from: few cells may teach less than they make it forget."""
         if self.plan.resume is not None:
             # The best one until then, which need not be the last one that training goes on from.
-            self.best_step = self.learner.step
+            self.best_step = self.trainer.step
             yield from self.measure_best(self.plan.model)
-        elif self.plan.model.card.ledger:
+        elif self.plan.model.card.training_history:
             yield from self.validate()
 
     def validate(self) -> Iterator[TrainingEvent]:
@@ -257,23 +257,23 @@ class _Run:
         one was better by more than chance: the luckiest of many measurements on a few cells is no better model.
         """
         samples = self.plan.split.validation
-        if not samples or self.learner.step == self.measured_step:
+        if not samples or self.trainer.step == self.measured_step:
             return
-        self.measured_step = self.learner.step
+        self.measured_step = self.trainer.step
         try:
             found = score(self.predictor(), samples, self.plan.weights, self.plan.settings.mode)
         except OutOfMemoryError as error:
-            yield Adapted(f"Too little memory to measure the model now; the training goes on. {error}")
+            yield Fallback(f"Too little memory to measure the model now; the training goes on. {error}")
             return
         self.since_best = 0 if found.rank > self.best_rank else self.since_best + 1
         self.best_rank = max(self.best_rank, found.rank)
         kept = self.best is None or (found.rank > self.mark and found.rank >= self.best_rank - self.chance())
-        if not self.learner.step:
+        if not self.trainer.step:
             self.mark = found.rank
         if kept:
-            self.best_step, self.best_score = self.learner.step, found
+            self.best_step, self.best_score = self.trainer.step, found
             self.best = self.model()
-        yield Validated(self.learner.step, found.loss, found.iou, found.f1, kept, self.elapsed)
+        yield Validated(self.trainer.step, found.loss, found.iou, found.f1, kept, self.elapsed)
 
     def chance(self) -> float:
         """Return by how much less a model may rank than the best one and be no worse; at most half of all there is."""
@@ -288,7 +288,7 @@ class _Run:
             outputs = self.answer(request)
         except (DataError, ModelError, OutOfMemoryError) as error:
             # A region that cannot be shown is no reason to end the training.
-            yield Adapted(f"There is no preview of this region: {error}")
+            yield Fallback(f"There is no preview of this region: {error}")
             return
         if self.plan.settings.mode == "classes":
             labels: NDArray[np.int32] = outputs["classes"].argmax(axis=0).astype(np.int32)
@@ -297,7 +297,7 @@ class _Run:
             card = self.plan.model.card
             known = with_values(PredictionSettings(), card.prediction)
             labels = labels_from_outputs(outputs, at_own_size(known, card.scale))
-        yield Preview(self.learner.step, request.token, foreground(outputs), labels)
+        yield Preview(self.trainer.step, request.token, foreground(outputs), labels)
 
     def answer(self, request: PreviewRequest) -> dict[str, NDArray[np.float32]]:
         """Return the outputs for a region at the region's own size, computed at the size that is trained on."""
@@ -311,25 +311,27 @@ class _Run:
 
     def predictor(self) -> Predictor:
         """Return the result so far, ready to run."""
-        return Predictor.create(self.learner.averaged(), self.learner.compute)
+        return Predictor.create(self.trainer.averaged(), self.trainer.compute)
 
     def model(self) -> Model:
         """Return the result so far with the card as it stands."""
-        self.kept = round(self.learner.kept, 2) if self.learner.step else 0.0
-        return Model(self.learner.averaged_copy(), self.card())
+        self.kept = round(self.trainer.kept, 2) if self.trainer.step else 0.0
+        return Model(self.trainer.averaged_copy(), self.card())
 
     def card(self) -> Card:
         """Return the card with this training in its ledger."""
         entry = {
             "date": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
             "seconds": round(self.elapsed, 1),
-            "steps": self.learner.run_steps,
-            **self.plan.ledger,
+            "steps": self.trainer.run_steps,
+            **self.plan.training_history,
         }
         if self.kept:
             entry["kept_of_start"] = self.kept
         card = self.plan.model.card
-        return dataclasses.replace(card, ledger=(*card.ledger, entry), metrics=_metrics(self.best_score))
+        return dataclasses.replace(
+            card, training_history=(*card.training_history, entry), metrics=_metrics(self.best_score)
+        )
 
     def checkpoint(self) -> Iterator[TrainingEvent]:
         """Write the best model and the state to go on from, if there is a folder; failing to is no end."""
@@ -339,11 +341,11 @@ class _Run:
         path = self.plan.folder / "model"
         try:
             save_model(best, path)
-            self.learner.save_state(self.plan.folder)
+            self.trainer.save_state(self.plan.folder)
         except StoreError as error:
-            yield Adapted(str(error))
+            yield Fallback(str(error))
             return
-        yield CheckpointSaved(self.learner.step, str(path), self.best is not None)
+        yield CheckpointSaved(self.trainer.step, str(path), self.best is not None)
 
     def finish(self) -> Iterator[TrainingEvent]:
         """Yield the last checkpoint and the result."""
@@ -355,21 +357,21 @@ class _Run:
         for event in self.checkpoint():
             if isinstance(event, CheckpointSaved):
                 path = event.path
-            elif isinstance(event, Adapted):
+            elif isinstance(event, Fallback):
                 self.reason = f"{self.reason} The model is not on disk: {event.message}".strip()
             yield event
         yield Finished(
-            self.elapsed, self.learner.step, self.best_step if self.best_step >= 0 else self.learner.step, path,
+            self.elapsed, self.trainer.step, self.best_step if self.best_step >= 0 else self.trainer.step, path,
             _metrics(self.best_score), self.reason, self.best,
         )  # fmt: skip
 
     def tuned(self, best: Model) -> tuple[dict[str, Any], float]:
         """Return the prediction settings and the certainty for the model's card, measured on what was painted."""
         card = self.plan.model.card
-        if card.mode != "instances" or self.learner.run_steps == 0:
+        if card.mode != "instances" or self.trainer.run_steps == 0:
             return card.prediction, card.certainty
         base = with_values(PredictionSettings(), card.prediction)
-        predictor = Predictor.create(best.network, self.learner.compute)
+        predictor = Predictor.create(best.network, self.trainer.compute)
         # A tenth of the time at most, as for measuring on the way; but counted steps give the same model each time.
         counted = self.plan.settings.steps and not self.plan.settings.seconds
         seconds = np.inf if counted else self.elapsed / _PAUSE

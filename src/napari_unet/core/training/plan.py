@@ -25,8 +25,8 @@ from ..network.model_card import Card
 from ..network.model_io import Model, new_model
 from ..settings import NetworkSettings, PredictionSettings, TrainingSettings, to_dict, validate, with_values
 from .loss import class_weights
-from .sampling import Held, Sample, Split, make_sample, patch_sizes, split_samples
-from .start_model import NEAR, best_start, share_kept
+from .sampling import HeldOut, Sample, Split, make_sample, patch_sizes, split_samples
+from .start_model import NEAR, best_start, interpolation_weight
 
 STATE_NAME = "state.safetensors"
 """What a training leaves in its folder to go on from."""
@@ -62,7 +62,7 @@ class TrainingPlan:
         The entry of this training in the model's card.
     nearness : float
         F1 on the painted cells of a start model for images of many kinds, before any training; 0 of any other start
-        and of one that is far. See :func:`~napari_unet.core.training.start_model.share_kept`.
+        and of one that is far. See :func:`~napari_unet.core.training.start_model.interpolation_weight`.
     """
 
     model: Model
@@ -74,7 +74,7 @@ class TrainingPlan:
     notes: tuple[str, ...]
     folder: Path | None
     resume: Path | None
-    ledger: dict[str, Any]
+    training_history: dict[str, Any]
     nearness: float = 0.0
 
     @property
@@ -129,7 +129,7 @@ def resolve(
     start, f1, tried = best_start(start, samples, compute, weights, settings.mode) if start else (None, 0.0, [])
     model, fitted = _starting_model(start, network, settings, samples[0].image.shape[0], values)
     earlier = read_notes(resume) if resume else {}
-    split = split_samples(samples, settings.validation, np.random.default_rng(settings.seed), held_of(earlier))
+    split = split_samples(samples, settings.validation, np.random.default_rng(settings.seed), held_out_of(earlier))
     chosen = settings.learning_rate or LEARNING_RATES[settings.optimiser, f1 < NEAR]
     settings = dataclasses.replace(settings, learning_rate=chosen)
     card = dataclasses.replace(
@@ -151,7 +151,7 @@ def resolve(
         notes=(*tried, *_notes(counts, scale, diameter, split), *fitted),
         folder=folder,
         resume=resume,
-        ledger=_ledger(images, samples, settings, start, diameter),
+        training_history=_training_history(images, samples, settings, start, diameter),
         nearness=float(earlier.get("nearness", 0.0)) if resume else _nearness(start, f1),
     )
 
@@ -159,7 +159,7 @@ def resolve(
 def _nearness(start: Model | None, f1: float) -> float:
     """Return how near a start is, if it knows more than the painted images can teach; else 0."""
     broad = start is not None and start.card.scale == 0 and start.card.mode == "instances"
-    return f1 if broad and share_kept(f1, 0) else 0.0
+    return f1 if broad and interpolation_weight(f1, 0) else 0.0
 
 
 def renew(plan: TrainingPlan, images: Sequence[AnnotatedImage]) -> TrainingPlan:
@@ -192,7 +192,7 @@ def renew(plan: TrainingPlan, images: Sequence[AnnotatedImage]) -> TrainingPlan:
     samples, scale, diameter = _samples(images, settings, plan.model, values, card.scale)
     counts = _check_known(samples, settings, values)
     rng = np.random.default_rng(settings.seed)
-    split = split_samples(samples, settings.validation, rng, plan.split.held)
+    split = split_samples(samples, settings.validation, rng, plan.split.held_out)
     prediction = _prediction(samples, settings, scale, plan.model)
     return dataclasses.replace(
         plan,
@@ -200,7 +200,10 @@ def renew(plan: TrainingPlan, images: Sequence[AnnotatedImage]) -> TrainingPlan:
         split=split,
         weights=class_weights(counts, settings.balance),
         notes=tuple(_notes(counts, scale, diameter, split)),
-        ledger={**_ledger(images, samples, settings, plan.model, diameter), "start": plan.ledger["start"]},
+        training_history={
+            **_training_history(images, samples, settings, plan.model, diameter),
+            "start": plan.training_history["start"],
+        },
     )
 
 
@@ -214,10 +217,10 @@ def read_notes(folder: Path) -> dict[str, Any]:
         return {}
 
 
-def held_of(notes: Mapping[str, Any]) -> tuple[Held, ...]:
+def held_out_of(notes: Mapping[str, Any]) -> tuple[HeldOut, ...]:
     """Return what a training kept apart, from what it noted; nothing when another version wrote it otherwise."""
     try:
-        return tuple(Held(**place) for place in notes.get("held", ()))
+        return tuple(HeldOut(**place) for place in notes.get("held_out", ()))
     except TypeError:
         return ()
 
@@ -231,7 +234,7 @@ def _prediction(
     inherited = dict(start.card.prediction) if start and start.card.mode == "instances" else {}
     # A value that cannot be is told before the training, not by its first preview.
     with_values(PredictionSettings(), inherited)
-    followed: dict[str, Any] = {**inherited, "gap": settings.gap}
+    followed: dict[str, Any] = {**inherited, "boundary_erosion": settings.boundary_erosion}
     area = smallest_area([s.known.instances for s in samples]) / scale**2
     return {**followed, "smallest": max(1, int(area))} if area else followed
 
@@ -244,13 +247,13 @@ def _samples(
     fixed: float | None = None,
 ) -> tuple[list[Sample], float, float]:
     """Return normalised samples at the network's scale (``fixed``, or chosen), the scale, and the objects' diameter."""
-    knowns = [interpret(item, settings, values) for item in images]
-    diameters = [d for d in (median_diameter(k.instances) for k in knowns) if d]
+    targets = [interpret(item, settings, values) for item in images]
+    diameters = [d for d in (median_diameter(k.instances) for k in targets) if d]
     diameter = settings.diameter or (float(np.median(diameters)) if diameters else 0.0)
     scale = fixed or (choose_scale(diameter, start.card.diameter, start.card.scale) if start else None)
     scale = scale or choose_scale(diameter, None)
     samples = []
-    for item, known in zip(images, knowns, strict=True):
+    for item, known in zip(images, targets, strict=True):
         if not known.mask.any():
             continue
         planes = _as_planes(item)
@@ -267,7 +270,7 @@ def _samples(
             planes = ScaledPlanes(planes, scale)
             known = interpret(resized(item, planes.height, planes.width), settings, values)
         image = normalisation.apply(planes.read((), slice(0, planes.height), slice(0, planes.width)))
-        samples.append(make_sample(image, known, item.name, [(y * scale, x * scale) for y, x in item.emphasis]))
+        samples.append(make_sample(image, known, item.name, [(y * scale, x * scale) for y, x in item.oversampled]))
     channels = {s.image.shape[0] for s in samples}
     if len(channels) > 1:
         raise DataError(f"The annotated images have {sorted(channels)} channels; train on images of one kind.")
@@ -370,7 +373,7 @@ def _fit_classes(state: dict[str, torch.Tensor], fresh: Model, start: Model) -> 
     state["head.weight"] += 0.01 * torch.randn_like(state["head.weight"])
 
 
-def _ledger(
+def _training_history(
     images: Sequence[AnnotatedImage],
     samples: Sequence[Sample],
     settings: TrainingSettings,

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from ..data.annotation import Box, Known
-from ..data.label_ops import border_distance, cut_gap
+from ..data.annotation import Box, Target
+from ..data.label_ops import border_distance, erode_boundaries
 from ..data.tiles import Geometry
 from ..settings import TrainingSettings
 from .augmentation import change_grey_values, random_warp
@@ -41,10 +41,10 @@ class Sample:
     """
 
     image: NDArray[np.float32]
-    known: Known
+    known: Target
     distance: NDArray[np.float32]
     name: str
-    emphasis: tuple[tuple[float, float], ...] = ()
+    oversampled: tuple[tuple[float, float], ...] = ()
 
     @property
     def cells(self) -> int:
@@ -56,23 +56,23 @@ class Sample:
         y0, y1, x0, x1 = box
         inside = (slice(y0, y1), slice(x0, x1))
         gone = np.isin(self.known.instances[inside], list(dropped)) if len(dropped) else False
-        known = Known(
+        known = Target(
             np.where(gone, 0, self.known.instances[inside]).astype(np.int32),
             np.where(gone, 0, self.known.target[inside]).astype(np.uint8),
             self.known.mask[inside] & ~np.asarray(gone),
         )
-        places = tuple((y - y0, x - x0) for y, x in self.emphasis if y0 <= y < y1 and x0 <= x < x1)
+        places = tuple((y - y0, x - x0) for y, x in self.oversampled if y0 <= y < y1 and x0 <= x < x1)
         return Sample(self.image[:, y0:y1, x0:x1], known, self.distance[inside], self.name, places)
 
 
 def make_sample(
-    image: NDArray[np.float32], known: Known, name: str, emphasis: Sequence[tuple[float, float]] = ()
+    image: NDArray[np.float32], known: Target, name: str, oversampled: Sequence[tuple[float, float]] = ()
 ) -> Sample:
     """Return a sample with its distance map."""
-    return Sample(image, known, border_distance(known.instances), name, tuple(emphasis))
+    return Sample(image, known, border_distance(known.instances), name, tuple(oversampled))
 
 
-def cell_boxes(known: Known) -> dict[int, Box]:
+def cell_boxes(known: Target) -> dict[int, Box]:
     """Return the bounding box of each cell by id; in semantic mode of each connected piece of paint."""
     numbers = known.instances
     if not numbers.any():
@@ -82,7 +82,7 @@ def cell_boxes(known: Known) -> dict[int, Box]:
 
 
 @dataclass(frozen=True)
-class Held:
+class HeldOut:
     """What of a plane is kept apart to measure on: all of it, or what lies on one side of a straight line.
 
     Attributes
@@ -110,11 +110,11 @@ class Split:
     train: tuple[Sample, ...]
     validation: tuple[Sample, ...]
     note: str = ""
-    held: tuple[Held, ...] = ()
+    held_out: tuple[HeldOut, ...] = ()
 
 
 def split_samples(
-    samples: Sequence[Sample], share: float, rng: np.random.Generator, held: Sequence[Held] = ()
+    samples: Sequence[Sample], share: float, rng: np.random.Generator, held_out: Sequence[HeldOut] = ()
 ) -> Split:
     """Part the samples in space, so that no pixel of one side, context included, is seen by the other.
 
@@ -142,7 +142,7 @@ def split_samples(
     everything = tuple(samples)
     if share <= 0:
         return Split(everything, ())
-    before = _split_as_before(everything, held)
+    before = _split_as_before(everything, held_out)
     if before is not None:
         return before
     several = sum(s.cells > 0 for s in everything) > 1
@@ -161,9 +161,9 @@ def split_samples(
     return Split((*rest, train), (validation,), note, (where,))
 
 
-def _split_as_before(samples: tuple[Sample, ...], held: Sequence[Held]) -> Split | None:
+def _split_as_before(samples: tuple[Sample, ...], held_out: Sequence[HeldOut]) -> Split | None:
     """Return the samples parted where they were before; None when one side would be left without cells."""
-    places = {place.name: place for place in held}
+    places = {place.name: place for place in held_out}
     train, validation = [], []
     for sample in samples:
         place = places.get(sample.name)
@@ -180,7 +180,7 @@ def _split_as_before(samples: tuple[Sample, ...], held: Sequence[Held]) -> Split
     if not all(cells):
         return None
     note = f"Kept apart to measure on: {cells[1]} of {sum(cells)} cells, where they were before."
-    return Split(tuple(train), tuple(validation), note, tuple(held))
+    return Split(tuple(train), tuple(validation), note, tuple(held_out))
 
 
 def _split_planes(samples: tuple[Sample, ...], share: float, rng: np.random.Generator) -> Split:
@@ -191,10 +191,10 @@ def _split_planes(samples: tuple[Sample, ...], share: float, rng: np.random.Gene
     train = tuple(s for i, s in enumerate(samples) if i not in chosen)
     validation = tuple(s for i, s in enumerate(samples) if i in chosen)
     note = f"Kept apart to measure on: {len(chosen)} of {len(samples)} annotated planes."
-    return Split(train, validation, note, tuple(Held(s.name) for s in validation))
+    return Split(train, validation, note, tuple(HeldOut(s.name) for s in validation))
 
 
-def _best_cut(samples: tuple[Sample, ...], share: float) -> tuple[int, Sample, Sample, Held] | None:
+def _best_cut(samples: tuple[Sample, ...], share: float) -> tuple[int, Sample, Sample, HeldOut] | None:
     """Return the plane, its two parts whose validation share is nearest to the wanted one, and where it is cut."""
     total = sum(s.cells for s in samples)
     kinds = [_kinds(s.known) for s in samples]
@@ -218,11 +218,11 @@ def _best_cut(samples: tuple[Sample, ...], share: float) -> tuple[int, Sample, S
         return None
     _, index, axis, line, first = best
     one, other = _cut(samples[index], axis, line)
-    where = Held(samples[index].name, axis, line, first)
+    where = HeldOut(samples[index].name, axis, line, first)
     return (index, other, one, where) if first else (index, one, other, where)
 
 
-def _kinds(known: Known) -> dict[int, tuple[tuple[int, int], tuple[int, int]]]:
+def _kinds(known: Target) -> dict[int, tuple[tuple[int, int], tuple[int, int]]]:
     """Return for background and each kind of cell the first and last row, and column, where it is known."""
     found = {}
     for kind in np.unique(known.target[known.mask]).tolist():
@@ -332,7 +332,7 @@ class PatchSampler:
         )
         if instances.any():
             # Resampling can close the gap again, so it is cut where it has to be: in the patch.
-            target = (cut_gap(instances, self.settings.gap) > 0).astype(np.uint8)
+            target = (erode_boundaries(instances, self.settings.boundary_erosion) > 0).astype(np.uint8)
         image = change_grey_values(warp.image(sample.image), self.settings, self.rng)
         return Patch(image, instances, target, mask, distance)
 
@@ -347,7 +347,7 @@ def _places(sample: Sample) -> NDArray[np.float64]:
     if len(known) == 0:
         known = np.argwhere(sample.known.mask).astype(float)
     step = max(1, len(known) // max(4, len(centres)))
-    more = [place for place in sample.emphasis if _is_known(sample, place)] * EMPHASIS
+    more = [place for place in sample.oversampled if _is_known(sample, place)] * EMPHASIS
     return np.concatenate([np.reshape([*centres, *more], (-1, 2)), known[step // 2 :: step]])
 
 

@@ -32,7 +32,7 @@ _CLEARLY = 0.05
 """By how much a sibling has to be better than the first model to be taken: a few cells tell no less apart."""
 
 
-def share_kept(nearness: float, cells: int) -> float:
+def interpolation_weight(nearness: float, cells: int) -> float:
     """Return the share of a start model's weights in the result of a training, the rest is what was learnt.
 
     Parameters
@@ -49,9 +49,9 @@ def share_kept(nearness: float, cells: int) -> float:
 
     Examples
     --------
-    >>> [round(share_kept(0.9, cells), 2) for cells in (5, 20, 100)]
+    >>> [round(interpolation_weight(0.9, cells), 2) for cells in (5, 20, 100)]
     [0.5, 0.33, 0.0]
-    >>> share_kept(0.2, 5)
+    >>> interpolation_weight(0.2, 5)
     0.0
     """
     if cells >= _ENOUGH:

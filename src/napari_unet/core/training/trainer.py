@@ -23,7 +23,7 @@ from ..network.unet import CLASSES, DISTANCE, UNet
 from .loss import distance_loss, weighted_cross_entropy
 from .plan import STATE_NAME, TrainingPlan
 from .sampling import Patch, PatchSampler
-from .start_model import share_kept
+from .start_model import interpolation_weight
 
 _WARM_UP = 10
 """Steps over which the learning rate rises at the start, while the optimiser's averages are empty."""
@@ -36,7 +36,7 @@ _AVERAGED_ALWAYS = 40
 """Steps at the start after each of which it is updated, as a short training is to be seen in it too."""
 
 
-class Learner:
+class Trainer:
     """The network in training.
 
     Parameters
@@ -57,12 +57,12 @@ class Learner:
         with readable_errors(self.compute.device):
             self.network = copy.deepcopy(plan.model.network).to(self.compute.device)
             self.network = self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.average = copy.deepcopy(self.network)
+        self.ema = copy.deepcopy(self.network)
         self.start = copy.deepcopy(self.network) if plan.nearness else None
         self.kept = self._share_kept()
         self.optimiser = self._make_optimiser()
         # Few patches would spoil the batch statistics of a model that was trained before.
-        self.frozen = bool(plan.model.card.ledger)
+        self.frozen = bool(plan.model.card.training_history)
         self._rng_state = self.rng.bit_generator.state
         if plan.resume is not None:
             self.load_state(plan.resume)
@@ -172,19 +172,19 @@ class Learner:
 
     def _update_average(self) -> None:
         """Let the running average follow; it follows faster while there are few steps to average over."""
-        steps = 1 if self.step <= _AVERAGED_ALWAYS or self.settings.average == 0 else _AVERAGED_EVERY
+        steps = 1 if self.step <= _AVERAGED_ALWAYS or self.settings.ema_decay == 0 else _AVERAGED_EVERY
         if self.step % steps:
             return
-        keep = min(self.settings.average, (1 + self.step) / (10 + self.step)) ** steps
+        keep = min(self.settings.ema_decay, (1 + self.step) / (10 + self.step)) ** steps
         with torch.no_grad():
-            torch._foreach_lerp_(list(self.average.parameters()), list(self.network.parameters()), 1 - keep)
-            for kept, new in zip(self.average.buffers(), self.network.buffers(), strict=True):
+            torch._foreach_lerp_(list(self.ema.parameters()), list(self.network.parameters()), 1 - keep)
+            for kept, new in zip(self.ema.buffers(), self.network.buffers(), strict=True):
                 kept.copy_(new)
 
     def _share_kept(self) -> float:
         """Return the share of the start model's weights in the result."""
-        wanted = self.start is not None and self.plan.settings.near_start
-        return share_kept(self.plan.nearness, self.plan.cells) if wanted else 0.0
+        wanted = self.start is not None and self.plan.settings.start_interpolation
+        return interpolation_weight(self.plan.nearness, self.plan.cells) if wanted else 0.0
 
     def averaged(self) -> UNet:
         """Return the result so far: the averaged network, with what is kept of the start model mixed in.
@@ -192,9 +192,9 @@ class Learner:
         Where nothing is kept, this is the average itself, which goes on changing; else it is a copy.
         """
         if self.start is None or not self.kept:
-            return self.average
+            return self.ema
         with readable_errors(self.compute.device), torch.no_grad():
-            result = copy.deepcopy(self.average)
+            result = copy.deepcopy(self.ema)
             torch._foreach_lerp_(list(result.parameters()), list(self.start.parameters()), self.kept)
         return result
 
@@ -202,11 +202,11 @@ class Learner:
         """Return a copy of the result so far on the processor."""
         result = self.averaged()
         with readable_errors(self.compute.device):
-            return (copy.deepcopy(result) if result is self.average else result).to("cpu").eval()
+            return (copy.deepcopy(result) if result is self.ema else result).to("cpu").eval()
 
     def roll_back(self) -> None:
         """Return to the averaged weights, forget the optimiser's state and halve the learning rate."""
-        self.network.load_state_dict(self.average.state_dict())
+        self.network.load_state_dict(self.ema.state_dict())
         self.factor /= 2
         self.optimiser = self._make_optimiser()
 
@@ -242,7 +242,7 @@ class Learner:
         self.sizes, self.batch = self.plan.sizes, self.plan.settings.batch
         self._sampler = self._make_sampler()
         self.network.to(compute.device)
-        self.average.to(compute.device)
+        self.ema.to(compute.device)
         if self.start is not None:
             self.start.to(compute.device)
         self.optimiser = self._make_optimiser()
@@ -261,7 +261,7 @@ class Learner:
             When the folder cannot be written.
         """
         tensors = {f"network.{k}": v for k, v in self.network.state_dict().items()}
-        tensors |= {f"average.{k}": v for k, v in self.average.state_dict().items()}
+        tensors |= {f"ema.{k}": v for k, v in self.ema.state_dict().items()}
         if self.start is not None:
             tensors |= {f"start.{k}": v for k, v in self.start.state_dict().items()}
         for index, entry in self.optimiser.state_dict()["state"].items():
@@ -273,7 +273,7 @@ class Learner:
             "rng": self._rng_state,
             "frozen": self.frozen,
             "nearness": self.plan.nearness,
-            "held": [dataclasses.asdict(place) for place in self.plan.split.held],
+            "held_out": [dataclasses.asdict(place) for place in self.plan.split.held_out],
         }
         temporary = folder / f".{STATE_NAME}.part"
         try:
@@ -301,7 +301,7 @@ class Learner:
             tensors = load_file(path)
             with safe_open(path, "pt") as file:
                 notes = json.loads(file.metadata()["notes"])
-            networks = {"network.": self.network, "average.": self.average, "start.": self.start}
+            networks = {"network.": self.network, "ema.": self.ema, "start.": self.start}
             for prefix, network in networks.items():
                 if network is None:
                     continue

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from ...core.data.arrays import Normalisation, Planes
 from ...core.data.rescale import at_own_size
-from ...core.events import Event, Joined, PlaneDone, PreviewRequest
+from ...core.events import AnnotationsUpdated, Event, PlaneDone, PreviewRequest
 from ...core.inference import predict as prediction
 from ...core.instances.pipeline import Outputs, labels_from_outputs
 from ...core.instances.uncertainty import coarse, uncertainty
@@ -24,7 +24,7 @@ from ...core.network.unet import UNet
 from ...core.settings import PredictionSettings, with_values
 from ...core.training import loop, plan
 from ...records import runs
-from ..protocol.messages import LARGEST_PLANE, PlaneDoubt, PlaneLost, PlaneResult
+from ..protocol.messages import LARGEST_PLANE, PlaneLost, PlaneResult, PlaneUncertainty
 from . import file_job
 from .array_reading import array_of
 from .cache import KeptModels, KeptOutputs, PlaneBuffer
@@ -48,8 +48,8 @@ def train(job: Job) -> Generator[Event, None, None]:
         resume=_resumed(job, run.resume) if run.resume else None,
     )  # fmt: skip
     joined = _Paint(job)
-    for event in loop.train(work, stop=job.stop, preview=lambda: _preview(job), news=joined.news):
-        if isinstance(event, Joined):
+    for event in loop.train(work, stop=job.stop, preview=lambda: _preview(job), get_updates=joined.get_updates):
+        if isinstance(event, AnnotationsUpdated):
             event = replace(event, paint=joined.newest)
         runs.append_event(folder, event)
         yield event
@@ -66,7 +66,7 @@ class _Paint:
     def __init__(self, job: Job) -> None:
         self.job, self.newest = job, 0
 
-    def news(self, present: plan.TrainingPlan) -> plan.TrainingPlan | None:
+    def get_updates(self, present: plan.TrainingPlan) -> plan.TrainingPlan | None:
         """Return the plan with what was painted meanwhile, when the viewer says that it lies in the run folder."""
         told = self.job.latest("repainted")
         if told is None:
@@ -156,7 +156,7 @@ def suggest(job: Job) -> Generator[Event, None, None]:
     ):  # fmt: skip
         if isinstance(event, PlaneDone):
             buffer.take(event.plane)
-            yield PlaneDoubt(event.plane, doubts.pop(event.plane))
+            yield PlaneUncertainty(event.plane, doubts.pop(event.plane))
         yield event
 
 

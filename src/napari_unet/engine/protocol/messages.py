@@ -52,7 +52,7 @@ class PlaneLost(Event):
 
 
 @dataclass(frozen=True)
-class PlaneDoubt(Event):
+class PlaneUncertainty(Event):
     """How uncertain the network is of one plane, from :func:`~napari_unet.core.instances.uncertainty.coarse`."""
 
     plane: tuple[int, ...]
@@ -72,7 +72,7 @@ class JobDone(Event):
 
 
 _OWN: dict[str, type[Event]] = {
-    kind.__name__: kind for kind in (PlaneResult, PlaneLost, PlaneDoubt, JobFailed, JobDone)
+    kind.__name__: kind for kind in (PlaneResult, PlaneLost, PlaneUncertainty, JobFailed, JobDone)
 }
 
 

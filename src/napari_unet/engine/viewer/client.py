@@ -13,7 +13,7 @@ from typing import Any
 
 from ...core.data.arrays import ArrayLike
 from ...core.errors import StoreError
-from ...core.events import Adapted, Event, Finished, Started
+from ...core.events import Event, Fallback, Finished, Started
 from ...stores import state_of
 from ..protocol.messages import JobDone, JobFailed, event_from_dict, read_block
 from .address import HERE, LOCAL, parse_address
@@ -246,7 +246,7 @@ class EngineClient:
                 self._on_event(number, event_from_dict(message["event"]))
         except StoreError as error:
             last = (message["event"] or {}).get("event") == Finished.__name__
-            self._on_event(number, JobFailed(str(error)) if last else Adapted(str(error)))
+            self._on_event(number, JobFailed(str(error)) if last else Fallback(str(error)))
         self._post({"type": "arrived", "number": message["number"]})
 
     def _on_event(self, number: int, event: Event) -> None:

@@ -305,12 +305,12 @@ def learnt_from(prediction: Layer, truth: Layer) -> str:
     """Return a warning when the model behind a result was trained on this very annotation, else nothing."""
     model = note(prediction).get("model", "")
     try:
-        ledger = read_card(model).ledger if model else ()
+        training_history = read_card(model).training_history if model else ()
     except UNetError:
         # The model was moved or deleted since; then nobody knows.
         return ""
     # A plane of a stack is called by the layer and the plane, such as "cells z 3".
-    names = [str(name) for entry in ledger for name in _listed(entry.get("images"))]
+    names = [str(name) for entry in training_history for name in _listed(entry.get("images"))]
     own = re.compile(rf"{re.escape(truth.name)}( [a-z] \d+(, [a-z] \d+)*)?")
     if not any(own.fullmatch(name) for name in names):
         return ""
@@ -364,7 +364,7 @@ def _model_facts(model: str) -> dict[str, str]:
         card = read_card(model)
     except UNetError:
         return {"Model": f"{model} (no longer there)"}
-    names = [str(name) for entry in card.ledger for name in _listed(entry.get("images"))]
+    names = [str(name) for entry in card.training_history for name in _listed(entry.get("images"))]
     facts = {"Model": card.name}
     if names:
         facts["Last trained on"] = ", ".join(names[-10:])

@@ -25,7 +25,7 @@ from .files import (  # fmt: skip
     thumbnail,
     trashed_models,
 )
-from .registry import Shelf
+from .registry import ModelRegistry
 from .summary import facts, line, more_facts
 from .view import Line, ModelsView
 
@@ -43,7 +43,7 @@ class ModelsController:
 
     def __init__(self, view: ModelsView) -> None:
         self.view = view
-        self.shelf = Shelf.shared()
+        self.registry = ModelRegistry.shared()
         self.command = Command()
         self._pictures = Background()
         self._copying = Background()
@@ -56,7 +56,7 @@ class ModelsController:
         view.import_model.connect(self._import)
         view.export.connect(self._export)
         view.cancel.connect(self.command.cancel)
-        self.shelf.changed.connect(self.show)
+        self.registry.changed.connect(self.show)
         self.show()
 
     def close(self) -> None:
@@ -64,13 +64,13 @@ class ModelsController:
         self.command.close()
         self._pictures.forget()
         self._copying.forget()
-        disconnect_from(self.shelf, "changed", self.show)
+        disconnect_from(self.registry, "changed", self.show)
 
     def show(self, choose: str = "") -> None:
         """Show what is on the shelf and in the trash."""
         several = len(bundled_models()) > 1
         # "Whichever fits" is a choice and no model.
-        entries = [entry for entry in self.shelf.entries() if not (several and entry.path == BUNDLED)]
+        entries = [entry for entry in self.registry.entries() if not (several and entry.path == BUNDLED)]
         self.view.show_models([Line(e.path, e.label, line(e.path)) for e in entries], choose)
         self._trash = trashed_models()[:_SHOWN_IN_TRASH]
         self.view.show_trash([f"{item.name}, deleted {item.when:%Y-%m-%d %H:%M}" for item in self._trash])
@@ -92,7 +92,7 @@ class ModelsController:
 
     def _changed(self, choose: str = "") -> None:
         """Tell the other docks, and show it."""
-        self.shelf.changed.emit()
+        self.registry.changed.emit()
         if choose:
             self.show(choose)
 
@@ -102,7 +102,7 @@ class ModelsController:
         path = self.view.path()
         new = self._try(lambda: rename_model(path, name))
         if new is not None:
-            self.shelf.moved(path, new)
+            self.registry.moved(path, new)
             self._changed(new)
             self.view.messages.say(f"It is called {name_of(Path(new))} now.", "done")
 
@@ -124,9 +124,9 @@ class ModelsController:
         path = self.view.path()
         item = self._try(lambda: delete_model(path))
         if item is not None:
-            if self.shelf.just_trained == path:
-                self.shelf.just_trained = ""
-            self.shelf.moved(path, "")
+            if self.registry.just_trained == path:
+                self.registry.just_trained = ""
+            self.registry.moved(path, "")
             self._changed()
             self.view.messages.say(f"{item.name} is in the trash; Restore brings it back.", "done")
 

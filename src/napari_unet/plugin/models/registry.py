@@ -15,7 +15,7 @@ from ..dock.state import Lasting
 from ..settings.preferences import Keeper
 from .files import file_name, models_folder, write_thumbnail
 
-_KEPT = "Shelf"
+_KEPT = "ModelRegistry"
 """Under which the model trained last is kept for the next session."""
 
 
@@ -56,7 +56,7 @@ def describe(model: str) -> str:
         return f"{len(names)} models, of which the one that fits your image or your paint best is taken. {known}."
     channels = "1 channel" if card.channels == 1 else f"{card.channels} channels"
     size = f", objects about {card.diameter:.0f} px across" if card.diameter else ""
-    cells = sum(int(entry.get("cells", 0) or 0) for entry in card.ledger)
+    cells = sum(int(entry.get("cells", 0) or 0) for entry in card.training_history)
     taught = f", trained on {cells} cells" if cells else ""
     return f"{card.name}: {channels}{size}{taught}. {card.description}".strip()
 
@@ -89,7 +89,7 @@ def check_channels(card: Card, channels: int, rgb: bool) -> bool:
     )
 
 
-class Shelf(QObject):
+class ModelRegistry(QObject):
     """The models that all docks offer; one per viewer process.
 
     ``changed`` fires when a model was trained or saved. Which one was trained last, and where it was saved, is known in
@@ -97,7 +97,7 @@ class Shelf(QObject):
     """
 
     changed = Signal()
-    _shared: Shelf | None = None
+    _shared: ModelRegistry | None = None
 
     def __init__(self) -> None:
         super().__init__()
@@ -108,7 +108,7 @@ class Shelf(QObject):
         Keeper.shared().changed.connect(self._on_preferences)
 
     @classmethod
-    def shared(cls) -> Shelf:
+    def shared(cls) -> ModelRegistry:
         """Return the shelf of this process."""
         if cls._shared is None:
             cls._shared = cls()

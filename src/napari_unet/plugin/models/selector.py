@@ -15,11 +15,11 @@ from ...core.settings import PredictionSettings, with_values
 from ..dock.lifecycle import disconnect_from
 from ..widgets.common import Messages
 from ..widgets.forms import guard_wheel
-from .registry import ModelEntry, Shelf, describe, model_there
+from .registry import ModelEntry, ModelRegistry, describe, model_there
 
-TUNING = ("threshold", "smallest", "holes", "separation", "seed_height", "peak", "gap")
+TUNING = ("threshold", "smallest", "holes", "separation", "seed_height", "min_peak", "boundary_erosion")
 """Settings that labels follow from without running the network again."""
-OF_MODEL = (*TUNING, "what", "mirror")
+OF_MODEL = (*TUNING, "what", "tta")
 """Settings that each model brings along."""
 SCRATCH = "scratch"
 """The start that is no model."""
@@ -79,24 +79,24 @@ class ModelChoice:
 
     def __init__(self, view: ModelView) -> None:
         self._view = view
-        self.shelf = Shelf.shared()
+        self.registry = ModelRegistry.shared()
         self._browsed: list[ModelEntry] = []
         view.browse.connect(self.look_up)
         view.model_changed.connect(self._on_model)
-        self.shelf.changed.connect(self.show_models)
+        self.registry.changed.connect(self.show_models)
         self.show_models()
-        if self.shelf.trained_last():
-            view.model.choose(self.shelf.trained_last())
+        if self.registry.trained_last():
+            view.model.choose(self.registry.trained_last())
 
     def close(self) -> None:
         """Let go of the shelf."""
-        disconnect_from(self.shelf, "changed", self.show_models)
+        disconnect_from(self.registry, "changed", self.show_models)
 
     def show_models(self) -> None:
         """Show what is on offer, and choose a model that was just trained."""
-        newest, combo = self.shelf.just_trained, self._view.model
+        newest, combo = self.registry.just_trained, self._view.model
         fresh = bool(newest) and combo.findData(newest) < 0
-        combo.show_models([*self.shelf.entries(), *self._browsed])
+        combo.show_models([*self.registry.entries(), *self._browsed])
         if fresh:
             combo.choose(newest)
 
@@ -119,7 +119,7 @@ class ModelChoice:
 
     def chosen(self) -> dict[str, str]:
         """Return the chosen model, and after which training it was chosen."""
-        return {"path": self._view.model.currentData(), "after": self.shelf.last_training()}
+        return {"path": self._view.model.currentData(), "after": self.registry.last_training()}
 
     def choose_again(self, known: Any) -> None:
         """Choose a model of before, wherever it lies, or what was trained since; one that is gone is ignored.
@@ -130,8 +130,8 @@ class ModelChoice:
             From :meth:`chosen`, or the path alone.
         """
         path, after = (known, "") if isinstance(known, str) else (str(known["path"]), str(known["after"]))
-        trained, combo = self.shelf.trained_last(), self._view.model
-        if trained and (after != self.shelf.last_training() or self.shelf.is_same(path, trained)):
+        trained, combo = self.registry.trained_last(), self._view.model
+        if trained and (after != self.registry.last_training() or self.registry.is_same(path, trained)):
             path = trained
         if combo.findData(path) < 0 and model_there(path):
             self.offer(path)

@@ -57,7 +57,11 @@ def more_facts(model: str) -> str:
         card = read_card(model)
     except UNetError:
         return ""
-    every = f"<p>All it was trained on: {_trainings(card, len(card.ledger))}.</p>" if len(card.ledger) > _SHOWN else ""
+    every = (
+        f"<p>All it was trained on: {_trainings(card, len(card.training_history))}.</p>"
+        if len(card.training_history) > _SHOWN
+        else ""
+    )
     return f"<p>{SCORES}</p>{every}"
 
 
@@ -67,7 +71,7 @@ def line(model: str) -> str:
         card, size = read_card(model), size_of(model)
     except (UNetError, OSError):
         return "cannot be read"
-    cells = sum(int(entry.get("cells", 0) or 0) for entry in card.ledger)
+    cells = sum(int(entry.get("cells", 0) or 0) for entry in card.training_history)
     found = [value for name, value in card.metrics.items() if name.startswith("f1")]
     score = f"F1 {min(found):.2f}" if found else ""
     if len(found) > 1:
@@ -107,8 +111,8 @@ def _count(number: Any, unit: str) -> str:
 
 def _trainings(card: Card, most: int) -> str:
     """Return the last trainings in words, a line each, and how many there were before."""
-    lines = [_training(entry) for entry in card.ledger[-most:]] if most else []
-    before = len(card.ledger) - len(lines)
+    lines = [_training(entry) for entry in card.training_history[-most:]] if most else []
+    before = len(card.training_history) - len(lines)
     if before:
         lines.insert(0, f"{_count(before, 'earlier training')}, and")
     return "<br>".join(lines) or "not recorded"

@@ -29,7 +29,7 @@ from ...core.data.arrays import Normalisation
 from ...core.errors import UNetError
 from ...core.events import Event, Stopped
 from ...core.settings import PredictionSettings, to_dict
-from ...engine import LOCAL, EngineClient, JobDone, JobFailed, PlaneDoubt, PlaneLost, PlaneResult
+from ...engine import LOCAL, EngineClient, JobDone, JobFailed, PlaneLost, PlaneResult, PlaneUncertainty
 from ...records import runs
 from .gc_pause import Hold
 from .requests import (  # fmt: skip
@@ -43,7 +43,7 @@ from .requests import (  # fmt: skip
     train_payload,
 )
 
-__all__ = ["Engine", "Job", "PlaneDoubt", "PlaneLost", "PlaneResult", "SegmentRequest", "TrainRequest"]
+__all__ = ["Engine", "Job", "PlaneUncertainty", "PlaneLost", "PlaneResult", "SegmentRequest", "TrainRequest"]
 
 _logger = logging.getLogger(__name__)
 
@@ -119,7 +119,7 @@ class Job(QObject):
         images : sequence of AnnotatedImage
             All that takes part.
         paint : int
-            Which state of the paint this is, from 1 on; comes back in :class:`~napari_unet.core.events.Joined`.
+            Which state of the paint this is, from 1 on; comes back in :class:`~napari_unet.core.events.AnnotationsUpdated`.
 
         Returns
         -------
@@ -298,7 +298,7 @@ class Engine(QObject):
         return self._begin(lambda job: ("relabel", payload, []))
 
     def suggest(self, request: SegmentRequest, now: bool = False) -> Job:
-        """Ask how uncertain a model is of planes; each arrives as a :class:`PlaneDoubt`, before its ``PlaneDone``.
+        """Ask how uncertain a model is of planes; each arrives as a :class:`PlaneUncertainty`, before its ``PlaneDone``.
 
         Parameters
         ----------

@@ -41,7 +41,7 @@ class BatchController:
     def __init__(self, viewer: ViewerModel, view: BatchView, engine: Engine) -> None:
         self.viewer, self.view, self.engine = viewer, view, engine
         self.models, self.batch = ModelChoice(view), Batch(engine)
-        self.shelf = self.models.shelf
+        self.registry = self.models.registry
         self._sources: list[Path] = []
         self._opening = Background()
         self._open: dict[str, list[weakref.ref[Any]]] = {}

@@ -165,7 +165,7 @@ class Batch(QObject):
             self._advance(0.0)
         elif isinstance(event, events.TileDone):
             self._advance(_TILES_SHARE * event.done / event.total)
-        elif isinstance(event, events.Adapted):
+        elif isinstance(event, events.Fallback):
             self._note(event.message)
         elif isinstance(event, events.Finished) and event.path:
             self._finish(int(event.metrics.get("objects", 0)))

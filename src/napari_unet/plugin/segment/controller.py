@@ -57,7 +57,7 @@ class SegmentController:
     def __init__(self, viewer: ViewerModel, view: SegmentView, engine: Engine) -> None:
         self.viewer, self.view, self.engine = viewer, view, engine
         self.models = ModelChoice(view)
-        self.shelf = self.models.shelf
+        self.registry = self.models.registry
         self.job: Job | None = None
         self.relabelling: Job | None = None
         self.result: Result | None = None
@@ -219,7 +219,7 @@ class SegmentController:
     def _on_tiledone(self, event: events.TileDone) -> None:
         left = event.remaining
         if self.disk.grows:
-            self.disk.news()
+            self.disk.get_updates()
             left = event.elapsed * (event.total / event.done - 1)
             if event.done == event.total > 1:
                 self.view.progress.wait("joining cells across parts")
@@ -235,12 +235,12 @@ class SegmentController:
     def _on_planedone(self, event: events.PlaneDone) -> None:
         self._objects += event.objects
         self._done_planes = event.done
-        self.disk.news()
+        self.disk.get_updates()
         if event.total > 1:
             text = f"plane {event.done} of {event.total}, {time_left(event.remaining)}"
             self.view.progress.advance(event.done / event.total, text)
 
-    def _on_adapted(self, event: events.Adapted) -> None:
+    def _on_adapted(self, event: events.Fallback) -> None:
         self.view.messages.say(event.message, "warning")
 
     def _on_stopped(self, event: events.Stopped) -> None:

@@ -89,9 +89,9 @@ class Growth(QObject):
         for event in self._events:
             event.connect(self._on_move)
         result.reveal()
-        self.news()
+        self.get_updates()
 
-    def news(self) -> None:
+    def get_updates(self) -> None:
         """Note that there is more of it."""
         if not self._redraw.isActive():
             self._redraw.start()
@@ -178,10 +178,10 @@ class OnDisk:
         self._growth = Growth(self._viewer, result, job)
         return result
 
-    def news(self) -> None:
+    def get_updates(self) -> None:
         """Note that there is more of it."""
         if self._growth is not None:
-            self._growth.news()
+            self._growth.get_updates()
 
     def close(self, redraw: bool = True) -> Result | None:
         """End it, and return the result before, for when nothing has come of it."""

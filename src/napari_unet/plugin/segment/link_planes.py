@@ -87,7 +87,7 @@ class Linking:
                 raise DataError("There are no labels to link; segment a stack first, or select a Labels layer.")
             layer, axes = target
             settings = validate(
-                with_values(LinkSettings(), {"along": along, "missed": get_value(self._view.link.missed)})
+                with_values(LinkSettings(), {"along": along, "max_gap": get_value(self._view.link.max_gap)})
             )
             request = LinkRequest(full_data(layer), axes, settings, self._output(layer, axes))
         except UNetError as error:

@@ -45,13 +45,13 @@ class LinkBox(QWidget):
             "smaller one. When a cell divides, the daughter that overlaps it more keeps the number and the other is a "
             f"new cell. {_GAP} Makes a new layer.",
         )
-        self.missed = make_editor("missed", known["missed"], LinkSettings().missed)
+        self.max_gap = make_editor("max_gap", known["max_gap"], LinkSettings().max_gap)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setSpacing(4)
         layout.addWidget(heading("5  Link the planes"))
         layout.addWidget(row(self.depth, self.time, stretch=(1, 1)))
-        layout.addWidget(row(caption("Missed planes", tooltip_of(known["missed"])), self.missed, stretch=(0, 1)))
+        layout.addWidget(row(caption("Missed planes", tooltip_of(known["max_gap"])), self.max_gap, stretch=(0, 1)))
         self._busy = ""
         self._words = {"z": self.depth.text(), "t": self.time.text()}
         for letter, made in self._buttons().items():

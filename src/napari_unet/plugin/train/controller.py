@@ -22,7 +22,7 @@ from ..dock.lifecycle import abandon_job, connect_job, disconnect_from, painted_
 from ..layers.painted import select_background, select_next_cell
 from ..layers.preview import PreviewFeeder, prepare_preview, toggle_preview
 from ..layers.reading import check_labels_fit
-from ..models.registry import ModelEntry, Shelf
+from ..models.registry import ModelEntry, ModelRegistry
 from ..models.selector import SCRATCH
 from ..runtime.worker_thread import Background
 from ..settings.preferences import Preferences
@@ -60,7 +60,7 @@ class TrainController:
 
     def __init__(self, viewer: ViewerModel, view: TrainView, engine: Engine) -> None:
         self.viewer, self.view, self.engine = viewer, view, engine
-        self.shelf = Shelf.shared()
+        self.registry = ModelRegistry.shared()
         self.job: Job | None = None
         self.feeder: PreviewFeeder | None = None
         self.live: LivePaint | None = None
@@ -86,14 +86,14 @@ class TrainController:
         view.discard.connect(self._discard)
         view.stop.connect(self._stop)
         view.save.connect(self._save)
-        view.copy_command.connect(lambda: copy_training(Path(self.shelf.just_trained).parent, view.messages.say))
+        view.copy_command.connect(lambda: copy_training(Path(self.registry.just_trained).parent, view.messages.say))
         view.preview_toggled.connect(self._toggle_preview)
         view.live_toggled.connect(lambda on: self.live.set_on(on) if self.live is not None else None)
         view.first_steps.sample_asked.connect(self._open_sample)
         self._keys = KeyBindings(self.viewer, {"key_preview": toggle_preview})
         self._preferring = Preferring(self._on_preferences)
         self.annotating.touched.connect(self._on_touch)
-        self.shelf.changed.connect(self._show_models)
+        self.registry.changed.connect(self._show_models)
         self.engine.state_changed.connect(self._on_engine)
 
     def close(self) -> None:
@@ -108,15 +108,15 @@ class TrainController:
         self.checking.close()
         self.annotating.close()
         self._choice.close()
-        disconnect_from(self.shelf, "changed", self._show_models)
+        disconnect_from(self.registry, "changed", self._show_models)
         disconnect_from(self.engine, "state_changed", self._on_engine)
         if self.job is not None:
-            with QSignalBlocker(self.shelf):
+            with QSignalBlocker(self.registry):
                 self._take(self.job)
                 if self._discarding:
                     self._restore()
             # Later: other docks, which follow the shelf, may be on their way out too.
-            QTimer.singleShot(0, self.shelf.changed.emit)
+            QTimer.singleShot(0, self.registry.changed.emit)
 
     def _on_preferences(self, now: Preferences, before: Preferences) -> None:
         self.view.show_keys(now)
@@ -148,13 +148,13 @@ class TrainController:
     # --- training -------------------------------------------------------------------------------
 
     def _show_models(self) -> None:
-        self.view.start.show_models([*self.shelf.entries(), ModelEntry("Scratch (a new network)", SCRATCH)])
-        self.view.set_model_ready(bool(self.shelf.just_trained))
+        self.view.start.show_models([*self.registry.entries(), ModelEntry("Scratch (a new network)", SCRATCH)])
+        self.view.set_model_ready(bool(self.registry.just_trained))
 
     def _model_to_ask(self) -> tuple[str, bool]:
         """Return the newest model there is, and whether a training is under way."""
         busy = self.job is not None
-        return (busy and self._path) or self.shelf.just_trained or self.view.start.currentData(), busy
+        return (busy and self._path) or self.registry.just_trained or self.view.start.currentData(), busy
 
     def _begin(self, resume: Path | None, same: bool = False) -> None:
         """Check what was chosen, read what was painted, then hand it to the engine.
@@ -196,7 +196,7 @@ class TrainController:
             job = self.engine.train(TrainRequest(found.images, chosen, network, start, image.name, str(resume or "")))
             self._same = same
             if not same:
-                self.rounds.begin(self.shelf.just_trained)
+                self.rounds.begin(self.registry.just_trained)
             self._follow(job, image, planes, axes, found.background, bool(resume), kinds)
 
         self._reading.run(read_all, lambda got: submit(*got), self._fail_early)
@@ -295,7 +295,7 @@ class TrainController:
         """Offer again what there was before the last training, if there was one."""
         before = self.rounds.take_back()
         if before is not None:
-            self.shelf.set_just_trained(before.model)
+            self.registry.set_just_trained(before.model)
         return before
 
     def _toggle_preview(self, on: bool) -> None:
@@ -330,7 +330,7 @@ class TrainController:
         self.view.plot.add_validation(event.elapsed, event.loss, event.f1, event.iou, event.best)
         self.view.show_score(event.f1, event.iou, event.step, event.best)
 
-    def _on_joined(self, event: events.Joined) -> None:
+    def _on_joined(self, event: events.AnnotationsUpdated) -> None:
         if self.live is not None:
             self.live.note_joined(event.paint)
         self.view.plot.mark_paint(event.elapsed)
@@ -340,7 +340,7 @@ class TrainController:
         if self.feeder is not None:
             self.feeder.show(event)
 
-    def _on_adapted(self, event: events.Adapted) -> None:
+    def _on_adapted(self, event: events.Fallback) -> None:
         self.view.messages.say(event.message, "warning")
 
     def _on_checkpointsaved(self, event: events.CheckpointSaved) -> None:
@@ -382,7 +382,7 @@ class TrainController:
         """Offer the model of a training, and to go on with it; one without a model leaves all as it was before."""
         if self._path and job.folder is not None:
             self.rounds.run = job.folder
-            self.shelf.set_just_trained(self._path)
+            self.registry.set_just_trained(self._path)
         elif not (self._discarding or self._same):
             self.rounds.take_back()
 
@@ -391,7 +391,7 @@ class TrainController:
 
     def _save(self, name: str) -> None:
         try:
-            path = self.shelf.save(self.shelf.just_trained, name)
+            path = self.registry.save(self.registry.just_trained, name)
         except UNetError as error:
             self.view.messages.say(str(error), "error")
             return

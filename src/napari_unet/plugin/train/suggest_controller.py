@@ -148,7 +148,7 @@ class Suggesting(QObject):
         chosen = self._form.values()
         where = {name: chosen[name] for name in ("device", "precision")}
         # Where the network is in doubt shows without mirrored images, in a quarter of the time.
-        settings = with_values(PredictionSettings(), {**card.prediction, **where, "mirror": False})
+        settings = with_values(PredictionSettings(), {**card.prediction, **where, "tta": False})
         return SegmentRequest(planes, model, settings, self._todo(planes, training))
 
     def _todo(self, planes: Planes, training: bool) -> tuple[tuple[int, ...], ...]:
@@ -164,7 +164,7 @@ class Suggesting(QObject):
             self.job.stop()
 
     def _on_event(self, event: Any) -> None:
-        if type(event).__name__ == "PlaneDoubt":
+        if type(event).__name__ == "PlaneUncertainty":
             self._doubts[tuple(event.plane)] = event.maps
             self._rank([tuple(event.plane)])
         elif isinstance(event, events.PlaneDone) and event.total > 1:
