@@ -35,7 +35,7 @@ from napari_unet.core.settings import NetworkSettings, TrainingSettings
 from napari_unet.core.synthetic import KINDS, generate
 from napari_unet.core.training.loss import class_weights
 from napari_unet.core.training.plan import TrainingPlan, resized
-from napari_unet.core.training.sampling import Patch, PatchSampler, Sample, Split, make_sample
+from napari_unet.core.training.sampling import PatchSampler, Sample, Split, TrainingPatch, make_sample
 from napari_unet.core.training.trainer import Trainer
 from napari_unet.core.training.validation import score
 
@@ -156,7 +156,7 @@ class GroupedSampler:
         chances = np.array([shares[k] for k in kinds])
         self.kinds, self.chances = kinds, chances / chances.sum()
 
-    def draw(self) -> Patch:
+    def draw(self) -> TrainingPatch:
         """Return one random patch."""
         members = self.samplers[self.kinds[int(self.rng.choice(len(self.kinds), p=self.chances))]]
         return members[int(self.rng.integers(len(members)))].draw()

@@ -159,7 +159,7 @@ def together(image: str, output: str, model: str, workers: str) -> dict[str, flo
         Pool.local(int(workers)) as pool,
         prepared(Path(image), Path(output), model) as (loaded, planes, settings, out),
     ):
-        job = driver.Job(pool, loaded, model, Path(image), None, planes, out, settings)
+        job = driver.ClusterJob(pool, loaded, model, Path(image), None, planes, out, settings)
         order = job.order()
         events = driver.predict(job)
         pids = list(pool.everywhere(os.getpid).values())

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import zarr
 
-from napari_unet.core.proofreading.review import ACCEPTED, DELETED, Kept
+from napari_unet.core.proofreading.review import ACCEPTED, DELETED, ReviewedCell
 from napari_unet.records.saved_labels import read_marks, write_marks
 from napari_unet.stores import Folder, open_array
 from napari_unet.stores.reapply_review import restore_into
@@ -21,7 +21,7 @@ def checked():
     """Return an accepted square and a deleted one in the second plane, as marks."""
     labels = np.zeros((80, 80), np.uint32)
     labels[10:30, 10:30], labels[40:70, 40:70] = 3, 4
-    return {(1,): {3: Kept.of(labels, 3, ACCEPTED), 4: Kept.of(labels, 4, DELETED)}}
+    return {(1,): {3: ReviewedCell.of(labels, 3, ACCEPTED), 4: ReviewedCell.of(labels, 4, DELETED)}}
 
 
 @pytest.fixture

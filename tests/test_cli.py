@@ -22,7 +22,7 @@ from PIL import Image
 from napari_unet import demo, stores
 from napari_unet.cli import main
 from napari_unet.cli.parser import build_parser, chosen
-from napari_unet.cli.progress import Interrupt, Progress
+from napari_unet.cli.progress import Interrupt, TerminalProgress
 from napari_unet.cli.segment import prediction_settings
 from napari_unet.cli.train import choose_settings
 from napari_unet.core.data.annotation import AnnotatedImage
@@ -32,7 +32,7 @@ from napari_unet.core.network.model_card import Card, read_card
 from napari_unet.core.settings import NetworkSettings, PredictionSettings, TrainingSettings, options
 from napari_unet.core.synthetic import generate
 from napari_unet.demo import overlay
-from napari_unet.demo.curves import Curve, Diagram, draw_diagrams
+from napari_unet.demo.curves import Diagram, DiagramCurve, draw_diagrams
 from napari_unet.demo.painting import BACKGROUND, paint
 from napari_unet.demo.report import running_mean
 from napari_unet.demo.viewer import add_layers
@@ -171,7 +171,7 @@ def test_what_the_model_was_measured_best_with_is_the_default() -> None:
 
 
 def test_progress_is_plain_lines_off_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
-    with Progress() as progress:
+    with TerminalProgress() as progress:
         progress.show(0.25, "step 1", 75)
         progress.show(0.5, "step 2", 50)
         progress.say("note")
@@ -179,7 +179,7 @@ def test_progress_is_plain_lines_off_a_terminal(capsys: pytest.CaptureFixture[st
 
 
 def test_progress_is_a_bar_with_time_left_on_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
-    with Progress(terminal=True) as progress:
+    with TerminalProgress(terminal=True) as progress:
         progress.show(0.25, "step 1", 75)
         progress.say("[a] note")
     shown = capsys.readouterr().err
@@ -331,7 +331,7 @@ def test_a_training_that_fails_says_where_its_last_checkpoint_is(
         yield from run.checkpoint()
         raise DataError("The loss became undefined.")
 
-    monkeypatch.setattr(loop._Run, "finish", failing)
+    monkeypatch.setattr(loop._TrainingRun, "finish", failing)
     images, labels = pictures
     assert (
         run("train", "--images", images, "--labels", labels, "--output", tmp_path / "m", "--start", model, *SHORT) == 1
@@ -608,7 +608,7 @@ def test_long_names_are_cut_to_the_width_of_their_panel() -> None:
 
 
 def test_curves_are_drawn(tmp_path: Path) -> None:
-    curve = Curve("loss", [0, 1, 2], running_mean([3.0, 2.0, 1.0]), overlay.ORANGE, True)
+    curve = DiagramCurve("loss", [0, 1, 2], running_mean([3.0, 2.0, 1.0]), overlay.ORANGE, True)
     draw_diagrams(
         tmp_path / "c.png", [Diagram("Loss", "s", [curve], mark=1.0, mark_text="best"), Diagram("Empty", "s", [])]
     )

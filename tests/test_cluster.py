@@ -35,7 +35,7 @@ distributed = pytest.importorskip("distributed")
 
 from napari_unet.cluster import Pool  # noqa: E402
 from napari_unet.cluster import driver as cluster_driver  # noqa: E402
-from napari_unet.cluster.driver import Job, predict  # noqa: E402
+from napari_unet.cluster.driver import ClusterJob, predict  # noqa: E402
 from napari_unet.cluster.pool import answered  # noqa: E402
 from napari_unet.cluster.worker import Facts, Refusal, call  # noqa: E402
 
@@ -88,9 +88,11 @@ def here(folder: Path, picture: str, output: Path, chosen: PredictionSettings, t
     return result(output)
 
 
-def job_of(pool: Pool, folder: Path, picture: str, out: UnfinishedLabels, chosen: PredictionSettings) -> Job:
+def job_of(pool: Pool, folder: Path, picture: str, out: UnfinishedLabels, chosen: PredictionSettings) -> ClusterJob:
     planes = stores.open_picture(folder / picture).planes
-    return Job(pool, load_model(folder / "model"), str(folder / "model"), folder / picture, None, planes, out, chosen)
+    return ClusterJob(
+        pool, load_model(folder / "model"), str(folder / "model"), folder / picture, None, planes, out, chosen
+    )
 
 
 def there(
@@ -219,7 +221,7 @@ def test_a_model_that_workers_do_not_see_travels_with_the_work(pool: Pool, folde
     model = load_model(folder / "model")
     with fixed_threads(THREADS), outputs(tmp_path / "l.zarr", planes, "instances") as out:
         # The name is one that means something else to every process.
-        job = Job(pool, model, str(tmp_path / "moved"), folder / "stack.tif", None, planes, out, CHOSEN)
+        job = ClusterJob(pool, model, str(tmp_path / "moved"), folder / "stack.tif", None, planes, out, CHOSEN)
         assert isinstance(list(predict(job))[-1], Finished)
         assert (out.folder / cluster_driver.MODEL_NAME.format(0)).is_file()
         out.save()
@@ -243,7 +245,7 @@ def test_a_worker_that_does_not_see_the_picture(
     hidden = Path("/proc/self/cwd/stack.tif")  # each process sees its own working directory there
     planes = stores.open_picture(hidden).planes
     with outputs(tmp_path / "l.zarr", planes, "instances") as out:
-        job = Job(pool, load_model("model"), str(folder / "model"), hidden, None, planes, out, CHOSEN)
+        job = ClusterJob(pool, load_model("model"), str(folder / "model"), hidden, None, planes, out, CHOSEN)
         with pytest.raises(ClusterError, match=r"The worker tcp://\S+ cannot do its part: it does not see /proc/self/"):
             list(predict(job))
 
@@ -263,10 +265,10 @@ def test_a_worker_that_cannot_reach_the_output(
 def test_another_picture_of_the_same_name_is_told(pool: Pool, folder: Path, tmp_path: Path) -> None:
     planes = stores.open_picture(folder / "stack.tif").planes
     with outputs(tmp_path / "l.zarr", planes, "instances") as out:
-        order = job_of(pool, folder, "stack.tif", out, CHOSEN).order()
-        other = Job(pool, load_model(folder / "model"), "m", folder / "cells.tif", None,
-                    stores.open_picture(folder / "cells.tif").planes, out, CHOSEN).order()  # fmt: skip
-        mixed = order.__class__(**{**vars(order), "picture": other.picture})
+        spec = job_of(pool, folder, "stack.tif", out, CHOSEN).spec()
+        other = ClusterJob(pool, load_model(folder / "model"), "m", folder / "cells.tif", None,
+                    stores.open_picture(folder / "cells.tif").planes, out, CHOSEN).spec()  # fmt: skip
+        mixed = spec.__class__(**{**vars(spec), "picture": other.picture})
         said = call("look", mixed)
     assert isinstance(said, Refusal) and "sees another picture" in said.message and "(2900, 1500)" in said.message
 

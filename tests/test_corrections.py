@@ -15,7 +15,7 @@ import pytest
 from napari_unet.core.errors import StoreError
 from napari_unet.core.proofreading import edits
 from napari_unet.core.proofreading.corrections import Proof, Splitting
-from napari_unet.core.proofreading.review import ACCEPTED, Kept
+from napari_unet.core.proofreading.review import ACCEPTED, ReviewedCell
 from napari_unet.records.correction_journal import Journal, corrections_folder
 from napari_unet.records.recovery import recover, unsaved
 from napari_unet.records.saved_labels import marks_path, read_marks, write_marks
@@ -176,7 +176,7 @@ def test_where_nothing_can_be_written_it_is_said(own_home):
 
 def test_marks_lie_beside_the_labels(tmp_path):
     path = tmp_path / "cells.tif"
-    marks = {(1,): {2: Kept.of(squares()[1], 2, ACCEPTED)}}
+    marks = {(1,): {2: ReviewedCell.of(squares()[1], 2, ACCEPTED)}}
     write_marks(path, marks)
     assert read_marks(path) == marks
     assert marks_path(path).name == "cells.tif.checked.json"

@@ -13,7 +13,7 @@ import pytest
 import zarr
 
 from napari_unet.core.errors import StoreError
-from napari_unet.core.proofreading.review import EDITED, Kept
+from napari_unet.core.proofreading.review import EDITED, ReviewedCell
 from napari_unet.stores import open_array
 from napari_unet.stores.label_patches import StoredLabels, correcting, finish_patch, patch_folder
 from napari_unet.stores.review_marks import read_marks
@@ -49,7 +49,7 @@ def corrected(values, box, part):
 def test_a_correction_is_written_at_every_size_with_its_marks(store, box):
     path, values = store
     part = np.arange((box[1] - box[0]) * (box[3] - box[2])).reshape(box[1] - box[0], -1) + 1000
-    marks = {(1,): {1000: Kept.of(part, 1000, EDITED, (box[0], box[2]))}}
+    marks = {(1,): {1000: ReviewedCell.of(part, 1000, EDITED, (box[0], box[2]))}}
     with correcting(path) as labels:
         np.testing.assert_array_equal(labels.read((1,), box), values[1, box[0] : box[1], box[2] : box[3]])
         labels.put((1,), box, part, marks, int(part.max()))

@@ -5,8 +5,8 @@ import pytest
 import zarr
 
 from napari_unet.core.errors import DataError, StoreError
-from napari_unet.core.proofreading.review import ACCEPTED, DELETED, EDITED, Kept
-from napari_unet.records.label_crops import Part, open_part, put_back
+from napari_unet.core.proofreading.review import ACCEPTED, DELETED, EDITED, ReviewedCell
+from napari_unet.records.label_crops import LabelCrop, open_part, put_back
 from napari_unet.records.saved_labels import read_marks, write_marks
 from napari_unet.stores.zarrs import Levels, create_zarr
 
@@ -39,7 +39,7 @@ def stored(path, level=0):
 
 
 def edited(labels, cell):
-    return {cell: Kept.of(labels, cell, EDITED)}
+    return {cell: ReviewedCell.of(labels, cell, EDITED)}
 
 
 def test_a_part_goes_back_with_new_cells_above_the_largest_of_the_store(store):
@@ -55,7 +55,7 @@ def test_a_part_goes_back_with_new_cells_above_the_largest_of_the_store(store):
     np.testing.assert_array_equal(stored(path), expected)
     np.testing.assert_array_equal(stored(path, 2), expected[:, ::4, ::4])
     assert not found.renamed and found.part.largest == 5065
-    assert read_marks(path) == {(0,): {5065: Kept.of(expected[0], 5065, EDITED)}}
+    assert read_marks(path) == {(0,): {5065: ReviewedCell.of(expected[0], 5065, EDITED)}}
     assert open_part(path, (1,), BOX).part.largest == 5065
 
 
@@ -90,21 +90,21 @@ def test_a_deleted_cell_goes_as_a_whole_and_is_remembered_as_a_whole(store):
     opened = open_part(path, (0,), BOX)
     over = next(int(c) for c in np.unique(opened.labels[0]) if c)
     labels = np.where(opened.labels == over, 0, opened.labels)
-    put_back(opened.part, labels, {over: Kept.of(opened.labels, over, DELETED)})
+    put_back(opened.part, labels, {over: ReviewedCell.of(opened.labels, over, DELETED)})
     assert not (stored(path)[0] == over).any()
     assert (stored(path)[1] == values[1]).all()
-    assert read_marks(path)[(0,)] == {over: Kept.of(values[0], over, DELETED)}
+    assert read_marks(path)[(0,)] == {over: ReviewedCell.of(values[0], over, DELETED)}
     again = open_part(path, (0,), BOX)
     assert again.marks[over].kind == DELETED
     put_back(again.part, again.labels, again.marks)
-    assert read_marks(path)[(0,)] == {over: Kept.of(values[0], over, DELETED)}
+    assert read_marks(path)[(0,)] == {over: ReviewedCell.of(values[0], over, DELETED)}
 
 
 def test_marks_beyond_the_part_stay_and_those_taken_back_go(store):
     path, values = store
     inside, beyond = int(values[0, 50, 50]), int(values[0, 150, 150])
-    write_marks(path, {(0,): {c: Kept.of(values[0], c, ACCEPTED) for c in (inside, beyond)},
-                       (1,): {5001: Kept.of(values[1], 5001, ACCEPTED)}})  # fmt: skip
+    write_marks(path, {(0,): {c: ReviewedCell.of(values[0], c, ACCEPTED) for c in (inside, beyond)},
+                       (1,): {5001: ReviewedCell.of(values[1], 5001, ACCEPTED)}})  # fmt: skip
     opened = open_part(path, (0,), BOX)
     assert set(opened.marks) == {inside}
     put_back(opened.part, opened.labels, {})
@@ -114,7 +114,7 @@ def test_marks_beyond_the_part_stay_and_those_taken_back_go(store):
 def test_marks_on_cells_that_were_changed_elsewhere_are_dropped(store):
     path, values = store
     cell = int(values[0, 50, 50])
-    write_marks(path, {(0,): {cell: Kept.of(np.roll(values[0], 1, 0), cell, ACCEPTED)}})
+    write_marks(path, {(0,): {cell: ReviewedCell.of(np.roll(values[0], 1, 0), cell, ACCEPTED)}})
     assert open_part(path, (0,), BOX).marks == {}
 
 
@@ -137,7 +137,7 @@ def test_a_part_that_was_put_back_may_be_put_back_again(store):
     assert not (stored(path) == inside).any()
     assert told[0].seen == (*opened.part.seen, *once.part.seen)
     # Killed before it knew: what is noted of the part covers both.
-    put_back(Part.from_plain(told[0].to_plain()), opened.labels, {})
+    put_back(LabelCrop.from_plain(told[0].to_plain()), opened.labels, {})
     np.testing.assert_array_equal(stored(path), values)
 
 
@@ -153,6 +153,6 @@ def test_numbers_that_have_no_room_are_refused(tmp_path):
 @pytest.mark.parametrize("broken", [{}, {"box": [1]}, {"path": 3}])
 def test_damaged_notes_are_refused(store, broken):
     plain = open_part(store[0], (0,), BOX).part.to_plain()
-    assert Part.from_plain(plain).to_plain() == plain
+    assert LabelCrop.from_plain(plain).to_plain() == plain
     with pytest.raises(DataError, match="cannot be read"):
-        Part.from_plain({**plain, **broken} if broken else {})
+        LabelCrop.from_plain({**plain, **broken} if broken else {})

@@ -169,7 +169,8 @@ def fields(height: int, width: int, kind: str, seed: int) -> Maps:
     height=st.integers(1, 24), width=st.integers(1, 24), kind=st.sampled_from(["noise", "hills", "levels"]),
     seed=st.integers(0, 10**6), sides=st.lists(st.integers(1, 25), min_size=1, max_size=2),
     separation=st.sampled_from(["distance", "shape", "components"]), threshold=st.sampled_from([0.01, 0.3, 0.5]),
-    seed_height=st.sampled_from([0.0, 0.02, 0.2]), boundary_erosion=st.integers(0, 3), holes=st.sampled_from([-1, 0, 6]),
+    seed_height=st.sampled_from([0.0, 0.02, 0.2]), boundary_erosion=st.integers(0, 3),
+    holes=st.sampled_from([-1, 0, 6]),
     smallest=st.sampled_from([0, 5]), min_peak=st.sampled_from([0.0, 0.55, 0.9]),
 )  # fmt: skip
 def test_labels_do_not_depend_on_the_blocks(
@@ -177,8 +178,8 @@ def test_labels_do_not_depend_on_the_blocks(
     seed_height: float, boundary_erosion: int, holes: int, smallest: int, min_peak: float,
 ) -> None:  # fmt: skip
     chosen = PredictionSettings(
-        separation=separation, threshold=threshold, seed_height=seed_height, boundary_erosion=boundary_erosion, holes=holes, smallest=smallest,
-        min_peak=min_peak,
+        separation=separation, threshold=threshold, seed_height=seed_height, boundary_erosion=boundary_erosion,
+        holes=holes, smallest=smallest, min_peak=min_peak,
     )  # fmt: skip
     maps = fields(height, width, kind, seed)
     whole = instances(maps, chosen, 24)

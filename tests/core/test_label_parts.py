@@ -5,7 +5,7 @@ import pytest
 
 from napari_unet.core.errors import DataError
 from napari_unet.core.proofreading.crop_merge import marks_after, marks_for, put_in, read_around
-from napari_unet.core.proofreading.review import ACCEPTED, DELETED, EDITED, Kept
+from napari_unet.core.proofreading.review import ACCEPTED, DELETED, EDITED, ReviewedCell
 
 PART = (20, 60, 30, 80)
 """y0, y1, x0, x1."""
@@ -101,7 +101,11 @@ def test_a_long_cell_is_seen_whole_and_a_far_too_long_one_is_refused():
 
 def test_marks_are_of_whole_cells_again_when_the_part_is_back():
     labels = plane()
-    known = {6: Kept.of(labels, 6, ACCEPTED), 4: Kept.of(labels, 4, ACCEPTED), 2: Kept.of(labels, 2, DELETED)}
+    known = {
+        6: ReviewedCell.of(labels, 6, ACCEPTED),
+        4: ReviewedCell.of(labels, 4, ACCEPTED),
+        2: ReviewedCell.of(labels, 2, DELETED),
+    }
     mine = marks_for(PART, known)
     assert set(mine) == {2, 4}
     assert mine[4].box == (10, 18, 0, 10) and mine[4].mask.all()
@@ -109,14 +113,14 @@ def test_marks_are_of_whole_cells_again_when_the_part_is_back():
     values = found.labels[found.inner].copy()
     values[values == 3] = 0
     values[values == 1] = 21
-    mine |= {3: Kept.of(labels, 3, DELETED).within(PART).moved(-20, -30), 5: Kept.of(values, 5, EDITED)}
-    mine |= {21: Kept.of(values, 21, EDITED), 500: Kept.of(values, 21, DELETED)}
+    mine |= {3: ReviewedCell.of(labels, 3, DELETED).within(PART).moved(-20, -30), 5: ReviewedCell.of(values, 5, EDITED)}
+    mine |= {21: ReviewedCell.of(values, 21, EDITED), 500: ReviewedCell.of(values, 21, DELETED)}
     after = put_in(found, values)
     marks = marks_after(found, after, mine, known)
     assert marks[6] == known[6] and marks[4] == known[4] and marks[2] == known[2]
-    assert marks[3] == Kept.of(labels, 3, DELETED)
-    assert marks[5] == Kept.of(labels, 5, EDITED)
-    assert marks[21] == Kept.of(labels, 1, EDITED)
+    assert marks[3] == ReviewedCell.of(labels, 3, DELETED)
+    assert marks[5] == ReviewedCell.of(labels, 5, EDITED)
+    assert marks[21] == ReviewedCell.of(labels, 1, EDITED)
     assert marks[500].box == marks[21].box
     del mine[4]
     assert 4 not in marks_after(found, after, mine, known), "a mark that was taken back is gone"

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from napari_unet.core.data.prefetch import Background, ahead, cores
+from napari_unet.core.data.prefetch import OrderedWorker, ahead, cores
 from napari_unet.core.errors import StoreError
 
 
@@ -42,7 +42,7 @@ def test_items_are_asked_for_when_there_is_room() -> None:
 def test_one_works_while_the_other_does() -> None:
     both = threading.Barrier(2, timeout=30)
     # Each item needs the caller to be at work at the same time: without a thread the barrier breaks.
-    background = Background(lambda _: both.wait(), 1)
+    background = OrderedWorker(lambda _: both.wait(), 1)
     with background:
         assert list(background.put("a")) == []
         both.wait()

@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 
 from napari_unet.core.errors import DataError
 from napari_unet.core.proofreading.bounding_boxes import (
-    Cells,
     Places,
+    PlaneCells,
     find_cells,
     linked_axes,
     number_pieces,
@@ -35,7 +35,7 @@ def slowly(labels: Stack) -> list[tuple[int, list[int]]]:
     return found
 
 
-def as_list(cells: Cells) -> list[tuple[int, list[int]]]:
+def as_list(cells: PlaneCells) -> list[tuple[int, list[int]]]:
     return [(int(cell), box) for cell, box in zip(cells.ids, cells.boxes.tolist(), strict=True)]
 
 

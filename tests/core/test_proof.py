@@ -18,7 +18,7 @@ from napari_unet.core.proofreading.review import (
     ACCEPTED,
     DELETED,
     EDITED,
-    Kept,
+    ReviewedCell,
     as_annotation,
     fitting,
     marks_from_plain,
@@ -339,7 +339,7 @@ def test_paint_by_hand_comes_before_checked_cells() -> None:
 
 
 def test_cells_of_another_picture_are_refused() -> None:
-    kept = {1: Kept.of(stack()[0], 1, ACCEPTED)}
+    kept = {1: ReviewedCell.of(stack()[0], 1, ACCEPTED)}
     for use in (partial(put_back, kept=kept), partial(as_annotation, kept=kept.values(), background=1)):
         with pytest.raises(DataError, match="belongs to another picture"):
             use(np.zeros((5, 5), np.int32))

@@ -6,7 +6,7 @@ from skimage.measure import label
 
 from napari_unet.core.errors import DataError
 from napari_unet.core.proofreading import reapply_review
-from napari_unet.core.proofreading.review import ACCEPTED, DELETED, EDITED, Kept, put_back
+from napari_unet.core.proofreading.review import ACCEPTED, DELETED, EDITED, ReviewedCell, put_back
 
 
 def blobs(seed, shape=(90, 110)):
@@ -24,7 +24,7 @@ def small_blocks(monkeypatch):
 def checked(labels, count=12):
     """Return every third cell or so as checked, of all kinds."""
     cells = [int(c) for c in np.unique(labels)[1:]][::3][:count]
-    return {cell: Kept.of(labels, cell, (ACCEPTED, EDITED, DELETED)[n % 3]) for n, cell in enumerate(cells)}
+    return {cell: ReviewedCell.of(labels, cell, (ACCEPTED, EDITED, DELETED)[n % 3]) for n, cell in enumerate(cells)}
 
 
 def same_cells(one, other):

@@ -362,13 +362,13 @@ def test_when_nothing_gets_smaller_the_error_is_readable(
 def test_the_processor_comes_last(annotated: AnnotatedImage, short_of_memory: Callable[[int], Any]) -> None:
     short_of_memory(1)
     chosen = plan(annotated)
-    run = loop._Run(chosen, Trainer(chosen))
-    card = dataclasses.replace(run.learner.compute, device=torch.device("cuda"))
-    run.learner.compute = card  # as if the tensors lay there
+    run = loop._TrainingRun(chosen, Trainer(chosen))
+    card = dataclasses.replace(run.trainer.compute, device=torch.device("cuda"))
+    run.trainer.compute = card  # as if the tensors lay there
     message = run.step_down(OutOfMemoryError("x"))
-    assert "processor" in message and run.learner.compute.device.type == "cpu"
-    assert run.learner.compute.precision == "float32" and run.learner.sizes == chosen.sizes
-    run.learner.close()
+    assert "processor" in message and run.trainer.compute.device.type == "cpu"
+    assert run.trainer.compute.precision == "float32" and run.trainer.sizes == chosen.sizes
+    run.trainer.close()
 
 
 def test_lack_of_memory_while_measuring_does_not_end_the_training(

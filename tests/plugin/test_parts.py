@@ -28,10 +28,10 @@ from napari_unet.plugin.layers.painted import (
 )
 from napari_unet.plugin.models.files import models_folder
 from napari_unet.plugin.models.registry import ModelRegistry, check_channels, describe
-from napari_unet.plugin.runtime.worker_thread import Background
+from napari_unet.plugin.runtime.worker_thread import WorkerThread
 from napari_unet.plugin.settings.preferences import Preferences
 from napari_unet.plugin.train import sample_data
-from napari_unet.plugin.widgets.common import Messages, Progress, time_left
+from napari_unet.plugin.widgets.common import Messages, ProgressBar, time_left
 from napari_unet.plugin.widgets.layer_selectors import LayerCombo
 from napari_unet.plugin.widgets.loss_plot import Curve, LossPlot
 from napari_unet.plugin.widgets.score_plot import ScorePlot
@@ -246,7 +246,7 @@ def test_a_low_plot_of_losses_is_neither_covered_nor_cut(qtbot, losses):
 
 
 def test_a_bar_of_unknown_length_says_what_is_waited_for(qtbot):
-    bar = Progress()
+    bar = ProgressBar()
     qtbot.addWidget(bar)
     bar.wait("reading")
     assert bar.text() == "reading"
@@ -281,7 +281,7 @@ def test_time_left_reads_well():
 
 
 def test_only_the_newest_read_is_delivered(qtbot):
-    background, got = Background(), []
+    background, got = WorkerThread(), []
     background.run(lambda: time.sleep(0.2) or "old", got.append)
     background.run(lambda: "new", got.append)
     qtbot.waitUntil(lambda: bool(got))
@@ -297,7 +297,7 @@ def test_what_goes_wrong_while_reading_is_told(qtbot, error, message):
     def fail():
         raise error
 
-    background, said = Background(), []
+    background, said = WorkerThread(), []
     background.run(fail, said.append, said.append)
     qtbot.waitUntil(lambda: bool(said))
     assert message in said[0]
@@ -313,7 +313,7 @@ def test_what_a_read_holds_ends_in_the_viewers_thread(qtbot):
 
     def begin():
         held = Held()
-        Background().run(lambda: held is not None, lambda value: got.append((value, held is not None)))
+        WorkerThread().run(lambda: held is not None, lambda value: got.append((value, held is not None)))
 
     begin()
     for thread in threading.enumerate():

@@ -16,7 +16,7 @@ from hand import Hand, cells_in, kinds, middle
 from napari.layers import Labels
 
 from napari_unet.core.data.arrays import Planes
-from napari_unet.core.proofreading.review import Kept
+from napari_unet.core.proofreading.review import ReviewedCell
 from napari_unet.plugin.layers.preview import camera_of
 from napari_unet.plugin.layers.reading import planes_of
 from napari_unet.plugin.layers.review_state import marks_of, proof_of, teaching
@@ -347,7 +347,7 @@ def test_checked_cells_of_a_large_picture_are_learnt_with_what_is_around_them(ma
 
     image = viewer.add_image(np.zeros((2, 10, 10), np.uint8), name="slide")
     mask = np.ones((10, 12), np.uint8)
-    cells = {n: Kept.of(mask, 1, kind, place) for n, (kind, place) in enumerate(
+    cells = {n: ReviewedCell.of(mask, 1, kind, place) for n, (kind, place) in enumerate(
         (("accepted", (5000, 5000)), ("deleted", (5020, 5030)), ("edited", (8985, 40))), 1)}  # fmt: skip
     labels = viewer.add_labels(np.zeros((2, 10, 10), np.int32))
     known = marks_of(labels)

@@ -8,7 +8,7 @@ from qtpy.QtWidgets import QScrollArea, QStyleOptionViewItem
 
 from napari_unet.plugin.layers.reading import OURS
 from napari_unet.plugin.models.registry import ModelRegistry
-from napari_unet.plugin.train.sources_list import Line, TakesPart
+from napari_unet.plugin.train.sources_list import SourceRow, TakesPart
 from napari_unet.plugin.widgets.common import Messages, breakable
 
 LONG = 60_000
@@ -113,7 +113,7 @@ def test_names_as_long_as_those_of_public_data_are_shortened_or_broken_but_not_c
     qtbot.addWidget(shown)
     shown.resize(300, 200)
     shown.show()
-    shown.show_lines([Line(long, "6 cells, 1 plane", "Painted on a & b.", True, 6)])
+    shown.show_lines([SourceRow(long, "6 cells, 1 plane", "Painted on a & b.", True, 6)])
     qtbot.wait(20)
     option = QStyleOptionViewItem()
     shown.list.itemDelegate().initStyleOption(option, shown.list.model().index(0, 0))

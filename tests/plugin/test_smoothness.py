@@ -16,7 +16,7 @@ from napari_unet.plugin.layers import result as results
 from napari_unet.plugin.layers.preview import is_preview, prepare_preview, show_preview, shows_answer
 from napari_unet.plugin.layers.result import new_result
 from napari_unet.plugin.runtime.gc_pause import Hold
-from napari_unet.plugin.runtime.worker_thread import Background, ShortTurns
+from napari_unet.plugin.runtime.worker_thread import ShortTurns, WorkerThread
 from napari_unet.plugin.segment.view import SizeSlider
 
 
@@ -31,7 +31,7 @@ class Ring:
 
 
 def test_while_a_thread_computes_the_viewer_gets_its_turn_soon(qtbot):
-    before, seen, background = sys.getswitchinterval(), [], Background()
+    before, seen, background = sys.getswitchinterval(), [], WorkerThread()
     background.run(sys.getswitchinterval, seen.append)
     qtbot.waitUntil(lambda: bool(seen))
     assert seen == [pytest.approx(ShortTurns.SECONDS)]

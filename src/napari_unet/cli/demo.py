@@ -12,7 +12,7 @@ from ..core.network.model_card import BUNDLED
 from ..core.settings import TrainingSettings, with_values
 from . import STOPPED
 from .parser import chosen
-from .progress import Interrupt, Progress
+from .progress import Interrupt, TerminalProgress
 from .train import show_training
 
 _SHOWN = (("AP at IoU 0.5", "ap_0.50"), ("F1 at IoU 0.5", "f1_0.50"), ("SEG", "seg"))
@@ -24,7 +24,7 @@ def demo(arguments: argparse.Namespace) -> int:
         raise SettingsError("Give --images and --labels together, or neither of them.")
     settings = with_values(TrainingSettings(), chosen(arguments, ("seconds", "seed")))
     _check_folder(arguments.output, arguments.overwrite)
-    with Progress() as progress, Interrupt(progress.say) as stop:
+    with TerminalProgress() as progress, Interrupt(progress.say) as stop:
         progress.show(0, "loading")
         result = loop.run_demo(
             arguments.output, images=arguments.images, labels=arguments.labels, axes=arguments.axes,
@@ -53,7 +53,7 @@ def _check_folder(folder: Path, overwrite: bool) -> None:
         raise StoreError(f"{folder} holds other things than an earlier demo; choose another --output.")
 
 
-def _show(job: str, event: Event, settings: TrainingSettings, progress: Progress) -> None:
+def _show(job: str, event: Event, settings: TrainingSettings, progress: TerminalProgress) -> None:
     """Show one event of the demo."""
     if job == "train":
         show_training(event, settings, progress)  # type: ignore[arg-type]
@@ -63,7 +63,7 @@ def _show(job: str, event: Event, settings: TrainingSettings, progress: Progress
         progress.say(f"note: {event.message}")
 
 
-def print_result(result: loop.Result) -> None:
+def print_result(result: loop.DemoResult) -> None:
     """Print the scores before and after, and where everything lies."""
     print(f"painted {result.painted_cells} cells on {result.trained_on}; {len(result.steps)} training steps")
     print(f"scores on the {len(result.unseen())} planes that were not trained on:")

@@ -14,7 +14,7 @@ from ..core.instances.stitching import link as link_labels
 from ..core.settings import LinkSettings, with_values
 from . import STOPPED
 from .parser import check_names, chosen
-from .progress import Interrupt, Progress
+from .progress import Interrupt, TerminalProgress
 
 _NAMED = ("along", "overlap", "max_gap")
 
@@ -41,7 +41,7 @@ def link(arguments: argparse.Namespace) -> int:
             "x as the last axes and no channels."
         )
     with (
-        Progress() as progress,
+        TerminalProgress() as progress,
         Interrupt(progress.say) as stop,
         stores.create_labels(
             output, planes.shape, axes, np.int32, overwrite=arguments.overwrite, spacing=picture.spacing
@@ -56,7 +56,7 @@ def link(arguments: argparse.Namespace) -> int:
 
 
 def _followed(
-    steps: Generator[tuple[int, int], None, int], name: str, progress: Progress, stop: Interrupt
+    steps: Generator[tuple[int, int], None, int], name: str, progress: TerminalProgress, stop: Interrupt
 ) -> int | None:
     """Show how far the linking is, and return how many cells there are; None when it was stopped."""
     while True:

@@ -15,7 +15,7 @@ EVERY = 5.0
 """Seconds between two plain lines."""
 
 
-class Progress:
+class TerminalProgress:
     """Shows how far a job is.
 
     Use it as a context. On a terminal one bar with the time left is kept up to date; elsewhere a line is
@@ -33,7 +33,7 @@ class Progress:
         self._task: Any = None
         self._last = -EVERY
 
-    def __enter__(self) -> Progress:
+    def __enter__(self) -> TerminalProgress:
         if self.terminal:
             from rich.console import Console
             from rich.progress import BarColumn, TaskProgressColumn, TextColumn

@@ -26,7 +26,7 @@ from ..stores.reapply_review import marks_before, restore_in
 from ..stores.review_marks import write_marks
 from . import FAILED, PROGRAM, STOPPED
 from .parser import check_names, chosen
-from .progress import Interrupt, Progress
+from .progress import Interrupt, TerminalProgress
 
 if TYPE_CHECKING:
     from ..cluster import Pool
@@ -64,7 +64,7 @@ def segment(arguments: argparse.Namespace) -> int:
     check_names(values, PredictionSettings)
     with_values(PredictionSettings(), values)
     with contextlib.ExitStack() as stack:
-        progress = stack.enter_context(Progress())
+        progress = stack.enter_context(TerminalProgress())
         stop = stack.enter_context(Interrupt(progress.say))
         progress.show(0, "loading")
         pool = stack.enter_context(open_pool(arguments)) if shared else None
@@ -167,7 +167,7 @@ class _Batch:
     axes: str | None
     planes: str
     overwrite: bool
-    progress: Progress
+    progress: TerminalProgress
     stop: Interrupt
     pool: Pool | None = None
     sparse: bool = False
@@ -270,7 +270,7 @@ class _Batch:
             )
         from ..cluster import driver
 
-        job = driver.Job(self.pool, self.model, self.name, source, self.axes, planes, out, self.settings)
+        job = driver.ClusterJob(self.pool, self.model, self.name, source, self.axes, planes, out, self.settings)
         return driver.predict(job, planes=wanted, stop=self.stop)
 
     def _job(self, source: Path, planes: Planes) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from ..core.network.model_card import check_place
 from ..core.settings import NetworkSettings, TrainingSettings, with_values
 from . import STOPPED
 from .parser import SCRATCH, check_names, chosen
-from .progress import Interrupt, Progress
+from .progress import Interrupt, TerminalProgress
 
 if TYPE_CHECKING:
     from ..core.network.model_io import Model
@@ -39,7 +39,7 @@ def train(arguments: argparse.Namespace) -> int:
     check_place(output)
     stores.check_output(output, arguments.overwrite, arguments.images, arguments.labels)
     images = _images(arguments, settings.unpainted == "background")
-    with work_folder(output) as folder, Progress() as progress:
+    with work_folder(output) as folder, TerminalProgress() as progress:
         finished, stopped = _run(images, settings, network, arguments, folder, progress)
         from ..core.network.model_io import save_model
 
@@ -116,7 +116,7 @@ def start_model(start: str) -> Model | None:
 
 def _run(
     images: list[AnnotatedImage], settings: TrainingSettings, network: NetworkSettings, arguments: argparse.Namespace,
-    folder: Path, progress: Progress,
+    folder: Path, progress: TerminalProgress,
 ) -> tuple[Finished, bool]:  # fmt: skip
     """Train, and return the last event and whether the user stopped it."""
     progress.show(0, "loading")
@@ -136,7 +136,7 @@ def _run(
     raise UNetError("The training ended without a model.")
 
 
-def show_training(event: TrainingEvent, settings: TrainingSettings, progress: Progress) -> None:
+def show_training(event: TrainingEvent, settings: TrainingSettings, progress: TerminalProgress) -> None:
     """Show one event of a training."""
     if isinstance(event, Started):
         progress.say(f"training on {event.device}, {event.precision}")

@@ -7,7 +7,7 @@ settings, and what meets at the borders of chunks. Needs the ``cluster`` extra.
 
 from __future__ import annotations
 
-from .order import Order, check_output
+from .job_spec import JobSpec, check_output
 from .pool import Pool
 
-__all__ = ["Order", "Pool", "check_output"]
+__all__ = ["JobSpec", "Pool", "check_output"]

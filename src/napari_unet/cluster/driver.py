@@ -22,10 +22,10 @@ from ..core.inference.predict import check_fit, never
 from ..core.network.model_io import Model, fingerprint, load_model, save_model
 from ..core.settings import PredictionSettings, validate
 from ..stores import UnfinishedLabels
+from .job_spec import ALIKE, JobSpec, WorkerConfig, public_version
 from .joining import Blocks, write_labels, write_values
-from .order import ALIKE, Choice, Order, public_version
 from .pool import Pool, Task, answered
-from .worker import Facts, Part, large_plane, look, looks_of, scratches, workspace_mark
+from .worker import Facts, TaskResult, large_plane, look, looks_of, scratches, workspace_mark
 from .worker import call as call_in_worker
 
 MODEL_NAME = "model-{}.zip"
@@ -33,7 +33,7 @@ MODEL_NAME = "model-{}.zip"
 
 
 @dataclass(frozen=True)
-class Job:
+class ClusterJob:
     """A picture to segment by the workers of a pool.
 
     Attributes
@@ -65,32 +65,32 @@ class Job:
     out: UnfinishedLabels
     settings: PredictionSettings
 
-    def order(self) -> Order:
+    def spec(self) -> JobSpec:
         """Return what every worker has to know, as far as it is known before they are asked."""
         threads = self.out.work.recall("threads") or torch.get_num_threads()
         self.out.work.remember("threads", threads)
         picture = self.picture.absolute()
-        return Order(
+        return JobSpec(
             str(picture), self.axes, self.planes.grey, looks_of(picture, self.planes), str(self.out.partial.absolute()),
             (self.name,), fingerprint(self.model), validate(self.settings), threads,
             tuple((package, public_version(package)) for package in ALIKE),
         )  # fmt: skip
 
-    def copied(self, order: Order) -> Order:
-        """Return the order with copies of the models in the workspace, which every worker sees."""
+    def copied(self, spec: JobSpec) -> JobSpec:
+        """Return the spec with copies of the models in the workspace, which every worker sees."""
         paths = []
         for number, model in enumerate((self.model, *self.model.siblings)):
-            path = order.folder / MODEL_NAME.format(number)
+            path = spec.folder / MODEL_NAME.format(number)
             if not path.exists():
                 save_model(dataclasses.replace(model, siblings=()), path)
             paths.append(str(path))
         first, *others = (load_model(path) for path in paths)
         mark = fingerprint(dataclasses.replace(first, siblings=tuple(others)))
-        return dataclasses.replace(order, models=tuple(paths), fingerprint=mark)
+        return dataclasses.replace(spec, models=tuple(paths), fingerprint=mark)
 
 
 def predict(
-    job: Job, *, planes: Sequence[Plane] | None = None, stop: Callable[[], bool] = never
+    job: ClusterJob, *, planes: Sequence[Plane] | None = None, stop: Callable[[], bool] = never
 ) -> Iterator[PredictionEvent]:
     """Segment a picture from store to store by the workers of a pool.
 
@@ -99,7 +99,7 @@ def predict(
 
     Parameters
     ----------
-    job : Job
+    job : ClusterJob
         What to do.
     planes : sequence of tuple of int, optional
         Which planes; all by default.
@@ -125,55 +125,57 @@ def predict(
         yield Stopped("Stopped on request; nothing was begun.")
         yield Finished(time.perf_counter() - begin)
         return
-    order, notes = found
-    yield Started("predict", _crew(job.pool, order), _chosen(order).precision, len(todo), notes=notes)
-    run = _Run(job, order, stop, begin, len(todo))
+    spec, notes = found
+    yield Started("predict", _crew(job.pool, spec), _chosen(spec).precision, len(todo), notes=notes)
+    run = _ClusterRun(job, spec, stop, begin, len(todo))
     if not (yield from run.segment(todo)):
         yield Stopped("Stopped on request; what is done is kept.", run.done)
     yield Finished(time.perf_counter() - begin, run.done, metrics={"objects": float(run.objects)})
 
 
-def _crew(pool: Pool, order: Order) -> str:
+def _crew(pool: Pool, spec: JobSpec) -> str:
     """Return who computes, in words."""
-    return f"{_chosen(order).device}, {pool.count()} worker(s)"
+    return f"{_chosen(spec).device}, {pool.count()} worker(s)"
 
 
-def _chosen(order: Order) -> Choice:
-    """Return what was settled; only a complete order has it."""
-    if order.choice is None:
-        raise ClusterError("The order is not complete: what to compute with has not been settled.")
-    return order.choice
+def _chosen(spec: JobSpec) -> WorkerConfig:
+    """Return what was settled; only a complete spec has it."""
+    if spec.choice is None:
+        raise ClusterError("The spec is not complete: what to compute with has not been settled.")
+    return spec.choice
 
 
-def _agreed(job: Job, stop: Callable[[], bool]) -> Generator[Fallback, None, tuple[Order, tuple[str, ...]] | None]:
-    """Ask all workers whether they can do the job; return the complete order and what to tell, or None when stopped."""
-    order = job.order()
+def _agreed(
+    job: ClusterJob, stop: Callable[[], bool]
+) -> Generator[Fallback, None, tuple[JobSpec, tuple[str, ...]] | None]:
+    """Ask all workers whether they can do the job; return the complete spec and what to tell, or None when stopped."""
+    spec = job.spec()
     if not (yield from job.pool.wait(stop)):
         return None
-    job.pool.check_versions(order)
-    facts = _facts(job, order, stop)
+    job.pool.check_versions(spec)
+    facts = _facts(job, spec, stop)
     if facts and not all(f.model for f in facts.values()):
-        order = job.copied(order)
-        facts = _facts(job, order, stop)
+        spec = job.copied(spec)
+        facts = _facts(job, spec, stop)
     if not facts:
         return None
     blind = [worker for worker, f in facts.items() if not f.model]
     if blind:
-        raise ClusterError(f"The worker {blind[0]} cannot read the model from {order.models[0]}.")
+        raise ClusterError(f"The worker {blind[0]} cannot read the model from {spec.models[0]}.")
     notes = _compared(facts)
-    choice = yield from _prepared(job, order, stop)
+    choice = yield from _prepared(job, spec, stop)
     if choice is None:
         return None
     tile = job.out.work.recall("tile") or choice.tile
     job.out.work.remember("tile", tile)
-    order = dataclasses.replace(order, choice=dataclasses.replace(choice, tile=tile))
-    return order, (*((choice.note,) if choice.note else ()), *notes)
+    spec = dataclasses.replace(spec, choice=dataclasses.replace(choice, tile=tile))
+    return spec, (*((choice.note,) if choice.note else ()), *notes)
 
 
-def _facts(job: Job, order: Order, stop: Callable[[], bool]) -> dict[str, Facts]:
+def _facts(job: ClusterJob, spec: JobSpec, stop: Callable[[], bool]) -> dict[str, Facts]:
     """Return what each worker is and sees, nothing when stopped; raise for the first that cannot do its part."""
-    mark, found = workspace_mark(order.folder), {}
-    answers = job.pool.patiently(stop, call_in_worker, look.__name__, order)
+    mark, found = workspace_mark(spec.folder), {}
+    answers = job.pool.patiently(stop, call_in_worker, look.__name__, spec)
     for worker, said in (answers or {}).items():
         if isinstance(said, Exception):
             raise ClusterError(f"The worker {worker} cannot do its part: {type(said).__name__}: {said}") from said
@@ -182,7 +184,7 @@ def _facts(job: Job, order: Order, stop: Callable[[], bool]) -> dict[str, Facts]
             raise refused
         if said.workspace != mark:
             raise ClusterError(
-                f"The worker {worker} sees another folder at {order.folder}. The folder of the output has to be one "
+                f"The worker {worker} sees another folder at {spec.folder}. The folder of the output has to be one "
                 "that all workers share, under the same path."
             )
         found[worker] = said
@@ -208,21 +210,23 @@ def _compared(facts: dict[str, Facts]) -> tuple[str, ...]:
     )
 
 
-def _prepared(job: Job, order: Order, stop: Callable[[], bool]) -> Generator[Fallback, None, Choice | None]:
+def _prepared(
+    job: ClusterJob, spec: JobSpec, stop: Callable[[], bool]
+) -> Generator[Fallback, None, WorkerConfig | None]:
     """Return what the work is done with, as it was settled before or by a worker; None when stopped."""
     known = job.out.work.recall("choice")
     if known is not None:
-        return Choice(**known)
-    found = yield from _single(job.pool, order, (None, "prepare", ()), stop)
+        return WorkerConfig(**known)
+    found = yield from _single(job.pool, spec, (None, "prepare", ()), stop)
     if found is not None:
         job.out.work.remember("choice", dataclasses.asdict(found))
     return found
 
 
-def _single(pool: Pool, order: Order, task: Task, stop: Callable[[], bool]) -> Generator[Fallback, None, Any]:
+def _single(pool: Pool, spec: JobSpec, task: Task, stop: Callable[[], bool]) -> Generator[Fallback, None, Any]:
     """Return the result of one task; None when stopped."""
     result = None
-    for step in pool.work(order, [task], stop):
+    for step in pool.work(spec, [task], stop):
         if isinstance(step, Fallback):
             yield step
         else:
@@ -231,7 +235,7 @@ def _single(pool: Pool, order: Order, task: Task, stop: Callable[[], bool]) -> G
 
 
 @dataclass
-class _Run:
+class _ClusterRun:
     """A job under way.
 
     Attributes
@@ -240,8 +244,8 @@ class _Run:
         Planes that are done, and cells in them.
     """
 
-    job: Job
-    order: Order
+    job: ClusterJob
+    spec: JobSpec
     stop: Callable[[], bool]
     begin: float
     total: int
@@ -261,7 +265,7 @@ class _Run:
 
     def _large(self) -> bool:
         """Return whether planes are too large to be held."""
-        planes, scale = self.job.planes, _chosen(self.order).scale
+        planes, scale = self.job.planes, _chosen(self.spec).scale
         return is_large(planes.shape) or is_large((round(planes.height * scale), round(planes.width * scale)))
 
     def _counted(self, plane: Plane, count: int) -> PlaneDone:
@@ -280,7 +284,7 @@ class _Run:
     def _side_by_side(self, planes: list[Plane]) -> Generator[PredictionEvent, None, bool]:
         """Segment planes, each as one task."""
         tasks: Iterator[Task] = ((plane, "whole_plane", (plane, self.total == 1)) for plane in planes)
-        steps = self.job.pool.work(self.order, tasks, self.stop)
+        steps = self.job.pool.work(self.spec, tasks, self.stop)
         while True:
             try:
                 step = next(steps)
@@ -297,7 +301,7 @@ class _Run:
         """Segment large planes, each by many tasks."""
         for plane in planes:
             task: Task = (plane, "measure", (plane, self.total == 1))
-            normalisation = yield from _single(self.job.pool, self.order, task, self.stop)
+            normalisation = yield from _single(self.job.pool, self.spec, task, self.stop)
             if normalisation is None:
                 return False
             if normalisation.constant:
@@ -313,9 +317,9 @@ class _Run:
     def _large_plane(self, plane: Plane, normalisation: Normalisation) -> Generator[PredictionEvent, None, int | None]:
         """Segment a plane chunk by chunk, then tell its cells apart; return how many, or None when stopped."""
         job = self.job
-        model = (job.model, *job.model.siblings)[_chosen(self.order).model]
+        model = (job.model, *job.model.siblings)[_chosen(self.spec).model]
         size = (job.planes.height, job.planes.width)
-        large = large_plane(job.out.work, model, self.order, plane, size)
+        large = large_plane(job.out.work, model, self.spec, plane, size)
         if not (yield from self._compute(large, normalisation)):
             return None
         count = yield from self._write(large)
@@ -329,7 +333,7 @@ class _Run:
         missing = [chunk for chunk in chunks if not large.is_done(chunk)]
         tasks: Iterator[Task] = ((chunk, "compute_chunk", (large.plane, chunk.box, normalisation)) for chunk in missing)
         done = len(chunks) - len(missing)
-        for step in self.job.pool.work(self.order, tasks, self.stop):
+        for step in self.job.pool.work(self.spec, tasks, self.stop):
             if isinstance(step, Fallback):
                 yield step
                 continue
@@ -343,8 +347,8 @@ class _Run:
 
     def _write(self, large: LargePlane) -> Generator[PredictionEvent, None, int | None]:
         """Write what is wanted of a plane; return how many cells, or None when stopped."""
-        blocks = Blocks(self.job.pool, self.order, large, self.stop)
-        settings = self.order.settings
+        blocks = Blocks(self.job.pool, self.spec, large, self.stop)
+        settings = self.spec.settings
         if settings.what != "instances":
             return (yield from write_values(blocks))
         if large.maps().method(settings) != "shape":
@@ -361,9 +365,9 @@ class _Run:
                 return None
 
 
-def _told(part: Part) -> Iterator[Fallback]:
+def _told(part: TaskResult) -> Iterator[Fallback]:
     """Yield what a worker has to say."""
     return (Fallback(note) for note in part.notes)
 
 
-__all__ = ["Job", "predict"]
+__all__ = ["ClusterJob", "predict"]

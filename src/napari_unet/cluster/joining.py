@@ -18,7 +18,7 @@ from ..core.events import Fallback
 from ..core.inference.chunked import SIDE, LargePlane
 from ..core.instances.cleanup import Notes, Tidy
 from ..core.instances.watershed import Graph, Pieces
-from .order import Order
+from .job_spec import JobSpec
 from .pool import Pool, Task
 
 Pass = Generator[Fallback, None, dict[int, Any] | None]
@@ -32,7 +32,7 @@ class Blocks:
     ----------
     pool : Pool
         Workers.
-    order : Order
+    spec : JobSpec
         The job.
     large : LargePlane
         The plane.
@@ -41,7 +41,7 @@ class Blocks:
     """
 
     pool: Pool
-    order: Order
+    spec: JobSpec
     large: LargePlane
     stop: Callable[[], bool]
 
@@ -50,7 +50,7 @@ class Blocks:
         blocks = self.large.parts()
         tasks: Iterator[Task] = ((n, name, (self.large.plane, block, *given(n))) for n, block in enumerate(blocks))
         found: dict[int, Any] = {}
-        steps = self.pool.work(self.order, tasks, self.stop)
+        steps = self.pool.work(self.spec, tasks, self.stop)
         while True:
             try:
                 step = next(steps)
@@ -75,9 +75,9 @@ def write_labels(blocks: Blocks) -> Generator[Fallback, None, int | None]:
     pieces = yield from blocks.every("split")
     if pieces is None:
         return None
-    graph = Graph(blocks.order.settings.seed_height)
+    graph = Graph(blocks.spec.settings.seed_height)
     regions = regions_of(pieces, graph)
-    parts, halo = blocks.large.parts(), 2 * blocks.order.labelling.boundary_erosion + 1
+    parts, halo = blocks.large.parts(), 2 * blocks.spec.labelling.boundary_erosion + 1
     notes = yield from blocks.every(
         "grow", lambda n: ([(parts[other], regions[other]) for other in blocks.near(n, halo)],)
     )
@@ -104,7 +104,7 @@ def regions_of(pieces: dict[int, Pieces], graph: Graph) -> list[NDArray[np.int32
 
 def gathered(notes: dict[int, Notes], parts: list[Block], heights: NDArray[np.float32], blocks: Blocks) -> Tidy:
     """Return what can decide about all cells of a plane, from what was noted of each block."""
-    settings = blocks.order.settings
+    settings = blocks.spec.settings
     tidy = Tidy(heights, settings.holes, settings.smallest, blocks.large.maps().min_peak(settings))
     for number, block in enumerate(parts):
         tidy.take(notes[number], block)

@@ -21,7 +21,7 @@ from typing import Any
 from ..core import errors
 from ..core.errors import ClusterError, SettingsError
 from ..core.events import Fallback
-from .order import ALIKE, SCHEDULER_FILE, Order
+from .job_spec import ALIKE, SCHEDULER_FILE, JobSpec
 
 ANSWER_WITHIN = 10.0
 """Seconds in which a scheduler has to answer."""
@@ -226,15 +226,15 @@ class Pool:
                 return found
         return None
 
-    def check_versions(self, order: Order) -> None:
-        """Raise unless all workers have the packages of the order.
+    def check_versions(self, spec: JobSpec) -> None:
+        """Raise unless all workers have the packages of the job.
 
         Raises
         ------
         ClusterError
             Names the worker and both versions.
         """
-        wanted = dict(order.versions)
+        wanted = dict(spec.versions)
         for package in ALIKE:
             for worker, found in self.everywhere(version, package).items():
                 has = "no " + package if isinstance(found, Exception) else f"{package} {found}"
@@ -245,7 +245,7 @@ class Pool:
                     )
 
     def work(
-        self, order: Order, tasks: Iterable[Task], stop: Callable[[], bool]
+        self, spec: JobSpec, tasks: Iterable[Task], stop: Callable[[], bool]
     ) -> Generator[tuple[Any, Any] | Fallback, None, bool]:
         """Hand out tasks; yield whose is done, in any order, with the result.
 
@@ -268,7 +268,7 @@ class Pool:
         try:
             while not stop():
                 for whose, name, given in itertools.islice(waiting, MOST_UNDERWAY - len(underway)):
-                    future = self.client.submit(call, name, order, *given, pure=False, retries=RETRIES)
+                    future = self.client.submit(call, name, spec, *given, pure=False, retries=RETRIES)
                     underway[future.key] = whose, future
                     future.add_done_callback(finished.put)
                 if not underway:

@@ -1,4 +1,4 @@
-"""What runs in the workers: functions of an order and a place, which may be called again after a crash.
+"""What runs in the workers: functions of an spec and a place, which may be called again after a crash.
 
 Each reads from one array and writes into another, so that doing a part twice, or by two workers at once, leaves
 the same as doing it once.
@@ -33,7 +33,7 @@ from ..core.instances.watershed import Pieces
 from ..core.network.device import choose, fixed_threads
 from ..core.network.model_io import Model, fingerprint, load_model
 from ..core.network.unet import CLASSES, DISTANCE
-from .order import Choice, Order, public_version
+from .job_spec import JobSpec, WorkerConfig, public_version
 
 JOB = "job.json"
 _loading = threading.Lock()
@@ -72,19 +72,19 @@ class Facts:
 
 
 @dataclass(frozen=True)
-class Part:
+class TaskResult:
     """The outcome of a task that runs the network: cells that it found by itself, and what to tell the user."""
 
     objects: int = 0
     notes: tuple[str, ...] = ()
 
 
-def call(name: str, order: Order, *arguments: Any) -> Any:
+def call(name: str, spec: JobSpec, *arguments: Any) -> Any:
     """Run one of :data:`TASKS`; a :class:`Refusal` is returned for errors of the package."""
     try:
-        check_versions(order)
-        with fixed_threads(order.threads):
-            return TASKS[name](order, *arguments)
+        check_versions(spec)
+        with fixed_threads(spec.threads):
+            return TASKS[name](spec, *arguments)
     except UNetError as error:
         return Refusal(type(error).__name__, str(error), address())
 
@@ -99,24 +99,24 @@ def address() -> str:
         return ""
 
 
-def check_versions(order: Order) -> None:
-    """Raise when this worker has other versions than the process that gave the order.
+def check_versions(spec: JobSpec) -> None:
+    """Raise when this worker has other versions than the process that gave the spec.
 
     Workers that come later have not been asked before.
     """
-    for name, wanted in order.versions:
+    for name, wanted in spec.versions:
         if public_version(name) != wanted:
             raise ClusterError(f"it has {name} {public_version(name)}, but the job was begun with {wanted}.")
 
 
-def look(order: Order) -> Facts:
+def look(spec: JobSpec) -> Facts:
     """Return what this worker is, once it is known that it sees the picture and can write the result."""
-    _picture(order)
-    mark = _checked_folder(order)
-    compute = choose(order.settings.device, order.settings.precision)
+    _picture(spec)
+    mark = _checked_folder(spec)
+    compute = choose(spec.settings.device, spec.settings.precision)
     capability = torch.backends.cpu.get_cpu_capability()
     try:
-        found = bool(_candidates(order.models, order.fingerprint))
+        found = bool(_candidates(spec.models, spec.fingerprint))
     except UNetError:
         found = False
     return Facts(compute.device.type, compute.precision, capability, found, mark)
@@ -127,17 +127,17 @@ def workspace_mark(folder: Path) -> str:
     return hashlib.sha256((folder / JOB).read_bytes()).hexdigest()
 
 
-def _checked_folder(order: Order) -> str:
+def _checked_folder(spec: JobSpec) -> str:
     """Return the workspace's mark; raise unless the workspace is there and can be written."""
-    probe = order.folder / f".{uuid.uuid4().hex}.probe"
+    probe = spec.folder / f".{uuid.uuid4().hex}.probe"
     try:
-        mark = workspace_mark(order.folder)
+        mark = workspace_mark(spec.folder)
         probe.touch()
         probe.unlink()
         return mark
     except OSError as error:
         raise ClusterError(
-            f"it cannot write the result: {order.folder}: {error.strerror or error}. The folder of the output has to "
+            f"it cannot write the result: {spec.folder}: {error.strerror or error}. The folder of the output has to "
             "be one that all workers share, under the same path."
         ) from error
 
@@ -149,10 +149,10 @@ def looks_of(path: Path, planes: Planes) -> tuple[Any, ...]:
     return (*planes.shape, planes.channels, str(planes.dtype), *when)
 
 
-def _picture(order: Order) -> Planes:
+def _picture(spec: JobSpec) -> Planes:
     """Return the picture, opened once."""
     with _loading:
-        return _opened(order.picture, order.axes, order.grey, order.looks)
+        return _opened(spec.picture, spec.axes, spec.grey, spec.looks)
 
 
 @functools.lru_cache(maxsize=4)
@@ -174,7 +174,7 @@ def _opened(picture: str, axes: str | None, grey: bool, looks: tuple[Any, ...]) 
 
 @functools.lru_cache(maxsize=2)
 def _candidates(models: tuple[str, ...], mark: str) -> tuple[Model, ...]:
-    """Return the models that may fit; raise when they are not those of the order."""
+    """Return the models that may fit; raise when they are not those of the spec."""
     first, *others = (load_model(path) for path in models)
     whole = dataclasses.replace(first, siblings=(*first.siblings, *others))
     if fingerprint(whole) != mark:
@@ -183,7 +183,7 @@ def _candidates(models: tuple[str, ...], mark: str) -> tuple[Model, ...]:
 
 
 @dataclass(frozen=True)
-class _Ready:
+class _ReadyModel:
     """A model, ready to run on a picture."""
 
     model: Model
@@ -193,47 +193,47 @@ class _Ready:
     tile: int
 
 
-def _ready(order: Order) -> _Ready:
-    """Return what the order needs, made once."""
-    source = _picture(order)
+def _ready(spec: JobSpec) -> _ReadyModel:
+    """Return what the spec needs, made once."""
+    source = _picture(spec)
     with _loading:
-        return _prepared(order, source)
+        return _prepared(spec, source)
 
 
 @functools.lru_cache(maxsize=2)
-def _prepared(order: Order, source: Planes) -> _Ready:
-    choice = order.choice
+def _prepared(spec: JobSpec, source: Planes) -> _ReadyModel:
+    choice = spec.choice
     if choice is None:
-        raise ClusterError("the order is not complete: what to compute with has not been settled.")
-    compute = choose(order.settings.device, order.settings.precision)
+        raise ClusterError("the spec is not complete: what to compute with has not been settled.")
+    compute = choose(spec.settings.device, spec.settings.precision)
     if (compute.device.type, compute.precision) != (choice.device, choice.precision):
         raise ClusterError(
             f"it computes in {compute.precision} on {compute.device.type}, but the job was begun in "
             f"{choice.precision} on {choice.device}. Give --device {choice.device} and "
             f"--set precision={choice.precision}, or --overwrite to begin anew."
         )
-    model = _candidates(order.models, order.fingerprint)[choice.model]
-    predictor = Predictor.create(model.network, compute, order.settings.tta)
+    model = _candidates(spec.models, spec.fingerprint)[choice.model]
+    predictor = Predictor.create(model.network, compute, spec.settings.tta)
     seen = source if choice.scale == 1 else ScaledPlanes(source, choice.scale)
-    return _Ready(model, predictor, seen, source, choice.tile)
+    return _ReadyModel(model, predictor, seen, source, choice.tile)
 
 
-def prepare(order: Order) -> Choice:
+def prepare(spec: JobSpec) -> WorkerConfig:
     """Settle which model fits, at what size it sees the picture, and by which tiles it is computed."""
-    source = _picture(order)
+    source = _picture(spec)
     with _loading:
-        candidates = _candidates(order.models, order.fingerprint)
-    found = choose_model(candidates[0], source, order.settings)
+        candidates = _candidates(spec.models, spec.fingerprint)
+    found = choose_model(candidates[0], source, spec.settings)
     index = next(n for n, model in enumerate(candidates) if model is found.model)
     seen = source if found.scale == 1 else ScaledPlanes(source, found.scale)
     compute = found.predictor.compute
-    tile = order.settings.tile or choose_tile(found.predictor.network, compute, seen.height, seen.width)
-    return Choice(index, found.scale, tile, compute.device.type, compute.precision, found.told(order.settings))
+    tile = spec.settings.tile or choose_tile(found.predictor.network, compute, seen.height, seen.width)
+    return WorkerConfig(index, found.scale, tile, compute.device.type, compute.precision, found.told(spec.settings))
 
 
-def measure(order: Order, plane: Plane, only: bool) -> Normalisation:
+def measure(spec: JobSpec, plane: Plane, only: bool) -> Normalisation:
     """Return the normalisation of a plane; raise when it is the only one and has nothing in it."""
-    normalisation = plane_normalisation(_picture(order), plane)
+    normalisation = plane_normalisation(_picture(spec), plane)
     if normalisation.constant and only:
         raise DataError(
             f"The image is constant: every grey value is {normalisation.low[0]:g}. There is nothing to segment."
@@ -241,9 +241,9 @@ def measure(order: Order, plane: Plane, only: bool) -> Normalisation:
     return normalisation
 
 
-def _network(order: Order, plane: Plane, box: Box, normalisation: Normalisation) -> tuple[Outputs, tuple[str, ...]]:
+def _network(spec: JobSpec, plane: Plane, box: Box, normalisation: Normalisation) -> tuple[Outputs, tuple[str, ...]]:
     """Return the outputs for a box of a plane, by smaller tiles where there is too little memory, and what to tell."""
-    ready = _ready(order)
+    ready = _ready(spec)
     notes: list[str] = []
     tile, smallest = ready.tile, max(SMALLEST_TILE, ready.predictor.network.geometry.stride)
     while True:
@@ -256,24 +256,24 @@ def _network(order: Order, plane: Plane, box: Box, normalisation: Normalisation)
             notes.append(f"Too little memory on the worker {address()}; smaller tiles of {tile} px there.")
 
 
-def whole_plane(order: Order, plane: Plane, only: bool) -> Part:
+def whole_plane(spec: JobSpec, plane: Plane, only: bool) -> TaskResult:
     """Segment a plane that is small enough to be held."""
-    normalisation = measure(order, plane, only)
+    normalisation = measure(spec, plane, only)
     if normalisation.constant:
-        return Part(0, (f"Plane {plane} is constant and has no cells.",))
-    ready = _ready(order)
+        return TaskResult(0, (f"Plane {plane} is constant and has no cells.",))
+    ready = _ready(spec)
     image, source = ready.image, ready.source
-    outputs, notes = _network(order, plane, (0, image.height, 0, image.width), normalisation)
+    outputs, notes = _network(spec, plane, (0, image.height, 0, image.width), normalisation)
     if image is not source:
         outputs = {name: resample(values, (source.height, source.width)) for name, values in outputs.items()}
-    labels = labels_from_outputs(outputs, order.labelling)
-    _output(order)[(*plane, slice(None), slice(None))] = labels
-    return Part(int(labels.max(initial=0)) if order.settings.what == "instances" else 0, notes)
+    labels = labels_from_outputs(outputs, spec.labelling)
+    _output(spec)[(*plane, slice(None), slice(None))] = labels
+    return TaskResult(int(labels.max(initial=0)) if spec.settings.what == "instances" else 0, notes)
 
 
-def _output(order: Order) -> WritableArray:
+def _output(spec: JobSpec) -> WritableArray:
     """Return the result's array."""
-    return stores.open_writable(Path(order.labels), "0")
+    return stores.open_writable(Path(spec.labels), "0")
 
 
 class Shared:
@@ -302,31 +302,31 @@ class Shared:
         stores.remove(self.folder / name)
 
 
-def large_plane(work: Workspace, model: Model, order: Order, plane: Plane, size: tuple[int, int]) -> LargePlane:
+def large_plane(work: Workspace, model: Model, spec: JobSpec, plane: Plane, size: tuple[int, int]) -> LargePlane:
     """Return a plane that is never held as a whole, of this size in the picture."""
-    scale = order.choice.scale if order.choice else 1.0
+    scale = spec.choice.scale if spec.choice else 1.0
     seen = size if scale == 1 else (max(1, round(size[0] * scale)), max(1, round(size[1] * scale)))
     outputs = model.network.outputs
     classes = outputs[CLASSES].stop - outputs[CLASSES].start
-    return LargePlane(work, plane, seen, size, order.labelling, classes, DISTANCE in outputs)
+    return LargePlane(work, plane, seen, size, spec.labelling, classes, DISTANCE in outputs)
 
 
-def _large(order: Order, plane: Plane) -> LargePlane:
+def _large(spec: JobSpec, plane: Plane) -> LargePlane:
     """Return a plane that this worker does a part of."""
-    ready = _ready(order)
-    return large_plane(Shared(order.folder), ready.model, order, plane, (ready.source.height, ready.source.width))
+    ready = _ready(spec)
+    return large_plane(Shared(spec.folder), ready.model, spec, plane, (ready.source.height, ready.source.width))
 
 
-def compute_chunk(order: Order, plane: Plane, box: Box, normalisation: Normalisation) -> Part:
+def compute_chunk(spec: JobSpec, plane: Plane, box: Box, normalisation: Normalisation) -> TaskResult:
     """Compute the outputs of a chunk from its region with context, and keep them in the workspace."""
-    outputs, notes = _network(order, plane, box, normalisation)
-    _large(order, plane).keep((box, outputs))
-    return Part(0, notes)
+    outputs, notes = _network(spec, plane, box, normalisation)
+    _large(spec, plane).keep((box, outputs))
+    return TaskResult(0, notes)
 
 
-def write_values(order: Order, plane: Plane, block: Block) -> None:
+def write_values(spec: JobSpec, plane: Plane, block: Block) -> None:
     """Write the classes or probabilities of a block."""
-    PlaneOf(_output(order), plane)[block.slices] = _large(order, plane).values(block)
+    PlaneOf(_output(spec), plane)[block.slices] = _large(spec, plane).values(block)
 
 
 def scratches(large: LargePlane) -> tuple[WritableArray, WritableArray]:
@@ -334,10 +334,10 @@ def scratches(large: LargePlane) -> tuple[WritableArray, WritableArray]:
     return large.scratch(large.size, np.uint32), large.scratch(large.size, np.uint32)
 
 
-def split(order: Order, plane: Plane, block: Block) -> Pieces:
+def split(spec: JobSpec, plane: Plane, block: Block) -> Pieces:
     """Cut a block into pieces, keep their labels, and return the rest of what is known of them."""
-    large = _large(order, plane)
-    found = splitter(large.maps(), order.settings, [block])(block)
+    large = _large(spec, plane)
+    found = splitter(large.maps(), spec.settings, [block])(block)
     scratches(large)[0][block.slices] = found.labels
     return dataclasses.replace(found, labels=np.zeros((0, 0), np.int32))
 
@@ -346,14 +346,14 @@ Around = Sequence[tuple[Block, NDArray[np.int32]]]
 """Blocks, and the region of each of their pieces; a 0 comes first."""
 
 
-def grow(order: Order, plane: Plane, block: Block, around: Around) -> Notes:
+def grow(spec: JobSpec, plane: Plane, block: Block, around: Around) -> Notes:
     """Give the gaps of a block's regions back, keep the regions, and return what has to be known of them."""
-    pieces, kept = scratches(_large(order, plane))
-    boundary_erosion = order.labelling.boundary_erosion
+    pieces, kept = scratches(_large(spec, plane))
+    boundary_erosion = spec.labelling.boundary_erosion
     halo = 2 * boundary_erosion + 1
     frame = block.framed(restore_boundaries(regions_around(pieces, block, halo, around), boundary_erosion), halo, -1)
     kept[block.slices] = frame[1:-1, 1:-1]
-    return notes_of(frame, block, holes=order.settings.holes != 0)
+    return notes_of(frame, block, holes=spec.settings.holes != 0)
 
 
 def regions_around(pieces: WritableArray, block: Block, halo: int, around: Around) -> NDArray[np.int32]:
@@ -370,7 +370,7 @@ def regions_around(pieces: WritableArray, block: Block, halo: int, around: Aroun
 
 
 def number(
-    order: Order, plane: Plane, block: Block, regions: NDArray[np.int64], numbers: NDArray[np.int32],
+    spec: JobSpec, plane: Plane, block: Block, regions: NDArray[np.int64], numbers: NDArray[np.int32],
     filled: NDArray[np.int32] | None,
 ) -> None:  # fmt: skip
     """Write the final labels of a block.
@@ -382,10 +382,10 @@ def number(
     filled : NDArray of int32 or None
         See :func:`~napari_unet.core.instances.cleanup.finish`.
     """
-    labels = np.asarray(scratches(_large(order, plane))[1][block.slices])
+    labels = np.asarray(scratches(_large(spec, plane))[1][block.slices])
     local = np.searchsorted(np.concatenate([[0], regions]), labels).astype(np.int32)
     table = np.concatenate([[0], numbers]).astype(np.int32)
-    PlaneOf(_output(order), plane)[block.slices] = finish(local, table, filled)
+    PlaneOf(_output(spec), plane)[block.slices] = finish(local, table, filled)
 
 
 TASKS: dict[str, Callable[..., Any]] = {

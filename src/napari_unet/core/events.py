@@ -194,8 +194,8 @@ PredictionEvent = Started | ResultOpened | TileDone | PlaneDone | Fallback | Sto
 _KINDS: dict[str, type[Event]] = {
     kind.__name__: kind
     for kind in (
-        Started, StepDone, Validated, AnnotationsUpdated, Preview, CheckpointSaved, TileDone, PlaneDone, ResultOpened, Fallback,
-        Stopped, Finished,
+        Started, StepDone, Validated, AnnotationsUpdated, Preview, CheckpointSaved, TileDone, PlaneDone,
+        ResultOpened, Fallback, Stopped, Finished,
     )
 }  # fmt: skip
 

@@ -6,8 +6,8 @@ the way a person would. What comes out is written, drawn and shown.
 
 from __future__ import annotations
 
-from .job import Case, Result, run_demo
+from .job import Case, DemoResult, run_demo
 from .painting import paint
 from .viewer import missing, open_viewer
 
-__all__ = ["Case", "Result", "missing", "open_viewer", "paint", "run_demo"]
+__all__ = ["Case", "DemoResult", "missing", "open_viewer", "paint", "run_demo"]

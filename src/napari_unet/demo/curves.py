@@ -13,7 +13,7 @@ from .overlay import GREY, INK, LINE, PAPER, Colour, font, save_picture
 
 
 @dataclass(frozen=True)
-class Curve:
+class DiagramCurve:
     """One line of a diagram.
 
     Attributes
@@ -43,7 +43,7 @@ class Diagram:
     ----------
     title, x_label : str
         Written above and below.
-    curves : sequence of Curve
+    curves : sequence of DiagramCurve
         Drawn in this order.
     top : float, optional
         Upper end of the y axis, which begins at 0; by default the largest value.
@@ -55,7 +55,7 @@ class Diagram:
 
     title: str
     x_label: str
-    curves: Sequence[Curve]
+    curves: Sequence[DiagramCurve]
     top: float | None = None
     mark: float | None = None
     mark_text: str = ""
@@ -136,7 +136,7 @@ class _Frame:
         side = "rm" if self.diagram.mark > self.right / 2 else "lm"
         self.pen.text((x + (-12 if side == "rm" else 12), self.y0 - 24), self.diagram.mark_text, GREY, font(24), side)
 
-    def _curve(self, curve: Curve) -> None:
+    def _curve(self, curve: DiagramCurve) -> None:
         """Draw one line."""
         points = [self.at(x, y) for x, y in zip(curve.x, curve.y, strict=True)]
         if len(points) > 1:

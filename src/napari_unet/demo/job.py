@@ -19,7 +19,7 @@ from ..core.events import Event, Finished, StepDone, Stopped, Validated
 from ..core.network.model_card import BUNDLED
 from ..core.settings import PredictionSettings, TrainingSettings, with_values
 from ..core.synthetic import generate_stack
-from .outcome import Case, Plane, Result, every_plane, labels_path
+from .outcome import Case, DemoResult, Plane, every_plane, labels_path
 from .painting import BACKGROUND, paint
 from .report import write_report
 
@@ -48,7 +48,7 @@ def run_demo(
     shape: tuple[int, int, int] = SHAPE,
     listen: Listener = lambda job, event: None,
     stop: Stop = lambda: False,
-) -> Result:
+) -> DemoResult:
     """Paint, train, segment and measure; write what comes out.
 
     Parameters
@@ -86,7 +86,7 @@ def run_demo(
     model = load_model(start)
     cases = [fitted(case, model.card.channels) for case in cases]
     number, plane = richest(cases)
-    result = Result(folder, cases, number, plane, paint(cases[number].truth[plane], cells, settings.seed))
+    result = DemoResult(folder, cases, number, plane, paint(cases[number].truth[plane], cells, settings.seed))
     _write_painted(result)
     result.labels_before.extend(segment_all(folder / "labels_before", model, cases, lambda e: listen("before", e)))
     trained, stopped = _train(model, result, settings, lambda event: listen("train", event), stop)
@@ -155,7 +155,7 @@ def richest(cases: list[Case]) -> tuple[int, Plane]:
 
 
 def _train(
-    model: Model, result: Result, settings: TrainingSettings, listen: Callable[[Event], None], stop: Stop
+    model: Model, result: DemoResult, settings: TrainingSettings, listen: Callable[[Event], None], stop: Stop
 ) -> tuple[Model, bool]:
     """Return the model after training on the painted plane, and whether the training was stopped."""
     from ..core.training.loop import train
@@ -197,7 +197,7 @@ def write_labels(path: Path, labels: NDArray[Any], axes: str) -> None:
         output.save()
 
 
-def _write_painted(result: Result) -> None:
+def _write_painted(result: DemoResult) -> None:
     """Write what was painted, in the shape of its image."""
     planes = result.cases[result.number].planes
     whole = np.zeros(planes.shape, np.int32)

@@ -50,7 +50,7 @@ class Case:
 
 
 @dataclass(frozen=True)
-class Result:
+class DemoResult:
     """What a demo found.
 
     Attributes

@@ -9,8 +9,8 @@ import numpy as np
 
 from .. import stores
 from ..core.evaluation.metrics import evaluate
-from .curves import Curve, Diagram, draw_diagrams
-from .outcome import Result, labels_path
+from .curves import Diagram, DiagramCurve, draw_diagrams
+from .outcome import DemoResult, labels_path
 from .overlay import BLUE, GREEN, ORANGE, PINK, YELLOW, Panel, compared, draw_overlay
 from .painting import BACKGROUND
 from .viewer import write_layers
@@ -24,7 +24,7 @@ LEGEND = (
 )
 
 
-def write_report(result: Result) -> None:
+def write_report(result: DemoResult) -> None:
     """Write ``overlay.png``, ``learning_curve.png``, ``scores.json`` and the list of layers.
 
     Raises
@@ -39,12 +39,12 @@ def write_report(result: Result) -> None:
     write_layers(result.folder, layers(result, shown[0]))
 
 
-def _richest_unseen(result: Result) -> tuple[int, tuple[int, ...]]:
+def _richest_unseen(result: DemoResult) -> tuple[int, tuple[int, ...]]:
     """Return the plane with the most cells among those that were not trained on."""
     return max(result.unseen(), key=lambda at: len(np.unique(result.cases[at[0]].truth[at[1]])))
 
 
-def _painted_panel(result: Result) -> Panel:
+def _painted_panel(result: DemoResult) -> Panel:
     """Return the picture of what was painted."""
     colours = dict.fromkeys(range(BACKGROUND + 1, int(result.painted.max()) + 1), GREEN) | {BACKGROUND: PINK}
     title = f"Painted: {result.painted_cells} cells, some background"
@@ -52,7 +52,7 @@ def _painted_panel(result: Result) -> Panel:
     return Panel(title, result.trained_on, image, [], (result.painted, colours))
 
 
-def _answer_panels(result: Result, number: int, plane: tuple[int, ...]) -> list[Panel]:
+def _answer_panels(result: DemoResult, number: int, plane: tuple[int, ...]) -> list[Panel]:
     """Return pictures of one unseen plane: before, after, truth."""
     case = result.cases[number]
     image, truth = case.read(plane), case.truth[plane]
@@ -66,19 +66,19 @@ def _answer_panels(result: Result, number: int, plane: tuple[int, ...]) -> list[
     return [*panels, Panel("Truth", cells, image, [(truth, GREEN)])]
 
 
-def diagrams(result: Result) -> list[Diagram]:
+def diagrams(result: DemoResult) -> list[Diagram]:
     """Return the learning curves: loss, and the scores on validation cells where there are any."""
     times, losses = [e.elapsed for e in result.steps], [e.loss for e in result.steps]
-    curves = [Curve("training", times, running_mean(losses), ORANGE)]
+    curves = [DiagramCurve("training", times, running_mean(losses), ORANGE)]
     checks = [e.elapsed for e in result.checks]
     if checks:
-        curves.append(Curve("validation", checks, [e.loss for e in result.checks], BLUE, True))
+        curves.append(DiagramCurve("validation", checks, [e.loss for e in result.checks], BLUE, True))
     out = [Diagram("Loss", "seconds of training", curves)]
     if checks:
         best = next((e.elapsed for e in reversed(result.checks) if e.best), None)
         rates = [
-            Curve("IoU", checks, [e.iou for e in result.checks], BLUE, True),
-            Curve("F1", checks, [e.f1 for e in result.checks], GREEN, True),
+            DiagramCurve("IoU", checks, [e.iou for e in result.checks], BLUE, True),
+            DiagramCurve("F1", checks, [e.f1 for e in result.checks], GREEN, True),
         ]
         out.append(Diagram("On validation cells", "seconds of training", rates, 1.0, best, "kept"))
     return out
@@ -92,7 +92,7 @@ def running_mean(values: list[float]) -> list[float]:
     return out
 
 
-def _write_scores(result: Result) -> None:
+def _write_scores(result: DemoResult) -> None:
     """Write the scores as JSON."""
     plain = {
         "trained_on": result.trained_on,
@@ -109,7 +109,7 @@ def _write_scores(result: Result) -> None:
         path.write_text(json.dumps(plain, indent=2) + "\n", encoding="utf-8")
 
 
-def layers(result: Result, number: int) -> list[dict[str, Any]]:
+def layers(result: DemoResult, number: int) -> list[dict[str, Any]]:
     """Return what the viewer shows of one image, the lowest layer first."""
     case, hidden = result.cases[number], {"visible": False}
     before, after = (labels_path(result.folder / n, case, result.cases) for n in ("labels_before", "labels"))

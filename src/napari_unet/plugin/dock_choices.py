@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from ..core.errors import UNetError
 from ..core.settings import NetworkSettings, PredictionSettings, TrainingSettings, with_values
 from .dock.follow_preferences import COMPUTING
-from .dock.state import Choice
+from .dock.state import StateEntry
 from .dock.state_kinds import (
     check_settings,
     in_words,
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from .train.controller import TrainController
 
 
-def of_training(controller: TrainController) -> list[Choice]:
+def of_training(controller: TrainController) -> list[StateEntry]:
     """Return what is chosen in the Annotate and train dock."""
     view = controller.view
     return [
@@ -58,7 +58,7 @@ def of_training(controller: TrainController) -> list[Choice]:
     ]
 
 
-def _of_earlier(annotating: Annotating) -> Choice:
+def _of_earlier(annotating: Annotating) -> StateEntry:
     """Return which earlier trainings take part, for this viewer only."""
 
     def get() -> list[tuple[str, bool]]:
@@ -69,10 +69,10 @@ def _of_earlier(annotating: Annotating) -> Choice:
             if Path(folder).is_dir():
                 annotating.add_earlier(folder, on)
 
-    return Choice("earlier", get, show, (annotating.touched,), lasting=False)
+    return StateEntry("earlier", get, show, (annotating.touched,), lasting=False)
 
 
-def of_segmenting(controller: SegmentController) -> list[Choice]:
+def of_segmenting(controller: SegmentController) -> list[StateEntry]:
     """Return what is chosen in the Segment dock."""
     view = controller.view
     return [
@@ -81,11 +81,11 @@ def of_segmenting(controller: SegmentController) -> list[Choice]:
         of_combo("planes", view.extent),
         _of_prediction(controller.models, view),
         of_fold("unfolded", view.fold),
-        Choice("place", view.place.place, lambda place: view.place.choose(str(place)), (view.place.place_changed,)),
+        StateEntry("place", view.place.place, lambda place: view.place.choose(str(place)), (view.place.place_changed,)),
     ]
 
 
-def of_batch(controller: BatchController) -> list[Choice]:
+def of_batch(controller: BatchController) -> list[StateEntry]:
     """Return what is chosen in the dock for many files; which files is for this viewer only."""
     view = controller.view
     return [
@@ -97,12 +97,12 @@ def of_batch(controller: BatchController) -> list[Choice]:
     ]
 
 
-def _of_model(models: ModelChoice, view: SegmentView | BatchView) -> Choice:
+def _of_model(models: ModelChoice, view: SegmentView | BatchView) -> StateEntry:
     """Return the model to segment with, unless another one was trained since."""
-    return Choice("model", models.chosen, models.choose_again, (view.model.currentIndexChanged,))
+    return StateEntry("model", models.chosen, models.choose_again, (view.model.currentIndexChanged,))
 
 
-def _of_prediction(models: ModelChoice, view: SegmentView | BatchView) -> Choice:
+def _of_prediction(models: ModelChoice, view: SegmentView | BatchView) -> StateEntry:
     """Return the settings, with the model that they are for: another one comes with others."""
     start = PredictionSettings()
 
@@ -131,18 +131,18 @@ def _of_prediction(models: ModelChoice, view: SegmentView | BatchView) -> Choice
 
     signals = (view.threshold.valueChanged, view.smallest.value_changed, view.what.currentIndexChanged,
                view.advanced.changed, view.model.currentIndexChanged)  # fmt: skip
-    return Choice(
+    return StateEntry(
         "settings", get, show, signals, default=lambda: view.show_values(own_values()), differing=differing,
         carried=lambda known: {**known, "values": without_computing(known["values"])},
     )  # fmt: skip
 
 
-def of_proofreading(view: ProofreadView) -> list[Choice]:
+def of_proofreading(view: ProofreadView) -> list[StateEntry]:
     """Return what is chosen in the Proofread dock; whether it teaches is known with each layer."""
     return [of_layer("result", view.result)]
 
 
-def of_measuring(controller: MeasureController) -> list[Choice]:
+def of_measuring(controller: MeasureController) -> list[StateEntry]:
     """Return what is chosen in the Measure dock."""
     view = controller.view
     return [
@@ -153,10 +153,10 @@ def of_measuring(controller: MeasureController) -> list[Choice]:
     ]
 
 
-def of_models(view: ModelsView) -> list[Choice]:
+def of_models(view: ModelsView) -> list[StateEntry]:
     """Return what is chosen in the Models dock."""
-    chosen = Choice("model", view.path, lambda path: view.choose(str(path)), (view.chosen,), lasting=False)
-    licence = Choice(
+    chosen = StateEntry("model", view.path, lambda path: view.choose(str(path)), (view.chosen,), lasting=False)
+    licence = StateEntry(
         "licence", view.licence.currentText, lambda text: view.licence.setCurrentText(str(text)),
         (view.licence.currentTextChanged,),
     )  # fmt: skip

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from .dock.base import Controller, Dock
 
 if TYPE_CHECKING:
-    from .dock.state import Choice
+    from .dock.state import StateEntry
 
 _PLOTS = "pyqtgraph"
 
@@ -31,7 +31,7 @@ class TrainDock(Dock):
 
         return TrainView()
 
-    def make_controller(self, view: Any) -> tuple[Controller, Sequence[Choice]]:
+    def make_controller(self, view: Any) -> tuple[Controller, Sequence[StateEntry]]:
         """Return what answers to the user, and what is remembered."""
         from .dock_choices import of_training
         from .train.controller import TrainController
@@ -58,7 +58,7 @@ class SegmentDock(Dock):
 
         return SegmentView()
 
-    def make_controller(self, view: Any) -> tuple[Controller, Sequence[Choice]]:
+    def make_controller(self, view: Any) -> tuple[Controller, Sequence[StateEntry]]:
         """Return what answers to the user, and what is remembered."""
         from .dock_choices import of_segmenting
         from .segment.controller import SegmentController
@@ -85,7 +85,7 @@ class BatchDock(Dock):
 
         return BatchView()
 
-    def make_controller(self, view: Any) -> tuple[Controller, Sequence[Choice]]:
+    def make_controller(self, view: Any) -> tuple[Controller, Sequence[StateEntry]]:
         """Return what answers to the user, and what is remembered."""
         from .dock_choices import of_batch
         from .segment.batch_controller import BatchController
@@ -112,7 +112,7 @@ class ProofreadDock(Dock):
 
         return ProofreadView()
 
-    def make_controller(self, view: Any) -> tuple[Controller, Sequence[Choice]]:
+    def make_controller(self, view: Any) -> tuple[Controller, Sequence[StateEntry]]:
         """Return what answers to the user, and what is remembered."""
         from .dock_choices import of_proofreading
         from .proofread.controller import ProofreadController
@@ -138,7 +138,7 @@ class MeasureDock(Dock):
 
         return MeasureView()
 
-    def make_controller(self, view: Any) -> tuple[Controller, Sequence[Choice]]:
+    def make_controller(self, view: Any) -> tuple[Controller, Sequence[StateEntry]]:
         """Return what answers to the user, and what is remembered."""
         from .dock_choices import of_measuring
         from .measure.controller import MeasureController
@@ -165,7 +165,7 @@ class ModelsDock(Dock):
 
         return ModelsView()
 
-    def make_controller(self, view: Any) -> tuple[Controller, Sequence[Choice]]:
+    def make_controller(self, view: Any) -> tuple[Controller, Sequence[StateEntry]]:
         """Return what answers to the user, and what is remembered."""
         from .dock_choices import of_models
         from .models.controller import ModelsController

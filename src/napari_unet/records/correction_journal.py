@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..core.proofreading.corrections import DONE
-from ..core.proofreading.review import Kept, Marks, marks_to_plain
+from ..core.proofreading.review import Marks, ReviewedCell, marks_to_plain
 from ..core.proofreading.undo import Step
 from ..stores.review_marks import write_json
 from .runs import home
@@ -214,5 +214,5 @@ def _entry(what: str, step: Step) -> dict[str, Any]:
     }
 
 
-def _plain(kept: Kept | None) -> dict[str, Any] | None:
+def _plain(kept: ReviewedCell | None) -> dict[str, Any] | None:
     return kept.to_plain() if kept is not None else None

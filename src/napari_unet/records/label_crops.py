@@ -18,7 +18,7 @@ from ..core.data.annotation import Box
 from ..core.errors import DataError, StoreError
 from ..core.proofreading.bounding_boxes import Index
 from ..core.proofreading.crop_merge import Around, marks_after, marks_for, put_in, read_around
-from ..core.proofreading.review import Kept
+from ..core.proofreading.review import ReviewedCell
 from ..stores.label_patches import StoredLabels, correcting, fingerprint_of, finish_patch
 from ..stores.review_marks import read_marks
 
@@ -27,7 +27,7 @@ _LARGEST: dict[tuple[str, int], int] = {}
 
 
 @dataclass(frozen=True)
-class Part:
+class LabelCrop:
     """A part of a plane of labels in a store.
 
     Attributes
@@ -62,7 +62,7 @@ class Part:
         }  # fmt: skip
 
     @classmethod
-    def from_plain(cls, plain: Mapping[str, Any]) -> Part:
+    def from_plain(cls, plain: Mapping[str, Any]) -> LabelCrop:
         """Return what :meth:`to_plain` has written.
 
         Raises
@@ -86,7 +86,7 @@ class OpenedPart:
 
     Attributes
     ----------
-    part : Part
+    part : LabelCrop
         Where it is.
     labels : NDArray of int
         (Y, X).
@@ -94,9 +94,9 @@ class OpenedPart:
         Its checked cells, in its own pixels.
     """
 
-    part: Part
+    part: LabelCrop
     labels: NDArray[Any]
-    marks: dict[int, Kept]
+    marks: dict[int, ReviewedCell]
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ class PutBack:
 
     Attributes
     ----------
-    part : Part
+    part : LabelCrop
         As it is in the store now.
     marks : dict of int to Kept
         The checked cells of the plane, in its pixels.
@@ -113,8 +113,8 @@ class PutBack:
         Labels that were used elsewhere in the store already, and those that took their place.
     """
 
-    part: Part
-    marks: dict[int, Kept]
+    part: LabelCrop
+    marks: dict[int, ReviewedCell]
     renamed: dict[int, int]
 
 
@@ -143,7 +143,7 @@ def open_part(path: Path, plane: Index, box: Box) -> OpenedPart:
     largest = _largest(labels)
     fits = {cell: kept for cell, kept in read_marks(path).get(plane, {}).items() if _fits(labels, plane, cell, kept)}
     marks = marks_for(box, fits)
-    part = Part(path, plane, box, largest, _ids(values) | set(marks), (fingerprint_of(values),))
+    part = LabelCrop(path, plane, box, largest, _ids(values) | set(marks), (fingerprint_of(values),))
     return OpenedPart(part, _handy(values, largest), marks)
 
 
@@ -156,7 +156,7 @@ def _ids(values: NDArray[Any]) -> frozenset[int]:
     return frozenset(np.unique(values).tolist()) - {0}
 
 
-def _fits(labels: StoredLabels, plane: Index, cell: int, kept: Kept) -> bool:
+def _fits(labels: StoredLabels, plane: Index, cell: int, kept: ReviewedCell) -> bool:
     """Return whether a store still holds a checked cell as it is kept."""
     y0, y1, x0, x1 = kept.box
     inside = 0 <= y0 and y1 <= labels.plane_shape[0] and 0 <= x0 and x1 <= labels.plane_shape[1]
@@ -173,13 +173,16 @@ def _largest(labels: StoredLabels) -> int:
 
 
 def put_back(
-    part: Part, values: NDArray[Any], marks: Mapping[int, Kept], note: Callable[[Part], None] | None = None
+    part: LabelCrop,
+    values: NDArray[Any],
+    marks: Mapping[int, ReviewedCell],
+    note: Callable[[LabelCrop], None] | None = None,
 ) -> PutBack:
     """Write a corrected part into its store, at every size, and its marks beside it: all of it, or nothing.
 
     Parameters
     ----------
-    part : Part
+    part : LabelCrop
         Where it belongs.
     values : NDArray of int
         The part as it was corrected, (Y, X).
@@ -215,7 +218,7 @@ def put_back(
     return PutBack(replace(new, seen=(seen,)), every[part.plane], renamed)
 
 
-def _check_unchanged(part: Part, around: Around) -> None:
+def _check_unchanged(part: LabelCrop, around: Around) -> None:
     """Raise a :class:`DataError` when somebody else has changed the store in a part."""
     if fingerprint_of(around.labels[around.inner]) not in part.seen:
         raise DataError(
@@ -225,7 +228,7 @@ def _check_unchanged(part: Part, around: Around) -> None:
         )
 
 
-def _clashes(part: Part, cells: Iterable[int], largest: int) -> dict[int, int]:
+def _clashes(part: LabelCrop, cells: Iterable[int], largest: int) -> dict[int, int]:
     """Return new labels for cells of a part whose label is in use elsewhere, as far as can be known."""
     new = sorted(set(cells) - part.ids - {0})
     start = max([largest, *new]) + 1

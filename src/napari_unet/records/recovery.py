@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from ..core.errors import DataError, StoreError
 from ..core.proofreading.bounding_boxes import plane_view
 from ..core.proofreading.corrections import DONE, REDONE, UNDONE
-from ..core.proofreading.review import Kept, Marks, marks_from_plain
+from ..core.proofreading.review import Marks, ReviewedCell, marks_from_plain
 from ..core.proofreading.undo import Change, History, MarkChange, Step
 from ..stores.review_marks import write_json
 from .correction_journal import ABOUT, LABELS, STEPS, Journal, complete, owner
@@ -160,7 +160,7 @@ def _step(entry: Mapping[str, Any]) -> Step:
         marks = tuple(
             MarkChange(
                 tuple(int(n) for n in mark["plane"]), int(mark["cell"]),
-                *(Kept.from_plain(mark[side]) if mark[side] else None for side in ("before", "after")),
+                *(ReviewedCell.from_plain(mark[side]) if mark[side] else None for side in ("before", "after")),
             )
             for mark in entry["marks"]
         )  # fmt: skip

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..core.errors import StoreError
-from ..core.evaluation.comparison import FALSE, MISSED, POOR, CellScore, Comparison, Pair
+from ..core.evaluation.comparison import FALSE, MISSED, POOR, CellScore, Comparison, PlanePair
 
 SHOWN = 24
 """Cells with a picture."""
@@ -90,7 +90,7 @@ class Report:
 
 def draw_cells(
     comparison: Comparison,
-    read: Callable[[tuple[int, ...]], tuple[Pair, NDArray[Any] | None]],
+    read: Callable[[tuple[int, ...]], tuple[PlanePair, NDArray[Any] | None]],
     *,
     stop: Callable[[], bool] = lambda: False,
 ) -> tuple[tuple[CellScore, bytes], ...]:
@@ -115,14 +115,14 @@ def draw_cells(
     return tuple((cell, drawn[i]) for i, cell in enumerate(worst) if i in drawn)
 
 
-def draw_cell(cell: CellScore, pair: Pair, grey: NDArray[Any] | None) -> bytes:
+def draw_cell(cell: CellScore, pair: PlanePair, grey: NDArray[Any] | None) -> bytes:
     """Return a PNG of a cell and what is around it, outlines of truth and prediction on top.
 
     Parameters
     ----------
     cell : CellScore
         What to look at.
-    pair : Pair
+    pair : PlanePair
         Labels of its plane.
     grey : NDArray or None
         Grey values of its plane, (Y, X); without them the ground is grey.

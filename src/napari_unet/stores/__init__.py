@@ -6,7 +6,7 @@ results are written whole or not at all.
 
 from __future__ import annotations
 
-from .labels import Pair, annotated_images, label_plane, labelled_planes, open_labels, pair
+from .labels import ImageLabelPair, annotated_images, label_plane, labelled_planes, open_labels, pair
 from .layout import Spacing
 from .output import LabelOutput, check_output, create_labels, remove, replace, temporary, writing
 from .pictures import Picture, list_pictures, open_array, open_picture, stem
@@ -18,7 +18,7 @@ __all__ = [
     "Folder",
     "LabelOutput",
     "Levels",
-    "Pair",
+    "ImageLabelPair",
     "Picture",
     "Spacing",
     "UnfinishedLabels",

@@ -23,7 +23,7 @@ _SHOWN = 5
 
 
 @dataclass(frozen=True)
-class Pair:
+class ImageLabelPair:
     """An image file and the file of its labels.
 
     Attributes
@@ -40,7 +40,9 @@ class Pair:
     depth: int | None = None
 
 
-def pair(images: str | Path, labels: str | Path, *, nouns: tuple[str, str] = ("image", "labels")) -> list[Pair]:
+def pair(
+    images: str | Path, labels: str | Path, *, nouns: tuple[str, str] = ("image", "labels")
+) -> list[ImageLabelPair]:
     """Return images with their labels: by stem, or by frame number in Cell Tracking Challenge folders.
 
     Parameters
@@ -57,9 +59,9 @@ def pair(images: str | Path, labels: str | Path, *, nouns: tuple[str, str] = ("i
     """
     left, right = list_pictures(Path(images)), list_pictures(Path(labels))
     if len(left) == len(right) == 1:
-        return [Pair(left[0], right[0])]
+        return [ImageLabelPair(left[0], right[0])]
     by_stem = {stem(p): p for p in left}
-    pairs = [Pair(by_stem[stem(p)], p) for p in right if stem(p) in by_stem]
+    pairs = [ImageLabelPair(by_stem[stem(p)], p) for p in right if stem(p) in by_stem]
     if not pairs:
         pairs = _pair_frames(left, right)
     paired = {p.labels for p in pairs}
@@ -73,11 +75,11 @@ def pair(images: str | Path, labels: str | Path, *, nouns: tuple[str, str] = ("i
     return pairs
 
 
-def _pair_frames(images: list[Path], labels: list[Path]) -> list[Pair]:
+def _pair_frames(images: list[Path], labels: list[Path]) -> list[ImageLabelPair]:
     """Return the pairs of one frame number."""
     frames = {int(m[1]): p for p in images if (m := _FRAME.match(stem(p)))}
     found = [(p, m) for p in labels if (m := _FRAME.match(stem(p)))]
-    return [Pair(frames[int(m[1])], p, int(m[2]) if m[2] else None) for p, m in found if int(m[1]) in frames]
+    return [ImageLabelPair(frames[int(m[1])], p, int(m[2]) if m[2] else None) for p, m in found if int(m[1]) in frames]
 
 
 def _unmatched(paths: list[Path], noun: str, other: Path, other_noun: str) -> str:
@@ -137,7 +139,7 @@ def _odd(values: NDArray[Any]) -> float:
     return float(values[odd][0])
 
 
-def labelled_planes(picture: Picture, found: Pair) -> Iterator[tuple[tuple[int, ...], NDArray[np.int64]]]:
+def labelled_planes(picture: Picture, found: ImageLabelPair) -> Iterator[tuple[tuple[int, ...], NDArray[np.int64]]]:
     """Yield the index and the labels, (Y, X), of every plane of a picture that its label file covers.
 
     Raises

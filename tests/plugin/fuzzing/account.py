@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from napari_unet.plugin.layers.preview import is_preview
 from napari_unet.plugin.layers.reading import label_index, note
-from napari_unet.plugin.layers.result import Result
+from napari_unet.plugin.layers.result import ResultLayer
 
 from .desk import PROOFREAD, TRAIN, Desk
 from .vocabulary import ALL, NOTHING, PAINT, PROOF, Kind, is_labels
@@ -73,17 +73,17 @@ class Labels:
     @contextlib.contextmanager
     def watching(self) -> Iterator[None]:
         """Look on whenever the network writes."""
-        write = Result.write
+        write = ResultLayer.write
 
-        def watched(result: Result, viewer: Any, plane: tuple[int, ...], values: Any, tuning: Any) -> None:
+        def watched(result: ResultLayer, viewer: Any, plane: tuple[int, ...], values: Any, tuning: Any) -> None:
             with self._writing(result.layer(), result.what, plane, label_index(result.axes, plane)):
                 write(result, viewer, plane, values, tuning)
 
-        Result.write = watched  # type: ignore[method-assign]
+        ResultLayer.write = watched  # type: ignore[method-assign]
         try:
             yield
         finally:
-            Result.write = write  # type: ignore[method-assign]
+            ResultLayer.write = write  # type: ignore[method-assign]
 
     def forget(self) -> None:
         """Begin anew, with another viewer."""

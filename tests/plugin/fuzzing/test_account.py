@@ -5,7 +5,7 @@ import pytest
 from napari.components import ViewerModel
 
 from napari_unet.plugin.layers import result as results
-from napari_unet.plugin.layers.result import Result, new_result
+from napari_unet.plugin.layers.result import ResultLayer, new_result
 
 from .account import Labels
 from .vocabulary import NOTHING, PAINT, Kind
@@ -68,7 +68,7 @@ def test_what_the_network_writes_while_the_user_does_something_stays_the_network
 def test_a_correction_that_the_network_overwrites_is_lost_whatever_the_user_does_meanwhile(
     desk, monkeypatch, edits, first, lost
 ):
-    monkeypatch.setattr(Result, "_protects", lambda result, plane: False)
+    monkeypatch.setattr(ResultLayer, "_protects", lambda result, plane: False)
     desk.during(NOTHING, desk.answer(0, CELLS))
     assert desk.during(PAINT, desk.paint((0, 30, 35))) == []
     steps = [desk.paint(first)] if first is not None else []
@@ -90,7 +90,7 @@ def test_a_correction_that_stays_is_not_lost(desk):
     ids=["is overwritten", "becomes one with a cell"],
 )
 def test_paint_in_a_plane_that_is_still_to_be_computed_is_lost_when_it(desk, monkeypatch, name, instead, label):
-    monkeypatch.setattr(results if name == "give_way" else Result, name, instead)
+    monkeypatch.setattr(results if name == "give_way" else ResultLayer, name, instead)
     assert desk.during(PAINT, desk.paint((1, 30, 35), label)) == []
     (words,) = desk.during(PAINT, desk.answer(1, CELLS))
     assert words.startswith("1 pixels of stack cells that the user has changed were overwritten by the network")

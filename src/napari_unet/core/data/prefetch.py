@@ -24,7 +24,7 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
-class Background(Generic[T, R]):
+class OrderedWorker(Generic[T, R]):
     """Work on items in the background, in order.
 
     Use it as a context: at its end nothing runs any more, and what was not begun is dropped.
@@ -44,7 +44,7 @@ class Background(Generic[T, R]):
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="napari-unet")
         self._waiting: deque[tuple[T, Future[R]]] = deque()
 
-    def __enter__(self) -> Background[T, R]:
+    def __enter__(self) -> OrderedWorker[T, R]:
         return self
 
     def __exit__(
@@ -80,7 +80,7 @@ def ahead(
     Parameters
     ----------
     work, workers, most
-        See :class:`Background`.
+        See :class:`OrderedWorker`.
     every : iterable
         The items; the next one is asked for in the caller's thread, when there is room for it. When that
         fails, what was begun is still done and handed out, and the error raised then.
@@ -91,7 +91,7 @@ def ahead(
     [(1, '1'), (2, '2'), (3, '3')]
     """
     items = iter(every)
-    with Background(work, workers, most) as background:
+    with OrderedWorker(work, workers, most) as background:
         while True:
             try:
                 item = next(items)
@@ -109,4 +109,4 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-__all__ = ["Background", "ahead", "cores"]
+__all__ = ["OrderedWorker", "ahead", "cores"]

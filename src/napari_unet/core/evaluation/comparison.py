@@ -51,7 +51,7 @@ class CellScore:
 
 
 @dataclass(frozen=True)
-class Pair:
+class PlanePair:
     """One plane of truth and prediction, (Y, X) each, of which only what is known is left.
 
     Attributes
@@ -97,7 +97,7 @@ class Comparison:
 def known_pair(
     plane: tuple[int, ...], truth: NDArray[np.integer], prediction: NDArray[np.integer], *,
     background_label: int = 0, complete: bool = True,
-) -> Pair:  # fmt: skip
+) -> PlanePair:  # fmt: skip
     """Return truth and prediction where the truth is known.
 
     Parameters
@@ -125,22 +125,22 @@ def known_pair(
     cells = np.where((truth == background_label) | (truth < 0), 0, truth).astype(np.int64)
     found = np.maximum(prediction, 0).astype(np.int64)
     if complete:
-        return Pair(plane, cells, found)
+        return PlanePair(plane, cells, found)
     settings = TrainingSettings(unpainted="unknown", background_label=background_label)
     mask = interpret(AnnotatedImage(np.zeros(truth.shape, np.uint8), np.maximum(truth, 0)), settings).mask
     ids, inverse = np.unique(found, return_inverse=True)
     inverse = inverse.reshape(found.shape)
     whole = np.bincount(inverse.ravel(), minlength=len(ids))
     inside = np.bincount(inverse[mask], minlength=len(ids))
-    return Pair(plane, cells, np.where(mask & (2 * inside > whole)[inverse], found, 0))
+    return PlanePair(plane, cells, np.where(mask & (2 * inside > whole)[inverse], found, 0))
 
 
-def compare(pairs: Iterable[Pair], *, stop: Callable[[], bool] = lambda: False) -> Comparison:
+def compare(pairs: Iterable[PlanePair], *, stop: Callable[[], bool] = lambda: False) -> Comparison:
     """Return scores over all planes, and every cell, the worst first.
 
     Parameters
     ----------
-    pairs : iterable of Pair
+    pairs : iterable of PlanePair
         Read one at a time; not kept.
     stop : callable
         Asked before each plane; what was compared until then counts.
@@ -166,7 +166,7 @@ def compare(pairs: Iterable[Pair], *, stop: Callable[[], bool] = lambda: False) 
     return Comparison(evaluate_tables(tables), tuple(cells), tuple(planes))
 
 
-def _cells(pair: Pair) -> list[CellScore]:
+def _cells(pair: PlanePair) -> list[CellScore]:
     """Return every true cell of a plane, and the predicted ones where no cell is."""
     matching = match_instances(pair.truth, pair.prediction)
     boxes = _boxes(pair.truth)
@@ -208,7 +208,7 @@ def _boxes(labels: NDArray[np.int64]) -> dict[int, Box]:
     return {int(label): box for label, box in zip(ids, spans, strict=True) if label != 0}
 
 
-def paint_kinds(pair: Pair, cells: Sequence[CellScore]) -> NDArray[np.uint8]:
+def paint_kinds(pair: PlanePair, cells: Sequence[CellScore]) -> NDArray[np.uint8]:
     """Return a picture of what is wrong in one plane, (Y, X): 1 missed, 2 poor, 3 false, 0 elsewhere."""
     out = np.zeros(pair.truth.shape, np.uint8)
     for cell in sorted(cells, key=lambda cell: cell.kind != FALSE):

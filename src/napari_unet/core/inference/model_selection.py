@@ -26,7 +26,7 @@ def prediction_scale(card: Card, settings: PredictionSettings) -> float:
 
 
 @dataclass(frozen=True)
-class Choice:
+class SelectedModel:
     """A model, ready to run, and how it sees an image.
 
     Attributes
@@ -61,7 +61,7 @@ def tta_note(card: Card, settings: PredictionSettings) -> str:
     )
 
 
-def choose_model(model: Model, image: Planes, settings: PredictionSettings) -> Choice:
+def choose_model(model: Model, image: Planes, settings: PredictionSettings) -> SelectedModel:
     """Return which of a model and its siblings fits an image, and at what size it sees the image.
 
     The middle plane is looked at. Nothing is tried where there is nothing to choose, nor of a model that is not
@@ -95,7 +95,7 @@ def choose_model(model: Model, image: Planes, settings: PredictionSettings) -> C
     trial = trials[best]
     if trial is None:
         note = "No cell was found at any size; set the typical diameter of the cells if there are some."
-        return Choice(candidates[0], ready[0], known or 1.0, note)
+        return SelectedModel(candidates[0], ready[0], known or 1.0, note)
     card = candidates[best].card
     scale = unless_nearly_own(prediction_scale(card, settings) or _measured_scale(card, trial))
     said = [f"The model {card.name} fits best."] if len(candidates) > 1 else []
@@ -104,7 +104,7 @@ def choose_model(model: Model, image: Planes, settings: PredictionSettings) -> C
             f"Cells look about {trial.diameter:.0f} px wide, so the image is seen at {scale:.2f} of its size. "
             "Set the typical diameter if that is wrong."
         )
-    return Choice(candidates[best], ready[best], scale, " ".join(said))
+    return SelectedModel(candidates[best], ready[best], scale, " ".join(said))
 
 
 def _measured_scale(card: Card, trial: Trial) -> float:
@@ -112,17 +112,17 @@ def _measured_scale(card: Card, trial: Trial) -> float:
     return float(np.clip(card.diameter / trial.diameter, *SCALE_LIMITS))
 
 
-def _taught(model: Model, ready: Predictor, known: float, image: Planes, plain: PredictionSettings) -> Choice:
+def _taught(model: Model, ready: Predictor, known: float, image: Planes, plain: PredictionSettings) -> SelectedModel:
     """Return how a model that was taught on few images sees one: as those, unless it clearly is of another size."""
     card = model.card
     if plain.diameter or card.mode != "instances":
-        return Choice(model, ready, known)
+        return SelectedModel(model, ready, known)
     look = functools.partial(predict_region, dataclasses.replace(ready, tta=False))
     trial = surer_size(look, image, middle_plane(image.plane_shape), card, plain)
     if trial is None:
-        return Choice(model, ready, known)
+        return SelectedModel(model, ready, known)
     note = (
         f"Cells look about {trial.diameter:.0f} px wide here, {card.diameter / card.scale:.0f} px where the model "
         "was taught, so the image is seen at another size. Set the typical diameter if that is wrong."
     )
-    return Choice(model, ready, unless_nearly_own(_measured_scale(card, trial)), note)
+    return SelectedModel(model, ready, unless_nearly_own(_measured_scale(card, trial)), note)

@@ -113,7 +113,7 @@ def predict(
     compute, notes = job.predictor.compute, (job.note,) if job.note else ()
     yield Started("predict", str(compute.device), compute.precision, len(todo), notes=notes)
     begin, done, objects = time.perf_counter(), 0, 0
-    run = _Run(output, len(todo) == 1, stop, begin, watcher, keep is not None)
+    run = _PredictionRun(output, len(todo) == 1, stop, begin, watcher, keep is not None)
     threads = job.predictor.threads
     for found, count in ahead(lambda f: job.finish(f, run), job.computed(todo, run), threads, 2 * threads):
         if isinstance(found, Event):
@@ -129,7 +129,7 @@ def predict(
 
 
 @dataclass(frozen=True)
-class _Run:
+class _PredictionRun:
     """What a plane has to know of the run that it is part of: whether it is the only one, and when all began."""
 
     output: WritableArray
@@ -141,7 +141,7 @@ class _Run:
 
 
 @dataclass(frozen=True)
-class _Ready:
+class _ReadyPlane:
     """A plane that is about to go through the network.
 
     Attributes
@@ -244,7 +244,7 @@ class _Job:
         """Return how many cells were found in a plane that an earlier run has finished; None when none has."""
         return None if self.work is None else self.work.recall(plane_key(plane))
 
-    def computed(self, todo: Iterable[tuple[int, ...]], run: _Run) -> Iterator[PredictionEvent | _Computed]:
+    def computed(self, todo: Iterable[tuple[int, ...]], run: _PredictionRun) -> Iterator[PredictionEvent | _Computed]:
         """Yield events and every plane once the network is done with it; ends early when stopped."""
         ready = ahead(self._ready, todo) if self.source.read_ahead else ((plane, self._ready(plane)) for plane in todo)
         for plane, about in ready:
@@ -256,13 +256,13 @@ class _Job:
                 return
             yield found
 
-    def _ready(self, plane: tuple[int, ...]) -> _Ready:
+    def _ready(self, plane: tuple[int, ...]) -> _ReadyPlane:
         """Return what has to be known of a plane before the network sees it."""
         count = self.recalled(plane)
-        return _Ready(count, plane_normalisation(self.source, plane) if count is None else None)
+        return _ReadyPlane(count, plane_normalisation(self.source, plane) if count is None else None)
 
     def _compute(
-        self, plane: tuple[int, ...], normalisation: Normalisation, run: _Run
+        self, plane: tuple[int, ...], normalisation: Normalisation, run: _PredictionRun
     ) -> Generator[PredictionEvent, None, _Computed | None]:
         """Yield events and return a plane that the network is done with; None when stopped."""
         self._check_contrast(normalisation, run)
@@ -278,7 +278,7 @@ class _Job:
         outputs = yield from self.plane_outputs(plane, normalisation, run)
         return None if outputs is None else _Computed(plane, outputs)
 
-    def finish(self, found: PredictionEvent | _Computed, run: _Run) -> int:
+    def finish(self, found: PredictionEvent | _Computed, run: _PredictionRun) -> int:
         """Write the result of a plane that is held in memory; return how many cells it has. Events are left alone."""
         if isinstance(found, Event):
             return 0
@@ -296,7 +296,7 @@ class _Job:
             self.work.remember(plane_key(found.plane), count)
 
     def _segment_large(
-        self, plane: tuple[int, ...], normalisation: Normalisation, run: _Run
+        self, plane: tuple[int, ...], normalisation: Normalisation, run: _PredictionRun
     ) -> Generator[PredictionEvent, None, int | None]:
         """Write the result of a plane that is never held as a whole, and return how many cells it has."""
         outputs = self.predictor.network.outputs
@@ -325,7 +325,7 @@ class _Job:
                 return None
 
     @staticmethod
-    def _check_contrast(normalisation: Normalisation, run: _Run) -> None:
+    def _check_contrast(normalisation: Normalisation, run: _PredictionRun) -> None:
         """Raise when the only plane is constant."""
         if normalisation.constant and run.only:
             raise DataError(
@@ -333,7 +333,7 @@ class _Job:
             )
 
     def plane_outputs(
-        self, plane: tuple[int, ...], normalisation: Normalisation, run: _Run
+        self, plane: tuple[int, ...], normalisation: Normalisation, run: _PredictionRun
     ) -> Generator[PredictionEvent, None, dict[str, NDArray[Any]] | None]:
         """Yield events and return the plane's outputs at the image's own size; None when stopped."""
         if normalisation.constant:
@@ -350,7 +350,7 @@ class _Job:
         return {name: resample(v, (self.source.height, self.source.width)) for name, v in outputs.items()}
 
     def boxes(
-        self, plane: tuple[int, ...], boxes: Iterable[Box], normalisation: Normalisation, run: _Run,
+        self, plane: tuple[int, ...], boxes: Iterable[Box], normalisation: Normalisation, run: _PredictionRun,
         kind: type = np.float32,
     ) -> Iterator[PredictionEvent | tuple[Box, Outputs]]:  # fmt: skip
         """Yield events, and each box of a plane with its outputs at the network's scale; ends early when stopped.

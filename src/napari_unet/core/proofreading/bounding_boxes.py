@@ -34,7 +34,7 @@ _PIECES_EACH, _MORE_PIECES = 2, 3
 
 
 @dataclass(frozen=True)
-class Cells:
+class PlaneCells:
     """The cells of one plane.
 
     Attributes
@@ -66,7 +66,7 @@ class Cells:
         """Return y, x of the middle of each box, (n, 2)."""
         return np.stack([self.boxes[:, :2].mean(axis=1), self.boxes[:, 2:].mean(axis=1)], axis=1)
 
-    def with_box(self, cell: int, box: Box | None) -> Cells:
+    def with_box(self, cell: int, box: Box | None) -> PlaneCells:
         """Return the cells with one moved, added or, where the box is None, left out."""
         at = int(np.searchsorted(self.ids, cell))
         there = at < len(self.ids) and self.ids[at] == cell
@@ -74,10 +74,10 @@ class Cells:
         new = [] if box is None else [cell]
         ids = np.concatenate([self.ids[:at], np.array(new, np.int64), self.ids[after:]])
         middle = np.array([box] if box is not None else [], np.int32).reshape(-1, 4)
-        return Cells(ids, np.concatenate([self.boxes[:at], middle, self.boxes[after:]]))
+        return PlaneCells(ids, np.concatenate([self.boxes[:at], middle, self.boxes[after:]]))
 
 
-def find_cells(labels: Plane) -> Cells:
+def find_cells(labels: Plane) -> PlaneCells:
     """Return the cells of a plane.
 
     Parameters
@@ -91,11 +91,11 @@ def find_cells(labels: Plane) -> Cells:
         ids = np.unique(labels).astype(np.int64)
         ids = ids[ids > 0]
         numbers = np.searchsorted(ids, labels) + 1
-        return Cells(ids, find_cells(np.where(labels > 0, numbers, 0)).boxes)
+        return PlaneCells(ids, find_cells(np.where(labels > 0, numbers, 0)).boxes)
     signed = labels if labels.dtype.kind == "i" and labels.dtype.itemsize <= 4 else labels.astype(np.int64)
     found = [(i, s) for i, s in enumerate(ndimage.find_objects(signed, most), 1) if s is not None]
     boxes = [(rows.start, rows.stop, columns.start, columns.stop) for _, (rows, columns) in found]
-    return Cells(np.array([i for i, _ in found], np.int64), np.array(boxes, np.int32).reshape(-1, 4))
+    return PlaneCells(np.array([i for i, _ in found], np.int64), np.array(boxes, np.int32).reshape(-1, 4))
 
 
 class Places:
@@ -109,10 +109,10 @@ class Places:
 
     def __init__(self, read: Callable[[Index], Plane]) -> None:
         self._read = read
-        self._cells: dict[Index, Cells] = {}
+        self._cells: dict[Index, PlaneCells] = {}
         self._versions: dict[Index, int] = {}
 
-    def of(self, plane: Index) -> Cells:
+    def of(self, plane: Index) -> PlaneCells:
         """Return the cells of a plane."""
         if plane not in self._cells:
             self._cells[plane] = find_cells(self._read(plane))
@@ -139,7 +139,7 @@ class Places:
         """Return a number that changes when the plane does."""
         return self._versions.get(plane, 0)
 
-    def put(self, plane: Index, cells: Cells, version: int) -> None:
+    def put(self, plane: Index, cells: PlaneCells, version: int) -> None:
         """Take what was counted elsewhere, unless the plane has changed since it had this version."""
         if version == self.version(plane) and plane not in self._cells:
             self._cells[plane] = cells

@@ -13,14 +13,14 @@ from ..data.annotation import Box
 from ..errors import DataError
 from .bounding_boxes import Index, Places, Plane, around, widened
 from .edits import SEAM, Edit, Point, merge, rename, split_like
-from .review import ACCEPTED, DELETED, EDITED, KINDS, Kept, Marks
+from .review import ACCEPTED, DELETED, EDITED, KINDS, Marks, ReviewedCell
 from .undo import Change, History, MarkChange, Step
 
 DONE, UNDONE, REDONE = "done", "undone", "redone"
 
 
 @dataclass(frozen=True)
-class Patch:
+class LabelPatch:
     """A part of a plane, and what it is to hold.
 
     Attributes
@@ -91,7 +91,7 @@ class Proof:
     """
 
     read: Callable[[Index], Plane]
-    write: Callable[[Sequence[Patch]], None]
+    write: Callable[[Sequence[LabelPatch]], None]
     find_highest: Callable[[], int]
     heard: Callable[[str, Step], None] | None = None
     history: History = field(default_factory=History)
@@ -114,7 +114,7 @@ class Proof:
         if self._highest >= 0:
             self._highest = max(self._highest, label)
 
-    def marked(self, plane: Index) -> Mapping[int, Kept]:
+    def marked(self, plane: Index) -> Mapping[int, ReviewedCell]:
         """Return the checked cells of a plane by label."""
         return self.marks.get(plane, {})
 
@@ -158,7 +158,7 @@ class Proof:
         self.write(patches)
         return self.record(words, patches)
 
-    def _patch(self, target: Target, make: Make) -> list[Patch]:
+    def _patch(self, target: Target, make: Make) -> list[LabelPatch]:
         """Return what a correction changes in a plane."""
         window = self.window(*target)
         edit = make(window)
@@ -166,7 +166,7 @@ class Proof:
             return []
         (y0, y1, x0, x1), (top, left) = edit.box, window.corner
         before = window.labels[edit.where].copy()
-        return [Patch(window.plane, (y0 + top, y1 + top, x0 + left, x1 + left), before, edit.values)]
+        return [LabelPatch(window.plane, (y0 + top, y1 + top, x0 + left, x1 + left), before, edit.values)]
 
     def window(self, plane: Index, cells: Sequence[int]) -> Window:
         """Return the part of a plane around some cells.
@@ -183,14 +183,14 @@ class Proof:
         y0, y1, x0, x1 = widened(box, SEAM, labels.shape)
         return Window(plane, labels[y0:y1, x0:x1], (y0, x0), tuple(cells), self.highest + 1)
 
-    def record(self, words: str, patches: Sequence[Patch]) -> Step:
+    def record(self, words: str, patches: Sequence[LabelPatch]) -> Step:
         """Note a change that was made already, and mark the cells in it.
 
         Parameters
         ----------
         words : str
             What it is.
-        patches : sequence of Patch
+        patches : sequence of LabelPatch
             What the planes held, and what they hold.
         """
         marks: list[MarkChange] = []
@@ -201,20 +201,20 @@ class Proof:
         changes = tuple(Change.of(p.plane, p.box, p.before, p.after) for p in patches)
         return self._make(Step(words, changes, tuple(marks)))
 
-    def _mark_after(self, patch: Patch, cell: int) -> MarkChange:
+    def _mark_after(self, patch: LabelPatch, cell: int) -> MarkChange:
         """Return the mark of a cell that a change touched: edited where it is, else deleted or none."""
-        after: Kept | None
+        after: ReviewedCell | None
         if cell in self.places.of(patch.plane):
             after = self._kept(patch.plane, cell, EDITED)
         else:
-            after = Kept.of(patch.before, cell, DELETED, (patch.box[0], patch.box[2]))
+            after = ReviewedCell.of(patch.before, cell, DELETED, (patch.box[0], patch.box[2]))
             # A cell that went into another one is not wrong; it is part of what is marked there.
             after = None if self.read(patch.plane)[after.where][after.mask].any() else after
         return MarkChange(patch.plane, cell, self.marked(patch.plane).get(cell), after)
 
-    def _kept(self, plane: Index, cell: int, kind: str) -> Kept:
+    def _kept(self, plane: Index, cell: int, kind: str) -> ReviewedCell:
         window = self.window(plane, (cell,))
-        return Kept.of(window.labels, cell, kind, window.corner)
+        return ReviewedCell.of(window.labels, cell, kind, window.corner)
 
     def accept(self, planes: Sequence[Index], cell: int) -> Step:
         """Mark a cell as right as it is, in some planes; one that is accepted already in the first one is unmarked.
@@ -268,19 +268,19 @@ class Proof:
             before = self.read(change.plane)[y0:y1, x0:x1].copy()
             after, mine = before.copy(), (now != wanted) & (before == now)
             after[mine] = wanted[mine]
-            patches.append(Patch(change.plane, change.box, before, after))
+            patches.append(LabelPatch(change.plane, change.box, before, after))
         if patches:
             self.write(patches)
         for patch in patches:
             self.places.update(patch.plane, patch.box, patch.before, patch.after)
 
-    def adopt(self, plane: Index, kept: Mapping[int, Kept]) -> None:
+    def adopt(self, plane: Index, kept: Mapping[int, ReviewedCell]) -> None:
         """Take over the marks of a plane whose checked cells are there, without a step to undo."""
         if kept:
             self.marks[plane] = dict(kept)
             self.use(max(kept))
 
-    def _set(self, marks: Iterable[tuple[MarkChange, Kept | None]]) -> None:
+    def _set(self, marks: Iterable[tuple[MarkChange, ReviewedCell | None]]) -> None:
         """Put marks in place."""
         for mark, kept in marks:
             cells = self.marks.setdefault(mark.plane, {})

@@ -21,8 +21,8 @@ from scipy import ndimage
 
 from ..data.annotation import Box
 from ..errors import DataError
-from .bounding_boxes import Cells, Plane, find_cells, widened
-from .review import DELETED, Kept
+from .bounding_boxes import Plane, PlaneCells, find_cells, widened
+from .review import DELETED, ReviewedCell
 
 SIDE = 4096
 """Largest side of a part, in pixels."""
@@ -161,13 +161,15 @@ def _follow(around: Around, part: Plane, after: Plane, cell: int) -> None:
         after[place][piece] = now
 
 
-def marks_for(part: Box, known: Mapping[int, Kept]) -> dict[int, Kept]:
+def marks_for(part: Box, known: Mapping[int, ReviewedCell]) -> dict[int, ReviewedCell]:
     """Return the checked cells of a plane that lie in a part of it, as far as they do, in pixels of the part."""
     found = {cell: kept.within(part) for cell, kept in known.items()}
     return {cell: kept.moved(-part[0], -part[2]) for cell, kept in found.items() if kept is not None}
 
 
-def marks_after(around: Around, after: Plane, mine: Mapping[int, Kept], known: Mapping[int, Kept]) -> dict[int, Kept]:
+def marks_after(
+    around: Around, after: Plane, mine: Mapping[int, ReviewedCell], known: Mapping[int, ReviewedCell]
+) -> dict[int, ReviewedCell]:
     """Return the checked cells of a plane after a part was put back, in pixels of the plane.
 
     Parameters
@@ -196,10 +198,10 @@ def marks_after(around: Around, after: Plane, mine: Mapping[int, Kept], known: M
     return found
 
 
-def _whole(around: Around, labels: Plane, cells: Cells, cell: int, kind: str) -> Kept | None:
+def _whole(around: Around, labels: Plane, cells: PlaneCells, cell: int, kind: str) -> ReviewedCell | None:
     """Return all that there is of a cell, also beyond the edge of the part; None when it is not there."""
     box = cells.box(cell)
     if box is None:
         return None
     y0, y1, x0, x1 = box
-    return Kept.of(labels[y0:y1, x0:x1], cell, kind, (around.box[0] + y0, around.box[2] + x0))
+    return ReviewedCell.of(labels[y0:y1, x0:x1], cell, kind, (around.box[0] + y0, around.box[2] + x0))

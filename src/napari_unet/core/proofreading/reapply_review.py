@@ -16,7 +16,7 @@ from ..data.arrays import WritableArray
 from ..data.blocks import Block, blocks
 from ..errors import DataError
 from .bounding_boxes import Index, Plane
-from .review import COVERED, DELETED, Kept, Marks
+from .review import COVERED, DELETED, Marks, ReviewedCell
 
 SIDE = 2048
 """Side in pixels of what is read at once."""
@@ -134,7 +134,7 @@ def _read(array: WritableArray, plane: Index) -> Iterator[tuple[Block, Plane]]:
         yield block, np.asarray(array[(*plane, *block.slices)])
 
 
-def _count(array: WritableArray, plane: Index, kept: Mapping[int, Kept]) -> _Count:
+def _count(array: WritableArray, plane: Index, kept: Mapping[int, ReviewedCell]) -> _Count:
     found = _Count()
     for block, values in _read(array, plane):
         checked = np.zeros(values.shape, bool)
@@ -157,7 +157,7 @@ def _remove(array: WritableArray, plane: Index, count: _Count) -> None:
             array[(*plane, *block.slices)] = np.where(np.isin(values, here), 0, values)
 
 
-def _place(array: WritableArray, plane: Index, kept: Mapping[int, Kept]) -> None:
+def _place(array: WritableArray, plane: Index, kept: Mapping[int, ReviewedCell]) -> None:
     """Write the checked cells."""
     for cell, item in kept.items():
         if item.kind != DELETED:

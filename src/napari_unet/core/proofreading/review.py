@@ -26,7 +26,7 @@ COVERED = 0.5
 
 
 @dataclass(frozen=True)
-class Kept:
+class ReviewedCell:
     """What is known of one checked cell in one plane.
 
     Attributes
@@ -42,18 +42,18 @@ class Kept:
     _bits: bytes
 
     @classmethod
-    def of(cls, labels: Plane, cell: int, kind: str, corner: tuple[int, int] = (0, 0)) -> Kept:
+    def of(cls, labels: Plane, cell: int, kind: str, corner: tuple[int, int] = (0, 0)) -> ReviewedCell:
         """Return what is to be kept of a cell as it is, in labels that begin at ``corner`` of their plane."""
         y0, y1, x0, x1 = cell_box(labels, cell)
         mask = labels[y0:y1, x0:x1] == cell
         return cls(kind, (y0, y1, x0, x1), np.packbits(mask).tobytes()).moved(*corner)
 
-    def moved(self, rows: int, columns: int) -> Kept:
+    def moved(self, rows: int, columns: int) -> ReviewedCell:
         """Return the same cell so many pixels further down and to the right."""
         y0, y1, x0, x1 = self.box
         return replace(self, box=(y0 + rows, y1 + rows, x0 + columns, x1 + columns))
 
-    def within(self, box: Box) -> Kept | None:
+    def within(self, box: Box) -> ReviewedCell | None:
         """Return what lies of the cell in a box; None when nothing does."""
         top, bottom, left, right = self.box
         if box[0] >= bottom or top >= box[1] or box[2] >= right or left >= box[3]:
@@ -61,7 +61,7 @@ class Kept:
         (y0, y1), (x0, x1) = ((max(0, a), max(0, b)) for a, b in ((box[0] - top, box[1] - top),
                                                                   (box[2] - left, box[3] - left)))  # fmt: skip
         mask = self.mask[y0:y1, x0:x1]
-        return Kept.of(mask.astype(np.uint8), 1, self.kind, (top + y0, left + x0)) if mask.any() else None
+        return ReviewedCell.of(mask.astype(np.uint8), 1, self.kind, (top + y0, left + x0)) if mask.any() else None
 
     @property
     def mask(self) -> NDArray[np.bool_]:
@@ -87,7 +87,7 @@ class Kept:
         return {"kind": self.kind, "box": list(self.box), "mask": base64.b64encode(self._bits).decode()}
 
     @classmethod
-    def from_plain(cls, plain: Mapping[str, Any]) -> Kept:
+    def from_plain(cls, plain: Mapping[str, Any]) -> ReviewedCell:
         """Return what :meth:`to_plain` has written.
 
         Raises
@@ -118,7 +118,7 @@ class Kept:
         return self.box[0] + int(y), self.box[2] + int(x)
 
 
-Marks = dict[Index, dict[int, Kept]]
+Marks = dict[Index, dict[int, ReviewedCell]]
 """By plane and label."""
 
 
@@ -141,7 +141,7 @@ def marks_from_plain(plain: Iterable[Mapping[str, Any]]) -> Marks:
     """
     marks: Marks = {}
     for entry in plain:
-        kept = Kept.from_plain(entry)
+        kept = ReviewedCell.from_plain(entry)
         try:
             plane, cell = tuple(int(n) for n in entry["plane"]), int(entry["cell"])
         except (KeyError, TypeError, ValueError) as error:
@@ -172,7 +172,7 @@ def fitting(marks: Marks, read: Callable[[Index], Any], planes: Sequence[Index])
     return found
 
 
-def put_back(labels: Plane, kept: Mapping[int, Kept]) -> Plane:
+def put_back(labels: Plane, kept: Mapping[int, ReviewedCell]) -> Plane:
     """Return a new segmentation of a plane with the checked cells of an older one put back over it.
 
     Parameters
@@ -217,14 +217,16 @@ def _numbered(labels: Plane) -> tuple[NDArray[np.int64], Plane]:
     return ids.astype(np.int64), numbers.reshape(labels.shape)
 
 
-def as_annotation(drawn: Plane, kept: Iterable[Kept], background: int) -> tuple[Plane, tuple[tuple[int, int], ...]]:
+def as_annotation(
+    drawn: Plane, kept: Iterable[ReviewedCell], background: int
+) -> tuple[Plane, tuple[tuple[int, int], ...]]:
     """Return the paint of a plane with its checked cells added, and where they are.
 
     Parameters
     ----------
     drawn : NDArray of int
         What was painted, (Y, X); paint comes before checked cells.
-    kept : iterable of Kept
+    kept : iterable of ReviewedCell
         Checked cells; of several that lie in one place the first one counts.
     background : int
         The label of painted background; 0 when there is none, then deleted cells teach nothing.
@@ -254,7 +256,7 @@ def as_annotation(drawn: Plane, kept: Iterable[Kept], background: int) -> tuple[
     return out, tuple(places)
 
 
-def _check_shape(labels: Plane, kept: Iterable[Kept]) -> None:
+def _check_shape(labels: Plane, kept: Iterable[ReviewedCell]) -> None:
     """Raise a :class:`DataError` when checked cells lie beyond the plane."""
     for item in kept:
         if item.box[1] > labels.shape[0] or item.box[3] > labels.shape[1]:

@@ -90,7 +90,7 @@ def train(
     UNetError
         When the device fails for good, or the loss stays undefined.
     """
-    run = _Run(plan, Trainer(plan))
+    run = _TrainingRun(plan, Trainer(plan))
     limit = plan.settings.steps or None
     yield Started(
         "train", str(plan.compute.device), plan.compute.precision, limit, plan.settings.seconds or None, plan.notes
@@ -110,7 +110,7 @@ def train(
         run.trainer.close()
 
 
-class _Run:
+class _TrainingRun:
     """One training: the learner, the clock, and the best model so far."""
 
     def __init__(self, plan: TrainingPlan, trainer: Trainer) -> None:

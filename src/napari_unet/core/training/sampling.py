@@ -265,7 +265,7 @@ def _cut(sample: Sample, axis: int, line: int) -> tuple[Sample, Sample]:
 
 
 @dataclass(frozen=True)
-class Patch:
+class TrainingPatch:
     """What one training step sees of one place.
 
     Attributes
@@ -319,7 +319,7 @@ class PatchSampler:
         counts = np.array([len(p) for p in self._places], float)
         self._chances = counts / counts.sum()
 
-    def draw(self) -> Patch:
+    def draw(self) -> TrainingPatch:
         """Return one random patch."""
         index = int(self.rng.choice(len(self.samples), p=self._chances))
         sample, places = self.samples[index], self._places[index]
@@ -334,7 +334,7 @@ class PatchSampler:
             # Resampling can close the gap again, so it is cut where it has to be: in the patch.
             target = (erode_boundaries(instances, self.settings.boundary_erosion) > 0).astype(np.uint8)
         image = change_grey_values(warp.image(sample.image), self.settings, self.rng)
-        return Patch(image, instances, target, mask, distance)
+        return TrainingPatch(image, instances, target, mask, distance)
 
 
 def _places(sample: Sample) -> NDArray[np.float64]:

@@ -22,7 +22,7 @@ from ..network.device import Compute, readable_errors
 from ..network.unet import CLASSES, DISTANCE, UNet
 from .loss import distance_loss, weighted_cross_entropy
 from .plan import STATE_NAME, TrainingPlan
-from .sampling import Patch, PatchSampler
+from .sampling import PatchSampler, TrainingPatch
 from .start_model import interpolation_weight
 
 _WARM_UP = 10
@@ -153,7 +153,7 @@ class Trainer:
         """Return the arrays of one batch."""
         return [self._targets(self._sampler.draw()) for _ in range(self.batch)]
 
-    def _targets(self, patch: Patch) -> dict[str, Any]:
+    def _targets(self, patch: TrainingPatch) -> dict[str, Any]:
         """Return what the loss needs of one patch: image, target, weight map of equation 2, distance."""
         known = self.plan.weights[patch.target] * patch.mask
         weight = known

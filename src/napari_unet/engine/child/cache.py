@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Kept:
+class CachedOutputs:
     """What the network said of one plane.
 
     Attributes
@@ -53,18 +53,18 @@ class KeptOutputs:
     def __init__(self, limit: int = 3 << 29) -> None:
         self.limit = limit
         self.size = 0
-        self._planes: OrderedDict[tuple[int, Plane], Kept] = OrderedDict()
+        self._planes: OrderedDict[tuple[int, Plane], CachedOutputs] = OrderedDict()
 
     def keep(self, job: int, plane: Plane, outputs: Mapping[str, NDArray[Any]], scale: float) -> None:
         """Keep the outputs of one plane of one job; those of an earlier run of it are replaced."""
         self._drop((job, plane))
-        own = Kept({name: np.array(values) for name, values in outputs.items()}, scale)
+        own = CachedOutputs({name: np.array(values) for name, values in outputs.items()}, scale)
         self._planes[job, plane] = own
         self.size += own.size
         while self.size > self.limit:
             self._drop(next(iter(self._planes)))
 
-    def get(self, job: int, plane: Plane) -> Kept | None:
+    def get(self, job: int, plane: Plane) -> CachedOutputs | None:
         """Return what was kept, or None when they are no longer kept."""
         found = self._planes.get((job, plane))
         if found is not None:

@@ -20,7 +20,7 @@ from .lifecycle import EngineUse, ThemeWatch, own_viewer, theme_of
 if TYPE_CHECKING:
     import napari
 
-    from .state import Choice
+    from .state import StateEntry
 
 _HEIGHT = 700
 _LOADED_FIRST = (
@@ -66,7 +66,7 @@ class Dock(QWidget):
     """Returns the view, which has ``set_theme`` and ``gear``, a
     :class:`~napari_unet.plugin.widgets.common.GearButton`; each subclass has its own."""
 
-    make_controller: Callable[..., tuple[Controller, Sequence[Choice]]]
+    make_controller: Callable[..., tuple[Controller, Sequence[StateEntry]]]
     """Returns, for the view, the controller and what is remembered of the dock; each subclass has its own."""
 
     def __init__(self, napari_viewer: napari.Viewer) -> None:
@@ -141,7 +141,7 @@ class Dock(QWidget):
         view = self._area.widget() if self._area is not None else None
         self._run(view, *self.make_controller(view))
 
-    def _run(self, view: Any, controller: Controller, choices: Sequence[Choice]) -> None:
+    def _run(self, view: Any, controller: Controller, choices: Sequence[StateEntry]) -> None:
         """Show what was chosen before; close the controller with the dock."""
         from .state import Remembering
 

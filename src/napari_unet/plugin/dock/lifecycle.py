@@ -19,7 +19,7 @@ from ..widgets.tabs import TabName
 if TYPE_CHECKING:
     from napari.components import ViewerModel
 
-    from ..runtime.engine import Engine, Job
+    from ..runtime.engine import Engine, EngineJob
 
 _PAINT_AFTER_MS = 15
 _HALF_BRIGHT = 3 * 128
@@ -36,7 +36,7 @@ def own_viewer(napari_viewer: Any) -> Any:
 
 
 def connect_job(
-    job: Job, on_event: Callable[[Any], None], on_failed: Callable[[str], None], on_done: Callable[[], None]
+    job: EngineJob, on_event: Callable[[Any], None], on_failed: Callable[[str], None], on_done: Callable[[], None]
 ) -> None:
     """Listen to a job."""
     job.event.connect(on_event)
@@ -44,7 +44,7 @@ def connect_job(
     job.done.connect(on_done)
 
 
-def abandon_job(job: Job | None) -> None:
+def abandon_job(job: EngineJob | None) -> None:
     """Stop a job and listen to it no more, because who listened is going away."""
     if job is not None:
         for signal in (job.event, job.failed, job.done):

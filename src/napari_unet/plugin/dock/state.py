@@ -29,7 +29,7 @@ def _whole(value: Any) -> Any:
 
 
 @dataclass(frozen=True)
-class Choice:
+class StateEntry:
     """Something that a user chooses in a dock.
 
     Attributes
@@ -122,13 +122,13 @@ class Remembering:
         Whose dock it is; held weakly.
     dock : str
         Which one.
-    choices : sequence of Choice
+    choices : sequence of StateEntry
         In the order in which they have to be shown: what others follow from comes first.
     """
 
     _viewers: ClassVar[weakref.WeakKeyDictionary[Any, dict[str, Values]]] = weakref.WeakKeyDictionary()
 
-    def __init__(self, viewer: Any, dock: str, choices: Sequence[Choice]) -> None:
+    def __init__(self, viewer: Any, dock: str, choices: Sequence[StateEntry]) -> None:
         self._dock, self._choices = dock, choices
         self._lasting = Lasting.shared()
         known = self._viewers.setdefault(viewer, {})
@@ -143,7 +143,7 @@ class Remembering:
                 signal.connect(_noter(weakref.ref(self), index))
             self._note(choice)
 
-    def _restore(self, choice: Choice) -> None:
+    def _restore(self, choice: StateEntry) -> None:
         if choice.name not in self._known or (self.fresh and not choice.lasting):
             return
         try:
@@ -154,7 +154,7 @@ class Remembering:
             words = str(error)
             _logger.warning("%s: what was chosen for %r cannot be shown again: %s", self._dock, choice.name, words)
 
-    def _note(self, choice: Choice) -> None:
+    def _note(self, choice: StateEntry) -> None:
         if not self._on:
             return
         value = choice.get()

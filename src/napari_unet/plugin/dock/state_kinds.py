@@ -1,4 +1,4 @@
-"""The kinds of widgets whose choices are remembered, each as a :class:`~napari_unet.plugin.dock.state.Choice`."""
+"""The kinds of widgets whose choices are remembered, each as a :class:`~napari_unet.plugin.dock.state.StateEntry`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ..settings.preferences import current
 from ..widgets.forms import SettingsForm, label_of, shown
 from ..widgets.layer_selectors import ImageSection, LayerCombo
 from .follow_preferences import COMPUTING
-from .state import Choice
+from .state import StateEntry
 
 
 def is_preferred(name: str, value: Any) -> bool:
@@ -56,7 +56,7 @@ def check_settings(start: Any, values: Any) -> dict[str, Any]:
     return {name: getattr(checked, name) for name in values}
 
 
-def of_form(name: str, form: SettingsForm[Any], start: Any) -> Choice:
+def of_form(name: str, form: SettingsForm[Any], start: Any) -> StateEntry:
     """Return what was chosen in a form: the values that differ from its defaults, and from what is preferred."""
     defaults = {field.name: getattr(start, field.name) for field in fields(start)}
 
@@ -67,32 +67,32 @@ def of_form(name: str, form: SettingsForm[Any], start: Any) -> Choice:
     def put_back() -> None:
         form.show_values({n: getattr(current(), n) if n in COMPUTING else defaults[n] for n in form.values()})
 
-    return Choice(
+    return StateEntry(
         name, get, lambda values: form.show_values(check_settings(start, values)), (form.changed,),
         default=put_back, differing=lambda: in_words(start, get()), carried=without_computing,
     )  # fmt: skip
 
 
-def of_box(name: str, box: QCheckBox) -> Choice:
+def of_box(name: str, box: QCheckBox) -> StateEntry:
     """Return whether a box is ticked."""
     start = box.isChecked()
-    return Choice(
+    return StateEntry(
         name, box.isChecked, lambda on: box.setChecked(_checked(on, bool)), (box.toggled,),
         default=lambda: box.setChecked(start),
     )  # fmt: skip
 
 
-def of_combo(name: str, combo: QComboBox, lasting: bool = True) -> Choice:
+def of_combo(name: str, combo: QComboBox, lasting: bool = True) -> StateEntry:
     """Return the data of a combo box's entry; what it does not offer any more is ignored."""
 
     def show(value: Any) -> None:
         if combo.findData(value) >= 0:
             combo.setCurrentIndex(combo.findData(value))
 
-    return Choice(name, combo.currentData, show, (combo.currentIndexChanged,), lasting)
+    return StateEntry(name, combo.currentData, show, (combo.currentIndexChanged,), lasting)
 
 
-def of_index(name: str, widget: QComboBox | QTabWidget) -> Choice:
+def of_index(name: str, widget: QComboBox | QTabWidget) -> StateEntry:
     """Return which entry or tab is shown."""
     signal = widget.currentChanged if isinstance(widget, QTabWidget) else widget.currentIndexChanged
 
@@ -100,24 +100,24 @@ def of_index(name: str, widget: QComboBox | QTabWidget) -> Choice:
         if 0 <= _checked(index, int) < widget.count():
             widget.setCurrentIndex(index)
 
-    return Choice(name, widget.currentIndex, show, (signal,))
+    return StateEntry(name, widget.currentIndex, show, (signal,))
 
 
-def of_text(name: str, edit: QLineEdit, lasting: bool = True) -> Choice:
+def of_text(name: str, edit: QLineEdit, lasting: bool = True) -> StateEntry:
     """Return what was typed."""
-    return Choice(name, edit.text, lambda text: edit.setText(_checked(text, str)), (edit.textChanged,), lasting)
+    return StateEntry(name, edit.text, lambda text: edit.setText(_checked(text, str)), (edit.textChanged,), lasting)
 
 
-def of_fold(name: str, fold: QCollapsible) -> Choice:
+def of_fold(name: str, fold: QCollapsible) -> StateEntry:
     """Return whether a section is unfolded."""
 
     def show(unfolded: Any) -> None:
         fold.expand() if _checked(unfolded, bool) else fold.collapse()
 
-    return Choice(name, fold.isExpanded, show, (fold.toggled,))
+    return StateEntry(name, fold.isExpanded, show, (fold.toggled,))
 
 
-def of_layer(name: str, combo: LayerCombo) -> Choice:
+def of_layer(name: str, combo: LayerCombo) -> StateEntry:
     """Return the chosen layer, held weakly; for this viewer only."""
 
     def get() -> Any:
@@ -128,10 +128,10 @@ def of_layer(name: str, combo: LayerCombo) -> Choice:
         if known is not None and known() is not None:
             combo.choose(known())
 
-    return Choice(name, get, show, (combo.layer_changed,), lasting=False)
+    return StateEntry(name, get, show, (combo.layer_changed,), lasting=False)
 
 
-def of_images(section: ImageSection) -> list[Choice]:
+def of_images(section: ImageSection) -> list[StateEntry]:
     """Return the chosen image and its further channels; what each axis is, is noted on the layer itself."""
 
     def get() -> list[Any]:
@@ -140,7 +140,7 @@ def of_images(section: ImageSection) -> list[Choice]:
     def show(known: Any) -> None:
         section.channels.tick([layer for layer in (ref() for ref in known) if layer is not None])
 
-    channels = Choice("channels", get, show, (section.changed,), lasting=False)
+    channels = StateEntry("channels", get, show, (section.changed,), lasting=False)
     return [of_layer("image", section.image), channels]
 
 

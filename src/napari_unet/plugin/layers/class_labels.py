@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from ...core.data.arrays import ArrayLike
 from ...core.proofreading.bounding_boxes import number_pieces, pieces_of_kinds
 from ...records.replay import ENDING
-from ..runtime.worker_thread import Background
+from ..runtime.worker_thread import WorkerThread
 from .class_colours import kinds_of
 from .painted import background_label
 from .reading import OURS, _upright, data_shape, empty_array, full_data, guess_axes, label_index, note, read_plane
@@ -69,7 +69,7 @@ def kinds_words(name: str, pieces: int, numbers: int) -> str:
 
 
 @dataclass(frozen=True)
-class Cells:
+class SplitCells:
     """What pieces were made into.
 
     Attributes
@@ -87,7 +87,7 @@ class Cells:
     first: int
 
 
-def cells_of(labels: ArrayLike, axes: str, background: int, keep_background: bool) -> Cells:
+def cells_of(labels: ArrayLike, axes: str, background: int, keep_background: bool) -> SplitCells:
     """Return every separate piece of every plane as a cell; in a thread.
 
     Parameters
@@ -114,7 +114,7 @@ def cells_of(labels: ArrayLike, axes: str, background: int, keep_background: boo
         out[label_index(axes, plane)] = _upright(pieces, axes)
         highest += len(kinds)
         of.append(kinds)
-    return Cells(np.asarray(out), np.concatenate(of) if of else np.zeros(0, np.int64), first)
+    return SplitCells(np.asarray(out), np.concatenate(of) if of else np.zeros(0, np.int64), first)
 
 
 class PieceMaker:
@@ -134,7 +134,7 @@ class PieceMaker:
         self, viewer: ViewerModel, made: Callable[[list[Labels]], None], failed: Callable[[str], None]
     ) -> None:
         self._viewer, self._made, self._failed = viewer, made, failed
-        self._thread = Background()
+        self._thread = WorkerThread()
 
     def close(self) -> None:
         """Drop what is under way."""
@@ -156,7 +156,7 @@ class PieceMaker:
             lambda: [cells_of(*each) for each in asked], lambda found: self._show(known, found), self._failed
         )
 
-    def _show(self, known: Sequence[weakref.ref[Labels]], found: Sequence[Cells]) -> None:
+    def _show(self, known: Sequence[weakref.ref[Labels]], found: Sequence[SplitCells]) -> None:
         made = []
         for ref, cells in zip(known, found, strict=True):
             layer = ref()
@@ -164,7 +164,7 @@ class PieceMaker:
                 made.append(self._add(layer, cells))
         self._made(made)
 
-    def _add(self, layer: Labels, cells: Cells) -> Labels:
+    def _add(self, layer: Labels, cells: SplitCells) -> Labels:
         """Show cells in place of what they are made of."""
         about = {name: note(layer)[name] for name in ("model",) if name in note(layer)}
         about |= {"axes": _axes_of(layer), "result": "instances"}
@@ -185,7 +185,7 @@ def _axes_of(layer: Labels) -> str:
     return noted if len(noted) == layer.ndim else guess_axes(layer)
 
 
-def _features(layer: Labels, cells: Cells) -> dict[str, Any]:
+def _features(layer: Labels, cells: SplitCells) -> dict[str, Any]:
     """Return the kind of each cell, which napari shows for the one under the mouse; none where there is only one."""
     if len(np.unique(cells.of)) < 2 and not kinds_of(layer):
         return {}

@@ -11,7 +11,7 @@ from qtpy.QtCore import QObject, QTimer
 from ...core.data.annotation import Box
 from ...core.data.arrays import Normalisation, Planes, plane_normalisation
 from ...core.events import Preview
-from ..runtime.worker_thread import Background
+from ..runtime.worker_thread import WorkerThread
 from .class_colours import kind_colours, kinds_of
 from .painted import cell_colours
 from .reading import OURS, current_plane, note, place_again, placement, view_box, write_plane
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Image, Layer
 
-    from ..runtime.engine import Job
+    from ..runtime.engine import EngineJob
 
 PREVIEW_NAME = "U-Net preview"
 LARGEST_SIDE = 640
@@ -52,19 +52,19 @@ class PreviewFeeder(QObject):
         Its pixels.
     axes : str
         Its axis letters.
-    job : Job
+    job : EngineJob
         The running training.
     kinds : tuple of int, optional
         The labels that kinds of cell are painted with, where those are learnt rather than cells.
     """
 
     def __init__(
-        self, viewer: ViewerModel, image: Image, planes: Planes, axes: str, job: Job, kinds: tuple[int, ...] = ()
+        self, viewer: ViewerModel, image: Image, planes: Planes, axes: str, job: EngineJob, kinds: tuple[int, ...] = ()
     ) -> None:
         super().__init__()
         self._viewer, self._planes, self._axes, self._job = viewer, planes, axes, job
         self._image, self._kinds = weakref.ref(image), kinds
-        self._background = Background()
+        self._background = WorkerThread()
         self._norms: dict[tuple[int, ...], Normalisation] = {}
         self._token = 0
         self._asked: tuple[tuple[int, ...], Box] | None = None

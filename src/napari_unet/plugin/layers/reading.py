@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from ...core.data.annotation import AnnotatedImage, Box
 from ...core.data.arrays import ArrayLike, Planes, WritableArray
 from ...core.errors import DataError
-from ...core.proofreading.review import Kept, as_annotation
+from ...core.proofreading.review import ReviewedCell, as_annotation
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -297,7 +297,7 @@ def painted(
     axes: str,
     name: str,
     regions: Mapping[tuple[int, ...], tuple[Box, ...]] | None = None,
-    checked: Mapping[tuple[int, ...], Sequence[Kept]] | None = None,
+    checked: Mapping[tuple[int, ...], Sequence[ReviewedCell]] | None = None,
     background: int = 0,
 ) -> Iterator[AnnotatedImage]:
     """Yield every plane with paint, a complete region or checked cells; images are read only where there is any.
@@ -314,7 +314,7 @@ def painted(
         For messages and the ledger; the plane's index is added.
     regions : mapping of tuple to tuple of Box, optional
         Complete regions by plane.
-    checked : mapping of tuple to sequence of Kept, optional
+    checked : mapping of tuple to sequence of ReviewedCell, optional
         Cells by plane that were checked in a segmentation; they are learnt as if they were painted.
     background : int
         The label that means background; 0 when there is none.

@@ -41,7 +41,7 @@ Tuning = tuple[Any, ...]
 
 
 @dataclass
-class Result:
+class ResultLayer:
     """A result layer under way or done.
 
     Attributes
@@ -200,7 +200,7 @@ def result_name(image: Image, what: str) -> str:
 
 def new_result(
     viewer: ViewerModel, image: Image, axes: str, what: str, model: str, store: LabelStore | None = None
-) -> Result:
+) -> ResultLayer:
     """Return a result with an empty layer on top of the image, placed and named after it.
 
     With a store it shows what grows there, at several sizes where the image has them or is large.
@@ -218,7 +218,7 @@ def new_result(
     else:
         data = shown(store, axes, bool(image.multiscale))
     multiscale = isinstance(data, list)
-    result = Result(weakref.ref(image), axes, what, model, data[0] if multiscale else data, store=store)
+    result = ResultLayer(weakref.ref(image), axes, what, model, data[0] if multiscale else data, store=store)
     about = {
         "name": result_name(image, what),
         "visible": False,

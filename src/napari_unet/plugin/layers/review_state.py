@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from ...core.data.annotation import Box
 from ...core.errors import DataError
 from ...core.proofreading.bounding_boxes import Index, plane_view
-from ...core.proofreading.corrections import Patch, Proof
-from ...core.proofreading.review import Kept, Marks, put_back
+from ...core.proofreading.corrections import LabelPatch, Proof
+from ...core.proofreading.review import Marks, ReviewedCell, put_back
 from ...core.proofreading.undo import Step
 from ...records.correction_journal import Journal
 from ...records.recovery import Recovered
@@ -143,7 +143,7 @@ class LayerProof:
             raise DataError("The layer is gone; choose another one.")
         return full_data(layer)
 
-    def _write(self, patches: Sequence[Patch]) -> None:
+    def _write(self, patches: Sequence[LabelPatch]) -> None:
         """Put patches in place and on screen."""
         layer = self.layer()
         self.writing = True
@@ -159,7 +159,7 @@ class LayerProof:
         finally:
             self.writing = False
 
-    def _pixels(self, patches: Sequence[Patch]) -> tuple[tuple[NDArray[np.intp], ...], NDArray[Any]]:
+    def _pixels(self, patches: Sequence[LabelPatch]) -> tuple[tuple[NDArray[np.intp], ...], NDArray[Any]]:
         """Return the pixels that patches change, as indices into the layer's array, and their values."""
         places, values = [], []
         for patch in patches:
@@ -193,7 +193,7 @@ class LayerProof:
             self.proof.adopt(plane, {**kept, **self.proof.marked(plane)})
             self._note(plane, kept)
 
-    def exchange(self, plane: Index, kept: Mapping[int, Kept]) -> None:
+    def exchange(self, plane: Index, kept: Mapping[int, ReviewedCell]) -> None:
         """Take over what a store holds in a plane, where labels and marks were changed."""
         before = dict(self.proof.marked(plane))
         self.proof.marks.pop(plane, None)
@@ -384,9 +384,9 @@ def checked_of(image: Image, beside: Any = None) -> Marks:
     return found
 
 
-def teaching(image: Image) -> Mapping[Index, list[Kept]]:
+def teaching(image: Image) -> Mapping[Index, list[ReviewedCell]]:
     """Return the checked cells of a picture that the next training is to learn from, by plane."""
-    found: dict[Index, list[Kept]] = {}
+    found: dict[Index, list[ReviewedCell]] = {}
     for known in _about(image):
         if known.teaches:
             for plane, cells in known.proof.marks.items():

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from ...core.data.arrays import ArrayLike, Planes
 from ...core.data.label_ops import ids_of
 from ...core.errors import DataError, UNetError
-from ...core.evaluation.comparison import Comparison, Pair, compare, known_pair, paint_kinds
+from ...core.evaluation.comparison import Comparison, PlanePair, compare, known_pair, paint_kinds
 from ...core.evaluation.measurements import Scale, Table, measure
 from ...core.network.model_card import BUNDLED, bundled_models, read_card
 from ...records.report import Report, draw_cells
@@ -233,7 +233,7 @@ class Question:
         leading = [n for a, n in zip(self.axes, self.truth.shape, strict=True) if a not in "yxc"]
         return list(np.ndindex(*leading))
 
-    def pair(self, plane: tuple[int, ...]) -> Pair:
+    def pair(self, plane: tuple[int, ...]) -> PlanePair:
         """Return one plane."""
         truth, prediction = (read_plane(array, self.axes, plane) for array in (self.truth, self.prediction))
         return known_pair(
@@ -244,7 +244,7 @@ class Question:
         """Return the first channel of a plane, or None without an image."""
         return None if self.image is None else self.image.read(plane, slice(None), slice(None))[0]
 
-    def pairs(self) -> Iterator[Pair]:
+    def pairs(self) -> Iterator[PlanePair]:
         """Yield every plane on which something is true; where nothing is painted, nothing is known."""
         for plane in self.indices():
             pair = self.pair(plane)

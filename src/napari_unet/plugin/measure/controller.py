@@ -23,7 +23,7 @@ from ..layers.navigation import go_to
 from ..layers.painted import background_label
 from ..layers.reading import data_shape, empty_array, full_data, guess_axes, label_shape, planes_of
 from ..runtime.gc_pause import Hold
-from ..runtime.worker_thread import Background
+from ..runtime.worker_thread import WorkerThread
 from ..widgets.common import count
 from ..widgets.layer_selectors import ImageChoice, is_painting, labels_of
 from .class_guard import NotCells, with_kinds
@@ -69,8 +69,8 @@ class MeasureController:
         self.measured: Measured | None = None
         self.answered: Answer | None = None
         self._work = Work()
-        self._running = Background()
-        self._saving = Background()
+        self._running = WorkerThread()
+        self._saving = WorkerThread()
         self._compared: tuple[weakref.ref[Any], weakref.ref[Any], weakref.ref[Any] | None] | None = None
         self._warnings: list[str] = []
         self._not_cells = NotCells(viewer, view)

@@ -8,7 +8,7 @@ from qtpy.QtCore import QSize, Qt, Signal
 from qtpy.QtWidgets import QComboBox, QFileDialog, QLabel, QListWidget, QSizePolicy, QVBoxLayout, QWidget
 
 from ..layers.class_labels import MAKE_CELLS, MAKE_CELLS_TIP
-from ..widgets.common import GearButton, Messages, Progress, button, dress_main_button, heading, row
+from ..widgets.common import GearButton, Messages, ProgressBar, button, dress_main_button, heading, row
 from ..widgets.forms import caption, guard_wheel, plain_form
 from ..widgets.layer_selectors import ImageSection, LayerCombo
 from ..widgets.score_plot import ScorePlot
@@ -62,7 +62,7 @@ class MeasureView(QWidget):
         self.plot = ScorePlot()
         self.plot.setFixedHeight(_PLOT_HEIGHT)
         self.worst = WorstList()
-        self.progress = Progress()
+        self.progress = ProgressBar()
         self.messages = Messages()
         self._make_buttons()
         self._lay_out()

@@ -11,7 +11,7 @@ from ...core.errors import UNetError
 from ...core.network.model_card import BUNDLED, bundled_models, read_card
 from ..dock.lifecycle import disconnect_from
 from ..runtime.cli_process import Command
-from ..runtime.worker_thread import Background
+from ..runtime.worker_thread import WorkerThread
 from .files import (  # fmt: skip
     Trashed,
     delete_model,
@@ -27,7 +27,7 @@ from .files import (  # fmt: skip
 )
 from .registry import ModelRegistry
 from .summary import facts, line, more_facts
-from .view import Line, ModelsView
+from .view import ModelRow, ModelsView
 
 _SHOWN_IN_TRASH = 15
 
@@ -45,8 +45,8 @@ class ModelsController:
         self.view = view
         self.registry = ModelRegistry.shared()
         self.command = Command()
-        self._pictures = Background()
-        self._copying = Background()
+        self._pictures = WorkerThread()
+        self._copying = WorkerThread()
         self._trash: list[Trashed] = []
         view.chosen.connect(self._on_chosen)
         view.rename.connect(self._rename)
@@ -71,7 +71,7 @@ class ModelsController:
         several = len(bundled_models()) > 1
         # "Whichever fits" is a choice and no model.
         entries = [entry for entry in self.registry.entries() if not (several and entry.path == BUNDLED)]
-        self.view.show_models([Line(e.path, e.label, line(e.path)) for e in entries], choose)
+        self.view.show_models([ModelRow(e.path, e.label, line(e.path)) for e in entries], choose)
         self._trash = trashed_models()[:_SHOWN_IN_TRASH]
         self.view.show_trash([f"{item.name}, deleted {item.when:%Y-%m-%d %H:%M}" for item in self._trash])
         paths = [entry.path for entry in entries]

@@ -24,7 +24,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )  # fmt: skip
 
-from ..widgets.common import GearButton, Messages, Progress, button, dress_main_button, folded, heading, row
+from ..widgets.common import GearButton, Messages, ProgressBar, button, dress_main_button, folded, heading, row
 from ..widgets.forms import caption, guard_wheel, plain_form
 from .files import THUMBNAIL_SIDE
 
@@ -38,7 +38,7 @@ _LICENCES = ("CC-BY-4.0", "CC0-1.0", "MIT", "BSD-3-Clause", "Apache-2.0")
 
 
 @dataclass(frozen=True)
-class Line:
+class ModelRow:
     """One model in the list: its path, its name, and a few words below."""
 
     path: str
@@ -81,7 +81,7 @@ class ModelsView(QWidget):
         self.facts.setTextFormat(Qt.TextFormat.RichText)
         self.facts.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
         self.facts.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.MinimumExpanding)
-        self.progress = Progress()
+        self.progress = ProgressBar()
         self.messages = Messages()
         self._make_buttons()
         self._make_export()
@@ -199,7 +199,7 @@ class ModelsView(QWidget):
         item = self.list.currentItem()
         return item.data(Qt.ItemDataRole.UserRole + 1) if item is not None else ""
 
-    def show_models(self, lines: Sequence[Line], choose: str = "") -> None:
+    def show_models(self, lines: Sequence[ModelRow], choose: str = "") -> None:
         """Show these models; the present choice stays where it can, unless another one is to be chosen.
 
         In place of a model that is gone, its neighbour is chosen.

@@ -10,7 +10,7 @@ from ..layers.class_labels import MAKE_CELLS, PieceMaker, holds_kinds, kinds_wor
 from ..layers.painted import background_label
 from ..layers.reading import current_plane, data_shape, full_data, guess_axes, note
 from ..layers.zarr_result import store_of
-from ..runtime.worker_thread import Background
+from ..runtime.worker_thread import WorkerThread
 from .view import ProofreadView
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ class ProofKinds:
 
     def __init__(self, viewer: ViewerModel, view: ProofreadView, changed: Callable[[], None]) -> None:
         self._viewer, self._view, self._changed = viewer, view, changed
-        self._looking = Background()
+        self._looking = WorkerThread()
         self._maker = PieceMaker(viewer, self._on_made, self._on_failed)
         self._kinds: weakref.WeakSet[Any] = weakref.WeakSet()
         self._likely: weakref.WeakKeyDictionary[Any, str] = weakref.WeakKeyDictionary()

@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ...core.proofreading.bounding_boxes import Cells, Index, find_cells, linked_axes
+from ...core.proofreading.bounding_boxes import Index, PlaneCells, find_cells, linked_axes
 from ...core.proofreading.review import Marks, fitting, marks_from_plain
 from ...records.saved_labels import read_marks
 from ..layers.reading import full_data, label_index, note
 from ..layers.review_state import LayerProof
 from ..layers.zarr_result import store_of
-from ..runtime.worker_thread import Background
+from ..runtime.worker_thread import WorkerThread
 
 
 class ProofLoading:
@@ -33,7 +33,7 @@ class ProofLoading:
 
     def __init__(self, known: LayerProof, changed: Callable[[], None], failed: Callable[[str], None]) -> None:
         self._known, self._changed, self._failed = known, changed, failed
-        self._marks, self._counting = Background(), Background()
+        self._marks, self._counting = WorkerThread(), WorkerThread()
 
     def start(self) -> None:
         """Begin with the marks."""
@@ -79,7 +79,7 @@ class ProofLoading:
         version, labels = places.version(plane), known.read(plane)
         self._counting.run(lambda: find_cells(labels), lambda cells: self._take_cells(plane, cells, version))
 
-    def _take_cells(self, plane: Index, cells: Cells, version: int) -> None:
+    def _take_cells(self, plane: Index, cells: PlaneCells, version: int) -> None:
         self._known.proof.places.put(plane, cells, version)
         self.count()
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ...core.proofreading.bounding_boxes import Index
-from ...core.proofreading.review import Kept
+from ...core.proofreading.review import ReviewedCell
 from ..layers.reading import note
 from ..layers.review_overlay import CURRENT, DRAWN, Sign
 from ..layers.review_state import LayerProof
@@ -89,7 +89,7 @@ def signs_of(session: ProofSession, first: int, points: Sequence[Point]) -> list
     return signs + [sign(DRAWN, y, x, 1.0) for y, x in points]
 
 
-def _extent(kept: Kept) -> tuple[int, int]:
+def _extent(kept: ReviewedCell) -> tuple[int, int]:
     """Return height and width of a cell in pixels."""
     y0, y1, x0, x1 = kept.box
     return y1 - y0, x1 - x0

@@ -13,7 +13,7 @@ from ...records.replay import save_labels
 from ..layers.reading import OURS, full_data, note
 from ..layers.review_state import Saved, proof_of
 from ..layers.zarr_result import spacing_of
-from ..runtime.worker_thread import Background
+from ..runtime.worker_thread import WorkerThread
 from .view import ProofreadView
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ class ProofKeeping:
 
     def __init__(self, viewer: ViewerModel, view: ProofreadView, changed: Callable[[], None]) -> None:
         self._viewer, self._view, self._changed = viewer, view, changed
-        self._saving, self._looking, self._recovering = Background(), Background(), Background()
+        self._saving, self._looking, self._recovering = WorkerThread(), WorkerThread(), WorkerThread()
         self._unsaved: list[Unsaved] = []
         view.recover.connect(self._recover)
         view.discard.connect(self._discard)

@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 
 from ...core.data.annotation import Box
 from ...core.errors import DataError
-from ...core.proofreading.bounding_boxes import Cells, Index, around
-from ...core.proofreading.corrections import Make, Patch, Splitting, Target, Window, merging
+from ...core.proofreading.bounding_boxes import Index, PlaneCells, around
+from ...core.proofreading.corrections import LabelPatch, Make, Splitting, Target, Window, merging
 from ...core.proofreading.edits import Edit
-from ...core.proofreading.review import Kept
+from ...core.proofreading.review import ReviewedCell
 from ...core.proofreading.undo import Step
 from ..layers.navigation import go_to
 from ..layers.painted import background_label
@@ -168,7 +168,7 @@ class ProofSession:
             return 0
         return self.current[1] if self.current[1] in self.cells(self.plane()) else 0
 
-    def cells(self, plane: Index) -> Cells:
+    def cells(self, plane: Index) -> PlaneCells:
         """Return the cells of a plane, without painted background; counted once as long as it stays unchanged."""
         found, background = self.proof.places.of(plane), background_label(self.labels())
         return found.with_box(background, None) if background else found
@@ -292,7 +292,7 @@ class ProofSession:
             rows, columns = (np.flatnonzero(differs.any(axis=axis)) for axis in (1, 0))
             box = (y0 + int(rows[0]), y0 + int(rows[-1]) + 1, x0 + int(columns[0]), x0 + int(columns[-1]) + 1)
             where = (slice(*box[:2]), slice(*box[2:]))
-            patch = Patch(plane, box, before[where].copy(), after[where].copy())
+            patch = LabelPatch(plane, box, before[where].copy(), after[where].copy())
             before[where] = patch.after
             self.proof.record(f"redraw cell {self.labels().selected_label}", [patch])
 
@@ -350,7 +350,7 @@ class ProofSession:
         self.pointer, self.current = None, (plane, cell)
         self.go(plane, self.outline(plane, cell).middle)
 
-    def outline(self, plane: Index, cell: int) -> Kept:
+    def outline(self, plane: Index, cell: int) -> ReviewedCell:
         """Return where a cell is.
 
         Raises
@@ -359,7 +359,7 @@ class ProofSession:
             When it is not there.
         """
         window = self.proof.window(plane, (cell,))
-        return Kept.of(window.labels, cell, "", window.corner)
+        return ReviewedCell.of(window.labels, cell, "", window.corner)
 
     def go_to_checked(self, planes: Sequence[Index], cell: int) -> None:
         """Go to a checked cell, or to where one was deleted, in the nearest of some planes."""

@@ -13,13 +13,13 @@ from ...core.data.annotation import Box
 from ...core.errors import DataError
 from ...core.proofreading.bounding_boxes import Index, widened
 from ...core.proofreading.crop_merge import SIDE
-from ...records.label_crops import OpenedPart, Part, PutBack, open_part, put_back
+from ...records.label_crops import LabelCrop, OpenedPart, PutBack, open_part, put_back
 from ..layers.navigation import canvas_size
 from ..layers.preview import camera_of
 from ..layers.reading import OURS, current_plane, data_shape, guess_axes, label_shape, note, placement
 from ..layers.review_state import marks_of, proof_of
 from ..layers.zarr_result import LabelStore, store_of
-from ..runtime.worker_thread import Background
+from ..runtime.worker_thread import WorkerThread
 from ..widgets.layer_selectors import images_of, labels_of, noted_axes
 from .view import ProofreadView
 
@@ -51,7 +51,7 @@ class ProofParts:
 
     def __init__(self, viewer: ViewerModel, view: ProofreadView, changed: Callable[[], None]) -> None:
         self._viewer, self._view, self._changed = viewer, view, changed
-        self._opening, self._writing = Background(), Background()
+        self._opening, self._writing = WorkerThread(), WorkerThread()
 
     def close(self) -> None:
         """Drop what is being opened; what is being put back is written to its end."""
@@ -142,7 +142,7 @@ class ProofParts:
         plane, steps, journal = known.planes()[0], known.steps, known.journal
         values, marks = known.read(plane).copy(), dict(known.proof.marked(plane))
 
-        def note_before(new: Part) -> None:
+        def note_before(new: LabelCrop) -> None:
             if journal is not None:
                 journal.tell(part=new.to_plain())
 
@@ -191,7 +191,7 @@ class ProofParts:
             self._view.result.choose(layer)
         self._on_failed(message)
 
-    def _whole(self, part: Part) -> Any:
+    def _whole(self, part: LabelCrop) -> Any:
         """Return the layer that a part belongs to, or None."""
         whole = [layer for layer in labels_of(self._viewer) if not is_part(layer) and store_of(layer) == part.path]
         return whole[-1] if whole else None
@@ -205,8 +205,8 @@ class ProofParts:
             known.set_picture(picture)
 
 
-def _part(layer: Any) -> Part:
-    return Part.from_plain(note(layer)["part"])
+def _part(layer: Any) -> LabelCrop:
+    return LabelCrop.from_plain(note(layer)["part"])
 
 
 def _meet(one: Box, other: Box) -> bool:

@@ -43,7 +43,7 @@ from .requests import (  # fmt: skip
     train_payload,
 )
 
-__all__ = ["Engine", "Job", "PlaneUncertainty", "PlaneLost", "PlaneResult", "SegmentRequest", "TrainRequest"]
+__all__ = ["Engine", "EngineJob", "PlaneUncertainty", "PlaneLost", "PlaneResult", "SegmentRequest", "TrainRequest"]
 
 _logger = logging.getLogger(__name__)
 
@@ -51,7 +51,7 @@ SLICE = 0.008
 """Seconds for which events are delivered before Qt may paint and take input again."""
 
 
-class Job(QObject):
+class EngineJob(QObject):
     """One training, segmentation or re-labelling under way.
 
     Attributes
@@ -119,7 +119,8 @@ class Job(QObject):
         images : sequence of AnnotatedImage
             All that takes part.
         paint : int
-            Which state of the paint this is, from 1 on; comes back in :class:`~napari_unet.core.events.AnnotationsUpdated`.
+            Which state of the paint this is, from 1 on; comes back in
+            :class:`~napari_unet.core.events.AnnotationsUpdated`.
 
         Returns
         -------
@@ -187,8 +188,8 @@ class Engine(QObject):
         self._client.on_state = self._on_state
         self.state = self._client.state
         self.reason = ""
-        self._jobs: dict[Job, Hold] = {}
-        self._queue: deque[tuple[Job | None, Any]] = deque()
+        self._jobs: dict[EngineJob, Hold] = {}
+        self._queue: deque[tuple[EngineJob | None, Any]] = deque()
         self._woken = threading.Event()
         self._wake.connect(self._deliver, Qt.ConnectionType.QueuedConnection)
         application = QCoreApplication.instance()
@@ -252,12 +253,12 @@ class Engine(QObject):
             job.stop()
         self._client.close()
 
-    def train(self, request: TrainRequest) -> Job:
+    def train(self, request: TrainRequest) -> EngineJob:
         """Write the run folder (in a thread), then train from it."""
         # The user goes on painting: what is written is what there was at the click.
         painted = tuple(dataclasses.replace(image, labels=_snapshot(image.labels)) for image in request.images)
 
-        def prepare(job: Job) -> tuple[str, dict[str, Any], list[Any]]:
+        def prepare(job: EngineJob) -> tuple[str, dict[str, Any], list[Any]]:
             job.folder = runs.create_run(
                 painted, request.settings, request.network, request.start, request.name, request.resume
             )
@@ -265,23 +266,23 @@ class Engine(QObject):
 
         return self._begin(prepare)
 
-    def segment(self, request: SegmentRequest) -> Job:
+    def segment(self, request: SegmentRequest) -> EngineJob:
         """Segment planes of an image; each arrives as a :class:`PlaneResult`, before its ``PlaneDone``."""
 
-        def prepare(job: Job) -> tuple[str, dict[str, Any], list[Any]]:
+        def prepare(job: EngineJob) -> tuple[str, dict[str, Any], list[Any]]:
             return "segment", segment_payload(request), list(request.image.arrays)
 
         return self._begin(prepare)
 
-    def segment_file(self, request: FileRequest) -> Job:
+    def segment_file(self, request: FileRequest) -> EngineJob:
         """Segment a file into another one; the :class:`~napari_unet.core.events.Finished` says where it lies."""
         return self._begin(lambda job: ("segment_file", request.payload(), []))
 
-    def link(self, request: LinkRequest) -> Job:
+    def link(self, request: LinkRequest) -> EngineJob:
         """Link the planes of a stack of labels; each arrives as a :class:`PlaneResult`, or they grow on disk."""
         return self._begin(lambda job: ("link", request.payload(), [request.labels]))
 
-    def relabel(self, sources: Mapping[tuple[int, ...], int], settings: PredictionSettings) -> Job:
+    def relabel(self, sources: Mapping[tuple[int, ...], int], settings: PredictionSettings) -> EngineJob:
         """Label planes again from their kept outputs; :class:`PlaneLost` where there are none any more.
 
         Runs between two tiles or steps of a job that is under way.
@@ -297,8 +298,8 @@ class Engine(QObject):
         payload = {"settings": to_dict(settings), "planes": planes}
         return self._begin(lambda job: ("relabel", payload, []))
 
-    def suggest(self, request: SegmentRequest, now: bool = False) -> Job:
-        """Ask how uncertain a model is of planes; each arrives as a :class:`PlaneUncertainty`, before its ``PlaneDone``.
+    def suggest(self, request: SegmentRequest, now: bool = False) -> EngineJob:
+        """Ask how uncertain a model is of planes; each is a :class:`PlaneUncertainty`, before its ``PlaneDone``.
 
         Parameters
         ----------
@@ -308,7 +309,7 @@ class Engine(QObject):
             Whether it is answered between two steps of a training under way, which waits meanwhile.
         """
 
-        def prepare(job: Job) -> tuple[str, dict[str, Any], list[Any]]:
+        def prepare(job: EngineJob) -> tuple[str, dict[str, Any], list[Any]]:
             kind = "suggest_now" if now else "suggest"
             return kind, segment_payload(request), list(request.image.arrays)
 
@@ -316,16 +317,16 @@ class Engine(QObject):
 
     # ---- other threads to the main thread ---------------------------------------------------------
 
-    def _begin(self, prepare: Callable[[Job], tuple[str, dict[str, Any], list[Any]]]) -> Job:
+    def _begin(self, prepare: Callable[[EngineJob], tuple[str, dict[str, Any], list[Any]]]) -> EngineJob:
         """Return a new job, prepared and sent in a thread."""
         self.settle()
-        job = Job(self._client)
+        job = EngineJob(self._client)
         self._jobs[job] = Hold()
         self._client.start()
         threading.Thread(target=self._submit, args=(job, prepare), name="unet-submit", daemon=True).start()
         return job
 
-    def _submit(self, job: Job, prepare: Callable[[Job], tuple[str, dict[str, Any], list[Any]]]) -> None:
+    def _submit(self, job: EngineJob, prepare: Callable[[EngineJob], tuple[str, dict[str, Any], list[Any]]]) -> None:
         """Prepare and send a job; whatever goes wrong is the job's failure."""
         try:
             kind, payload, arrays = prepare(job)
@@ -336,7 +337,7 @@ class Engine(QObject):
             _logger.exception("a job could not be prepared")
             self._fail(job, f"internal error: {type(error).__name__}: {error} (details in {_save_traceback()})")
 
-    def _fail(self, job: Job, message: str) -> None:
+    def _fail(self, job: EngineJob, message: str) -> None:
         """End a job that was never sent."""
         self._post(job, JobFailed(message))
         self._post(job, JobDone())
@@ -345,7 +346,7 @@ class Engine(QObject):
         """Pass a state on to the main thread."""
         self._post(None, (state, reason))
 
-    def _post(self, job: Job | None, item: Any) -> None:
+    def _post(self, job: EngineJob | None, item: Any) -> None:
         """Append to the queue, and wake the main thread unless it is on its way already."""
         # At the end of the process Qt takes this object apart: then nobody is left to be told.
         if not isalive(self):
@@ -371,7 +372,7 @@ class Engine(QObject):
                 return
             self._hand_over(*self._queue.popleft())
 
-    def _hand_over(self, job: Job | None, item: Any) -> None:
+    def _hand_over(self, job: EngineJob | None, item: Any) -> None:
         """Emit one item as a signal."""
         if job is None:
             self.state, self.reason = item

@@ -52,7 +52,7 @@ class ShortTurns:
 class _Task:
     """A function, who asked for it and by which of its calls, and what is done with the outcome."""
 
-    owner: Background
+    owner: WorkerThread
     call: int
     function: Callable[[], Any]
     done: Callable[[Any], None]
@@ -116,7 +116,7 @@ def _outcome_of(function: Callable[[], Any]) -> tuple[Any, Any]:
         return None, f"The image cannot be read: {type(error).__name__}: {error}"
 
 
-class Background:
+class WorkerThread:
     """Runs a function in a thread and delivers its result in the viewer's thread, in which it is made.
 
     The function may read arrays; it must touch neither layers nor widgets. A newer call makes the

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 from ...records.replay import save_labels
 from ..layers.reading import full_data
 from ..layers.zarr_result import spacing_of
-from ..runtime.worker_thread import Background
+from ..runtime.worker_thread import WorkerThread
 from .growing_result import safe_name
 from .provenance import Recipe, Say
 
 if TYPE_CHECKING:
-    from ..layers.result import Result
+    from ..layers.result import ResultLayer
 
 
 class Autosave:
@@ -27,11 +27,11 @@ class Autosave:
 
     def __init__(self, say: Say) -> None:
         self._say = say
-        self._thread = Background()
-        self._waiting: tuple[Result, Path, Recipe | None] | None = None
+        self._thread = WorkerThread()
+        self._waiting: tuple[ResultLayer, Path, Recipe | None] | None = None
         self._busy = False
 
-    def save(self, result: Result, folder: Path, recipe: Recipe | None) -> None:
+    def save(self, result: ResultLayer, folder: Path, recipe: Recipe | None) -> None:
         """Write a result soon, under the name of its layer; a later version of it replaces the earlier one."""
         self._waiting = (result, folder, recipe)
         if not self._busy:
@@ -77,7 +77,7 @@ def free_path(folder: Path, name: str) -> Path:
     return path
 
 
-def write_recipe(thread: Background, recipe: Recipe | None, path: str, failed: Any) -> None:
+def write_recipe(thread: WorkerThread, recipe: Recipe | None, path: str, failed: Any) -> None:
     """Write beside a result on disk how it was made."""
     from ...records.replay import write_job
 

@@ -14,7 +14,7 @@ from ..layers.reading import OURS
 from ..layers.zarr_result import LabelStore, shown
 from ..models.selector import ModelChoice
 from ..runtime.requests import FileRequest
-from ..runtime.worker_thread import Background
+from ..runtime.worker_thread import WorkerThread
 from ..widgets.common import time_left
 from .batch_queue import Batch, BatchFile
 from .batch_view import DONE, FAILED, SKIPPED, BatchView
@@ -43,7 +43,7 @@ class BatchController:
         self.models, self.batch = ModelChoice(view), Batch(engine)
         self.registry = self.models.registry
         self._sources: list[Path] = []
-        self._opening = Background()
+        self._opening = WorkerThread()
         self._open: dict[str, list[weakref.ref[Any]]] = {}
         self._own_place = ""
         view.run.connect(self._run)

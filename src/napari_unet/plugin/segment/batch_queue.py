@@ -17,10 +17,10 @@ from ...core import events
 from ...records.replay import segment_command, segment_job, write_job
 from ..dock.lifecycle import abandon_job, connect_job
 from ..runtime.requests import FileRequest
-from ..runtime.worker_thread import Background
+from ..runtime.worker_thread import WorkerThread
 
 if TYPE_CHECKING:
-    from ..runtime.engine import Engine, Job
+    from ..runtime.engine import Engine, EngineJob
 
 WAITING, RUNNING, DONE, FAILED, SKIPPED = "waiting", "running", "done", "failed", "skipped"
 _TILES_SHARE = 0.9
@@ -80,11 +80,11 @@ class Batch(QObject):
     def __init__(self, engine: Engine) -> None:
         super().__init__()
         self._engine = engine
-        self._recipes = Background()
+        self._recipes = WorkerThread()
         self.files: list[BatchFile] = []
         self._request: FileRequest | None = None
         self._chosen: dict[str, Any] = {}
-        self._job: Job | None = None
+        self._job: EngineJob | None = None
         self._at = -1
         self._stopping = ""
         self._deaths = self._planes = self._total = 0

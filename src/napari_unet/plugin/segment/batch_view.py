@@ -22,7 +22,7 @@ from qtpy.QtWidgets import (
 
 from ...core.settings import PredictionSettings, options
 from ..models.selector import ModelCombo
-from ..widgets.common import GearButton, Messages, Progress, button, dress_main_button, folded, heading, row
+from ..widgets.common import GearButton, Messages, ProgressBar, button, dress_main_button, folded, heading, row
 from ..widgets.focus import MAIN_KEY, give_key
 from ..widgets.forms import (
     SettingsForm,
@@ -211,7 +211,7 @@ class BatchView(QWidget):
         self.run_button = button("Segment all", "Segment one file after the other. The viewer stays usable meanwhile.")
         self.run_button.setMinimumHeight(30)
         give_key(self.run_button, MAIN_KEY)
-        self.progress = Progress()
+        self.progress = ProgressBar()
         self.files = FileList()
         self.messages = Messages()
         self.gear = GearButton()

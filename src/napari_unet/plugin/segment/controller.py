@@ -15,12 +15,12 @@ from ...core.settings import PredictionSettings, validate, with_values
 from ..dock.follow_preferences import Preferring, follow_computing
 from ..dock.lifecycle import abandon_job, connect_job, disconnect_from, open_dock, painted_later
 from ..layers.reading import current_plane, full_data
-from ..layers.result import Result, Tuning, new_result
+from ..layers.result import ResultLayer, Tuning, new_result
 from ..layers.zarr_result import needs_store
 from ..models.registry import check_channels
 from ..models.selector import TUNING, ModelChoice
 from ..runtime.engine import SegmentRequest
-from ..runtime.worker_thread import Background
+from ..runtime.worker_thread import WorkerThread
 from ..settings.preferences import Preferences
 from ..widgets.common import time_left
 from ..widgets.layer_selectors import ImageChoice
@@ -35,7 +35,7 @@ from .view import WHOLE, SegmentView
 if TYPE_CHECKING:
     from napari.components import ViewerModel
 
-    from ..runtime.engine import Engine, Job
+    from ..runtime.engine import Engine, EngineJob
 
 _THROTTLE_MS = 80
 _REVEAL_MS = 30
@@ -58,12 +58,12 @@ class SegmentController:
         self.viewer, self.view, self.engine = viewer, view, engine
         self.models = ModelChoice(view)
         self.registry = self.models.registry
-        self.job: Job | None = None
-        self.relabelling: Job | None = None
-        self.result: Result | None = None
+        self.job: EngineJob | None = None
+        self.relabelling: EngineJob | None = None
+        self.result: ResultLayer | None = None
         self._request: SegmentRequest | None = None
         self.disk = OnDisk(viewer)
-        self._recipes = Background()
+        self._recipes = WorkerThread()
         self._choice = ImageChoice(viewer, view.images, self._on_layers)
         self._folder: Path | None = None
         self._timer = QTimer(singleShot=True, interval=_THROTTLE_MS)
@@ -177,7 +177,7 @@ class SegmentController:
             return (here,)
         return (here, *(plane for plane in planes.indices() if plane != here))
 
-    def _layer_for(self, image: Any, what: str, model: str, todo: tuple[tuple[int, ...], ...]) -> Result:
+    def _layer_for(self, image: Any, what: str, model: str, todo: tuple[tuple[int, ...], ...]) -> ResultLayer:
         """Return the layer to fill: the last one while its planes are free, so that planes can be done one by one."""
         last, axes = self.result, self._choice.axes()
         same = last is not None and (last.image(), last.axes, last.what, last.model) == (image, axes, what, model)
@@ -326,7 +326,7 @@ class SegmentController:
             job, lambda event: self._on_relabelled(result, event, tuning), self._on_failed, self._on_relabelling_done
         )
 
-    def _on_relabelled(self, result: Result, event: Any, tuning: Tuning) -> None:
+    def _on_relabelled(self, result: ResultLayer, event: Any, tuning: Tuning) -> None:
         if type(event).__name__ == "PlaneResult" and not result.edited:
             result.write(self.viewer, tuple(event.plane), event.labels, tuning)
         elif type(event).__name__ == "PlaneLost":

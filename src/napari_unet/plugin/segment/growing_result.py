@@ -14,7 +14,7 @@ from qtpy.QtCore import QObject, QTimer
 from ...core.events import ResultOpened
 from ..layers.preview import camera_of
 from ..layers.reading import current_plane, full_data, view_box
-from ..layers.result import Result, new_result, result_name
+from ..layers.result import ResultLayer, new_result, result_name
 from ..layers.zarr_result import LabelStore, default_folder, file_of, spacing_of
 from ..runtime.requests import Output, SegmentRequest
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Image
 
-    from ..runtime.engine import Job
+    from ..runtime.engine import EngineJob
 
 _REDRAW_MS, _LOOK_MS = 600, 200
 _WHOLE_PLANE = 1 << 30
@@ -71,13 +71,13 @@ class Growth(QObject):
     ----------
     viewer : ViewerModel
         Where the result is shown.
-    result : Result
+    result : ResultLayer
         With a store.
-    job : Job
+    job : EngineJob
         What fills it.
     """
 
-    def __init__(self, viewer: ViewerModel, result: Result, job: Job) -> None:
+    def __init__(self, viewer: ViewerModel, result: ResultLayer, job: EngineJob) -> None:
         super().__init__()
         self._viewer, self._result, self._job = viewer, result, job
         self._redraw = QTimer(self, singleShot=True, interval=_REDRAW_MS)
@@ -134,7 +134,7 @@ class OnDisk:
         self._image: Callable[[], Any] = lambda: None
         self._axes = ""
         self._request: SegmentRequest | None = None
-        self._last: Result | None = None
+        self._last: ResultLayer | None = None
 
     @property
     def grows(self) -> bool:
@@ -142,7 +142,7 @@ class OnDisk:
         return self._growth is not None
 
     def prepare(
-        self, request: SegmentRequest, images: list[Image], axes: str, folder: Path | None, last: Result | None
+        self, request: SegmentRequest, images: list[Image], axes: str, folder: Path | None, last: ResultLayer | None
     ) -> SegmentRequest:
         """Return the request with all that the engine has to know; see :func:`to_disk`.
 
@@ -150,7 +150,7 @@ class OnDisk:
         ----------
         request, images, axes, folder
             See :func:`to_disk`.
-        last : Result or None
+        last : ResultLayer or None
             The result before, which is gone on with where it is the same.
         """
         name = result_name(images[0], request.settings.what)
@@ -158,7 +158,7 @@ class OnDisk:
         self._image, self._axes, self._last = weakref.ref(images[0]), axes, last
         return self._request
 
-    def opened(self, event: ResultOpened, job: Job) -> Result | None:
+    def opened(self, event: ResultOpened, job: EngineJob) -> ResultLayer | None:
         """Return the result that grows in a store: the one that is in the viewer already, or a new layer.
 
         None when the picture is gone meanwhile.
@@ -183,7 +183,7 @@ class OnDisk:
         if self._growth is not None:
             self._growth.get_updates()
 
-    def close(self, redraw: bool = True) -> Result | None:
+    def close(self, redraw: bool = True) -> ResultLayer | None:
         """End it, and return the result before, for when nothing has come of it."""
         growth, self._growth = self._growth, None
         last, self._last, self._request = self._last, None, None

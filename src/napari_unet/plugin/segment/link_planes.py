@@ -20,8 +20,8 @@ from ..widgets.forms import get_value
 if TYPE_CHECKING:
     from napari.components import ViewerModel
 
-    from ..layers.result import Result
-    from ..runtime.engine import Engine, Job
+    from ..layers.result import ResultLayer
+    from ..runtime.engine import Engine, EngineJob
     from .view import SegmentView
 
 
@@ -41,10 +41,10 @@ class Linking:
     """
 
     def __init__(
-        self, viewer: ViewerModel, view: SegmentView, engine: Engine, result: Callable[[], Result | None]
+        self, viewer: ViewerModel, view: SegmentView, engine: Engine, result: Callable[[], ResultLayer | None]
     ) -> None:
         self._viewer, self._view, self._engine, self._result = viewer, view, engine, result
-        self.job: Job | None = None
+        self.job: EngineJob | None = None
         self._target: tuple[Any, str] | None = None
         self._linked: Any = None
         self._data: Any = None

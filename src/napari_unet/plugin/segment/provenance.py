@@ -18,11 +18,11 @@ from ...records.replay import keep_picture, lacks_chunks, own_file, save_labels,
 from ..layers.reading import OURS, full_data, note
 from ..layers.review_state import Saved
 from ..layers.zarr_result import needs_store, spacing_of
-from ..runtime.worker_thread import Background
+from ..runtime.worker_thread import WorkerThread
 from ..widgets.common import to_clipboard
 
 if TYPE_CHECKING:
-    from ..layers.result import Result
+    from ..layers.result import ResultLayer
     from ..runtime.engine import SegmentRequest
 
 Say = Callable[[str, str], None]
@@ -101,9 +101,9 @@ class Replay:
 
     def __init__(self, say: Say) -> None:
         self._say = say
-        self._noting, self._copying, self._saving = Background(), Background(), Background()
+        self._noting, self._copying, self._saving = WorkerThread(), WorkerThread(), WorkerThread()
         self._recipe: Recipe | None = None
-        self._result: Result | None = None
+        self._result: ResultLayer | None = None
 
     def close(self) -> None:
         """Drop what is under way."""
@@ -111,7 +111,7 @@ class Replay:
             thread.forget()
         self._recipe = self._result = None
 
-    def remember(self, result: Result, request: SegmentRequest) -> None:
+    def remember(self, result: ResultLayer, request: SegmentRequest) -> None:
         """Take note of what a result is about to be made from; planes that are filled one by one add up."""
         image = result.image()
         wanted = tuple(request.planes if request.planes is not None else request.image.indices())

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 from ...records.saved_labels import restore_into
 from ..layers.review_state import checked_of, marks_of
-from ..runtime.worker_thread import Background
+from ..runtime.worker_thread import WorkerThread
 from .provenance import Say
 
 if TYPE_CHECKING:
     from ...core.proofreading.reapply_review import Restored
-    from ..layers.result import Result
+    from ..layers.result import ResultLayer
 
 
 class Restoring:
@@ -26,13 +26,13 @@ class Restoring:
 
     def __init__(self, say: Say) -> None:
         self._say = say
-        self._thread = Background()
+        self._thread = WorkerThread()
 
     def close(self) -> None:
         """Tell nothing more; what was begun is done to its end."""
         self._thread.forget()
 
-    def run(self, result: Result, path: str) -> None:
+    def run(self, result: ResultLayer, path: str) -> None:
         """Put back what was checked of the picture before, if anything was."""
         image, layer = result.image(), result.layer()
         marks = checked_of(image, layer) if image is not None and result.what == "instances" else {}
@@ -41,7 +41,7 @@ class Restoring:
                 lambda: restore_into(Path(path), marks), lambda found: self._on_done(result, found), self._on_failed
             )
 
-    def _on_done(self, result: Result, found: Restored) -> None:
+    def _on_done(self, result: ResultLayer, found: Restored) -> None:
         layer = result.layer()
         result.restored = found.count
         if layer is not None:

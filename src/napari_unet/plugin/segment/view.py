@@ -20,7 +20,7 @@ from superqt import QLabeledDoubleSlider
 
 from ...core.settings import Option, PredictionSettings, options
 from ..models.selector import ModelCombo
-from ..widgets.common import GearButton, Messages, Progress, button, dress_main_button, folded, heading, row
+from ..widgets.common import GearButton, Messages, ProgressBar, button, dress_main_button, folded, heading, row
 from ..widgets.focus import MAIN_KEY, give_key
 from ..widgets.forms import (  # fmt: skip
     SettingsForm,
@@ -146,7 +146,7 @@ class SegmentView(QWidget):
         self.save_button = button(
             "Save result ...", "Write the result as TIFF, PNG or Zarr, and beside it how it was made, as JSON."
         )
-        self.progress = Progress()
+        self.progress = ProgressBar()
         self.messages = Messages()
         self._lay_out(known)
         self._connect()

@@ -17,7 +17,7 @@ from ..layers.preview import prepare_preview
 from ..layers.reading import OURS, current_plane, data_shape, guess_axes, label_shape, note
 from ..layers.review_state import teaching
 from ..layers.zarr_result import has_large_planes
-from ..runtime.worker_thread import Background
+from ..runtime.worker_thread import WorkerThread
 from ..settings.preferences import current
 from ..settings.shortcuts import KeyBindings
 from ..widgets.layer_selectors import ImageChoice, is_painting, labels_of
@@ -39,7 +39,7 @@ from .sources import (  # fmt: skip
     source_of,
     tally,
 )
-from .sources_list import Line
+from .sources_list import SourceRow
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -76,7 +76,7 @@ class Annotating(QObject):
         super().__init__()
         self.viewer, self.view, self.choice = viewer, view, choice
         self.earlier: list[EarlierRun] = []
-        self._counting = Background()
+        self._counting = WorkerThread()
         self._counted: dict[Any, Counts] = {}
         self._stale: dict[Any, set[tuple[int, ...]]] = {}
         self._under_way: dict[Any, set[tuple[int, ...]]] = {}
@@ -351,7 +351,7 @@ class Annotating(QObject):
             words = f"Painted for the training in {run.folder}."
             cells = 0 if kinds else found.cells
             name = f"earlier: {earlier.get(run.folder, run.folder.name)}"
-            lines.append(Line(name, _amount(found, kinds), words, run.on, cells))
+            lines.append(SourceRow(name, _amount(found, kinds), words, run.on, cells))
         self.view.takes_part.show_lines(lines)
 
 
@@ -366,12 +366,12 @@ def _earlier_tally(folder: Path) -> Tally:
     return tally(*earlier_images(folder))
 
 
-def _line(painting: Painting, found: Tally, kinds: bool) -> Line:
+def _line(painting: Painting, found: Tally, kinds: bool) -> SourceRow:
     """Return the list's line of one annotation."""
     layer = painting.layer()
     pictures = " + ".join(image.name for image in painting.pictures())
     words = _amount(found, kinds) + (", every cell painted" if painting.complete and found.planes else "")
-    return Line(layer.name, words, f"Painted on {pictures}.", painting.on, 0 if kinds else found.cells)
+    return SourceRow(layer.name, words, f"Painted on {pictures}.", painting.on, 0 if kinds else found.cells)
 
 
 def _amount(found: Tally, kinds: bool) -> str:

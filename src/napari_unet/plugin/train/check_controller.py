@@ -21,7 +21,7 @@ from ..dock.lifecycle import painted_later
 from ..layers.navigation import go_to, hide_frame, show_frame
 from ..layers.reading import OURS, current_plane, fill_again, note, placement, write_plane
 from ..models.selector import SCRATCH
-from ..runtime.worker_thread import Background
+from ..runtime.worker_thread import WorkerThread
 from ..widgets.layer_selectors import ImageChoice
 from .annotation_controller import Annotating
 from .sources import Gathered
@@ -84,7 +84,7 @@ class Checking:
         self.viewer, self.view, self.choice, self.annotating = viewer, view, choice, annotating
         self._reader = reader
         self._steps, self._step_seconds = 0, 0.0
-        self._reading = Background()
+        self._reading = WorkerThread()
         self._places: list[_Place | None] = []
         self._checked: list[weakref.ref[Any]] = []
         view.check.check_asked.connect(self._check)

@@ -24,7 +24,7 @@ from ..layers.preview import PreviewFeeder, prepare_preview, toggle_preview
 from ..layers.reading import check_labels_fit
 from ..models.registry import ModelEntry, ModelRegistry
 from ..models.selector import SCRATCH
-from ..runtime.worker_thread import Background
+from ..runtime.worker_thread import WorkerThread
 from ..settings.preferences import Preferences
 from ..settings.shortcuts import KeyBindings
 from ..widgets.common import count, time_left
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Image
 
-    from ..runtime.engine import Engine, Job
+    from ..runtime.engine import Engine, EngineJob
 
 
 class TrainController:
@@ -61,13 +61,13 @@ class TrainController:
     def __init__(self, viewer: ViewerModel, view: TrainView, engine: Engine) -> None:
         self.viewer, self.view, self.engine = viewer, view, engine
         self.registry = ModelRegistry.shared()
-        self.job: Job | None = None
+        self.job: EngineJob | None = None
         self.feeder: PreviewFeeder | None = None
         self.live: LivePaint | None = None
         self._path, self._stopped, self._discarding, self._grey, self._mode = "", False, False, False, "instances"
         self.rounds = rounds_of(viewer)
         self._same = False
-        self._reading, self._sampling = Background(), Background()
+        self._reading, self._sampling = WorkerThread(), WorkerThread()
         self._choice = ImageChoice(viewer, view.images, self._on_layers)
         self.annotating = Annotating(viewer, view, self._choice)
         self.suggesting = Suggesting(viewer, view, engine, self._choice, self.annotating, self._model_to_ask)
@@ -233,7 +233,7 @@ class TrainController:
 
     def _follow(
         self,
-        job: Job,
+        job: EngineJob,
         image: Image,
         planes: Planes,
         axes: str,
@@ -378,7 +378,7 @@ class TrainController:
         elif behind and self._path and not self._stopped:
             self._begin(self.rounds.run, same=True)
 
-    def _take(self, job: Job) -> None:
+    def _take(self, job: EngineJob) -> None:
         """Offer the model of a training, and to go on with it; one without a model leaves all as it was before."""
         if self._path and job.folder is not None:
             self.rounds.run = job.folder

@@ -9,10 +9,10 @@ from qtpy.QtCore import QObject, QTimer, Signal
 
 from ...core.data.annotation import AnnotatedImage
 from ...core.errors import UNetError
-from ..runtime.worker_thread import Background
+from ..runtime.worker_thread import WorkerThread
 
 if TYPE_CHECKING:
-    from ..runtime.engine import Job
+    from ..runtime.engine import EngineJob
 
 QUIET_MS = 1500
 """After the last stroke: nobody wants half a cell learnt."""
@@ -30,7 +30,7 @@ class LivePaint(QObject):
 
     Parameters
     ----------
-    job : Job
+    job : EngineJob
         The training.
     read : callable
         Called in the main thread after a stroke; returns a function that reads the annotation in another thread.
@@ -38,10 +38,10 @@ class LivePaint(QObject):
 
     failed = Signal(str)
 
-    def __init__(self, job: Job, read: Callable[[], Callable[[], tuple[AnnotatedImage, ...]]]) -> None:
+    def __init__(self, job: EngineJob, read: Callable[[], Callable[[], tuple[AnnotatedImage, ...]]]) -> None:
         super().__init__()
         self._job, self._read = job, read
-        self._background = Background()
+        self._background = WorkerThread()
         self._strokes = self._sent = self._learnt = 0
         self._timer = QTimer(self, singleShot=True, interval=QUIET_MS)
         self._timer.timeout.connect(self._send)

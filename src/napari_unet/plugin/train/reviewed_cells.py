@@ -11,7 +11,7 @@ import numpy as np
 from ...core.data.annotation import AnnotatedImage
 from ...core.data.arrays import Planes
 from ...core.proofreading.bounding_boxes import Index, around, widened
-from ...core.proofreading.review import Kept, as_annotation
+from ...core.proofreading.review import ReviewedCell, as_annotation
 from ..layers.painted import BACKGROUND
 from ..layers.reading import label_shape
 from ..layers.review_state import teaching
@@ -41,7 +41,7 @@ class SparseSource(Source):
             for number, cells in enumerate(_neighbours(kept), 1)
         ]
 
-    def _part(self, plane: Index, cells: Sequence[Kept], number: int) -> AnnotatedImage:
+    def _part(self, plane: Index, cells: Sequence[ReviewedCell], number: int) -> AnnotatedImage:
         box = cells[0].box
         for kept in cells[1:]:
             box = around(box, kept.box)
@@ -53,9 +53,9 @@ class SparseSource(Source):
         return AnnotatedImage(image, paint, (), f"{self.name} {where}part {number}", places, plane)
 
 
-def _neighbours(kept: Iterable[Kept]) -> Iterator[list[Kept]]:
+def _neighbours(kept: Iterable[ReviewedCell]) -> Iterator[list[ReviewedCell]]:
     """Yield checked cells that lie together."""
-    found: dict[tuple[int, int], list[Kept]] = {}
+    found: dict[tuple[int, int], list[ReviewedCell]] = {}
     for cell in kept:
         found.setdefault((cell.box[0] // _TILE, cell.box[2] // _TILE), []).append(cell)
     yield from found.values()

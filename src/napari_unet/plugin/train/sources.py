@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from ...core.data.annotation import AnnotatedImage, Box
 from ...core.data.arrays import ArrayLike, Planes
 from ...core.errors import DataError, UNetError
-from ...core.proofreading.review import Kept
+from ...core.proofreading.review import ReviewedCell
 from ...records import runs
 from ..layers.complete_regions import read_regions, regions_of
 from ..layers.painted import background_label
@@ -123,7 +123,7 @@ class Source:
     background: int = 0
     boxes: dict[tuple[int, ...], tuple[Box, ...]] = field(default_factory=dict)
     complete: bool = False
-    checked: Mapping[tuple[int, ...], Sequence[Kept]] = field(default_factory=dict)
+    checked: Mapping[tuple[int, ...], Sequence[ReviewedCell]] = field(default_factory=dict)
 
     def counts(self, planes: Iterable[tuple[int, ...]] | None = None) -> dict[tuple[int, ...], int]:
         """Return the number of painted cells by plane, of all planes by default; :data:`BARE` without any paint."""

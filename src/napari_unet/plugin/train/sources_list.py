@@ -46,7 +46,7 @@ class _Shortened(QStyledItemDelegate):
 
 
 @dataclass(frozen=True)
-class Line:
+class SourceRow:
     """One line of the list.
 
     Attributes
@@ -114,7 +114,7 @@ class TakesPart(QWidget):
         layout.addWidget(self.list, 1)
         layout.addWidget(self.add_button)
 
-    def show_lines(self, lines: Sequence[Line]) -> None:
+    def show_lines(self, lines: Sequence[SourceRow]) -> None:
         """Show what there is."""
         self.list.blockSignals(True)
         while self.list.count() > len(lines):

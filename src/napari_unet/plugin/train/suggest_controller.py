@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Image
 
-    from ..runtime.engine import Engine, Job
+    from ..runtime.engine import Engine, EngineJob
 
 FRAME_NAME = "annotate here next"
 _SHOWN = 10
@@ -75,7 +75,7 @@ class Suggesting(QObject):
         super().__init__()
         self.viewer, self.view, self.engine, self.choice = viewer, view.where_next, engine, choice
         self._annotating, self._model, self._form = annotating, model, view.advanced
-        self.job: Job | None = None
+        self.job: EngineJob | None = None
         self.suggestions: list[Suggestion] = []
         self._doubts: dict[tuple[int, ...], NDArray[np.float32]] = {}
         self._found: dict[tuple[int, ...], list[Suggestion]] = {}

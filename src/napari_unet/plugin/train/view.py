@@ -13,7 +13,7 @@ from ..settings.shortcuts import name_key
 from ..widgets.common import (
     GearButton,
     Messages,
-    Progress,
+    ProgressBar,
     button,
     column,
     count,
@@ -109,7 +109,7 @@ class TrainView(QWidget):
         self.simple = SettingsForm(TrainingSettings(), shown)
         self.advanced = SettingsForm(TrainingSettings(), ["unpainted", *folded_away])
         self.network = SettingsForm(NetworkSettings(), advanced_names(NetworkSettings))
-        self.progress = Progress()
+        self.progress = ProgressBar()
         self.plot = LossPlot()
         self._best = ""
         self.score = QLabel()

@@ -118,7 +118,7 @@ class Messages(QLabel):
         self.setText("".join(rows))
 
 
-class Progress(QProgressBar):
+class ProgressBar(QProgressBar):
     """A bar that also says how much time is left."""
 
     def __init__(self) -> None:

@@ -18,7 +18,7 @@ SCHEDULER_FILE = ".json"
 
 
 @dataclass(frozen=True)
-class Order:
+class JobSpec:
     """A job as its workers see it.
 
     Attributes
@@ -43,7 +43,7 @@ class Order:
         As if the processor had so many cores, see :func:`~napari_unet.core.network.device.fixed_threads`.
     versions : tuple
         Name and version of each of :data:`ALIKE`.
-    choice : Choice, optional
+    choice : WorkerConfig, optional
         What was settled before the work began.
     """
 
@@ -57,7 +57,7 @@ class Order:
     settings: PredictionSettings
     threads: int
     versions: tuple[tuple[str, str], ...]
-    choice: Choice | None = None
+    choice: WorkerConfig | None = None
 
     @property
     def folder(self) -> Path:
@@ -71,7 +71,7 @@ class Order:
 
 
 @dataclass(frozen=True)
-class Choice:
+class WorkerConfig:
     """What is settled once, so that every worker computes alike.
 
     Attributes
@@ -116,4 +116,4 @@ def check_output(path: Path) -> None:
         )
 
 
-__all__ = ["ALIKE", "SCHEDULER_FILE", "Choice", "Order", "check_output", "public_version"]
+__all__ = ["ALIKE", "SCHEDULER_FILE", "WorkerConfig", "JobSpec", "check_output", "public_version"]
