@@ -26,7 +26,6 @@ from ..runtime.gc_pause import Hold
 from ..runtime.worker_thread import WorkerThread
 from ..widgets.common import count
 from ..widgets.layer_selectors import ImageChoice, is_painting, labels_of
-from .class_guard import NotCells, with_kinds
 from .compute import (  # fmt: skip
     UNNAMED_UNIT,
     Answer,
@@ -42,6 +41,7 @@ from .compute import (  # fmt: skip
     save_in_thread,
     scale_of,
 )
+from .label_guard import NotCells, with_kinds
 from .view import COMPLETE, SPARSE, MeasureView
 
 if TYPE_CHECKING:
