@@ -79,14 +79,14 @@ def test_links_inside_the_repository_lead_somewhere(page: Path) -> None:
 def named_in_method() -> list[tuple[str, str]]:
     """Return module and name for each row of the tables of docs/method.md."""
     text = (ROOT / "docs" / "method.md").read_text(encoding="utf-8")
-    rows = re.findall(r"^\|[^|]*\| `(\w+)\.py` \|([^|]*)\|", text, flags=re.M)
-    return [(module, name) for module, names in rows for name in re.findall(r"`(\w+)`", names)]
+    rows = re.findall(r"^\|[^|]*\| `([\w/]+)\.py` \|([^|]*)\|", text, flags=re.M)
+    return [(module.replace("/", "."), name) for module, names in rows for name in re.findall(r"`(\w+)`", names)]
 
 
 def test_method_names_the_equations() -> None:
-    assert {("boundary", "boundary_weight_map"), ("loss", "weighted_cross_entropy"), ("unet", "UNet")} <= set(
-        named_in_method()
-    )
+    assert {
+        ("data.weight_map", "boundary_weight_map"), ("training.loss", "weighted_cross_entropy"), ("network.unet", "UNet"),
+    } <= set(named_in_method())  # fmt: skip
 
 
 @pytest.mark.parametrize(("module", "name"), named_in_method())

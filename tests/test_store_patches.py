@@ -74,7 +74,7 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 import numpy as np
-from napari_unet.stores import patches
+from napari_unet.stores import label_patches as patches
 from napari_unet.stores.label_patches import correcting
 
 written, most = [], int(sys.argv[2])

@@ -226,8 +226,8 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 import numpy as np
-from napari_unet.records.label_crops import Part, put_back
-from napari_unet.stores import patches
+from napari_unet.records.label_crops import LabelCrop, put_back
+from napari_unet.stores import label_patches as patches
 import json
 
 def write(*rest, original=patches._write_changed, written=[]):
