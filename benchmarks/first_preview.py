@@ -17,6 +17,7 @@ from typing import Any
 
 import models
 import screen
+from napari_unet.core.distribution import PLUGIN
 from reporting import Figure, arguments, limit_cores, report, run, say, table
 
 READY, COLD = "ready", "cold"
@@ -36,7 +37,7 @@ def measure_once(way: str, model: str) -> dict[str, float]:
     with screen.own_home(model) as own:
         truth = generate("nuclei", (512, 512), seed=3)[1]
         stage = screen.Stage()
-        stage.viewer.open_sample("napari-unet", "nuclei")
+        stage.viewer.open_sample(PLUGIN, "nuclei")
         stage.wait(3)
         view = stage.dock(screen.TRAIN).view
         stage.annotate(view, truth)

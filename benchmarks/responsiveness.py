@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 import models
 import screen
+from napari_unet.core.distribution import PLUGIN
 from reporting import Figure, arguments, limit_cores, report, run, say, table
 
 LONGEST_MS = 100.0
@@ -89,7 +90,7 @@ def training(bench: Bench, model: str, seconds: float) -> tuple[screen.Gaps, lis
 
     stage = bench.stage
     view = stage.dock(screen.TRAIN).view
-    stage.viewer.open_sample("napari-unet", "nuclei")
+    stage.viewer.open_sample(PLUGIN, "nuclei")
     stage.annotate(view, generate("nuclei", (512, 512), seed=3)[1])
     screen.start_from(view, model)
     view.simple.show_values({**view.simple.values(), "seconds": seconds})

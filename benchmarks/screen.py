@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models import painted
+from napari_unet.core.distribution import PLUGIN
 from reporting import ROOT, CannotMeasure, say
 
 TRAIN, SEGMENT = "Annotate and train", "Segment"
@@ -181,7 +182,7 @@ class Stage:
 
     def dock(self, name: str) -> Any:
         """Open a dock of the plugin as its menu does; return its widget."""
-        return self.viewer.window.add_plugin_dock_widget("napari-unet", name)[1]
+        return self.viewer.window.add_plugin_dock_widget(PLUGIN, name)[1]
 
     def wait_for_engine(self) -> None:
         """Wait until the computing process has loaded torch."""

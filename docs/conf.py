@@ -10,10 +10,10 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from settings_tables import write_tables
 
-project = "napari-unet"
-author = "napari-unet developers"
-copyright = "2026, napari-unet developers"
-release = version = installed_version("napari-unet")
+project = "napari-interactive-unet"
+author = "napari-interactive-unet developers"
+copyright = "2026, napari-interactive-unet developers"
+release = version = installed_version(project)
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "numpydoc", "sphinx.ext.viewcode"]
 myst_enable_extensions = ["colon_fence", "deflist", "dollarmath"]
@@ -21,7 +21,7 @@ myst_heading_anchors = 3
 exclude_patterns = ["_build", "_generated"]
 
 html_theme = "furo"
-html_title = "napari-unet"
+html_title = project
 html_show_sphinx = False
 
 autodoc_member_order = "bysource"

@@ -17,6 +17,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_unet.core.distribution import PLUGIN
+
 SIZE = (1280, 800)
 CELLS = 12
 SECONDS_TO_WAIT = 240.0
@@ -83,7 +85,7 @@ class Stage:
 
     def dock(self, name: str) -> Any:
         """Open a dock of the plugin as the menu does; return its widget."""
-        dock, widget = self.viewer.window.add_plugin_dock_widget("napari-unet", name)
+        dock, widget = self.viewer.window.add_plugin_dock_widget(PLUGIN, name)
         self.wait(0.5)
         return widget
 

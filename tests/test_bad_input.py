@@ -316,7 +316,7 @@ def test_models_that_are_missing_foreign_or_damaged(
     (broken / "weights.safetensors").write_bytes(raw)
     assert "are damaged" in complains("segment", source, tmp_path / "o.tif", "--model", broken)
     (broken / "model.json").write_text("{}")
-    assert "no model card of napari-unet" in complains("info", broken)
+    assert "no model card of napari-interactive-unet" in complains("info", broken)
     assert "no model card" in complains(*train_words(pictures, broken))
 
 

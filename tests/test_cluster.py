@@ -484,7 +484,7 @@ def test_a_scheduler_that_does_not_answer() -> None:
 
 def test_what_to_install_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "distributed", None)
-    with pytest.raises(ClusterError, match=r"pip install 'napari-unet\[cluster\]'"):
+    with pytest.raises(ClusterError, match=r'pip install "napari-interactive-unet\[cluster\]"'):
         Pool.connect("tcp://127.0.0.1:1")
     with pytest.raises(SettingsError, match="at least 1"):
         Pool.local(0)

@@ -496,7 +496,7 @@ def test_an_interpreter_that_is_not_there_is_told(states, monkeypatch):
 
 def test_another_version_is_told(client, monkeypatch):
     monkeypatch.setattr("napari_unet.engine.viewer.connection.PROTOCOL", messages.PROTOCOL + 1)
-    assert "is of another version of napari-unet; install the same on both" in run(client, "count").failure
+    assert "is of another version of napari-interactive-unet; install the same on both" in run(client, "count").failure
 
 
 def test_old_logs_are_removed(client, home):

@@ -56,7 +56,7 @@ def test_metadata_for_napari(metadata: Message, wheel: zipfile.ZipFile) -> None:
     assert metadata["License-Expression"] == "BSD-3-Clause"
     assert metadata["Requires-Python"] == ">=3.11"
     points = wheel.read(next(name for name in wheel.namelist() if name.endswith("entry_points.txt"))).decode()
-    assert "[napari.manifest]\nnapari-unet = napari_unet:napari.yaml" in points
+    assert "[napari.manifest]\nnapari-interactive-unet = napari_unet:napari.yaml" in points
 
 
 def test_base_dependencies_bring_no_qt(metadata: Message) -> None:

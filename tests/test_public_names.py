@@ -49,4 +49,4 @@ def test_unknown_names_are_told() -> None:
 def test_the_version_is_the_installed_one() -> None:
     from importlib.metadata import version
 
-    assert napari_unet.__version__ == version("napari-unet")
+    assert napari_unet.__version__ == version("napari-interactive-unet")

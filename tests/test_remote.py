@@ -659,8 +659,8 @@ def script(path, text):
 def test_a_python_without_the_package_is_told_with_the_command(machine):
     bare = script(machine.folder / "bare-python", f'exec {shlex.quote(sys.executable)} -S "$@"')
     message = refusal(machine.address_of(bare))
-    assert f"The Python {bare} on {NAME} has no napari-unet, this computer has {__version__}." in message
-    assert message.endswith(f"{NAME} '{bare} -m pip install napari-unet=={__version__}'")
+    assert f"The Python {bare} on {NAME} has no napari-interactive-unet, this computer has {__version__}." in message
+    assert message.endswith(f"{NAME} '{bare} -m pip install napari_interactive_unet-{__version__}-py3-none-any.whl'")
 
 
 def test_another_version_there_is_told_with_the_command(machine):
@@ -671,7 +671,7 @@ def test_another_version_there_is_told_with_the_command(machine):
         machine.folder / "other-python", f'PYTHONPATH={package.parent} exec {shlex.quote(sys.executable)} "$@"'
     )
     message = refusal(machine.address_of(other))
-    assert f"has napari-unet 0.0.1, this computer has {__version__}. Install the same there:" in message
+    assert f"has napari_unet 0.0.1, this computer has {__version__}. Copy the wheel of this version there" in message
 
 
 def test_a_login_that_talks_is_read_over(machine):

@@ -143,7 +143,7 @@ def test_events_are_recorded_without_arrays():
 
 
 def test_a_folder_without_a_run_is_told(tmp_path):
-    with pytest.raises(StoreError, match="is no run of napari-unet: job.json is missing"):
+    with pytest.raises(StoreError, match="is no run of napari-interactive-unet: job.json is missing"):
         runs.load_run(tmp_path)
 
 

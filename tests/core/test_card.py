@@ -27,7 +27,7 @@ def _changed(**values: Any) -> str:
 
 @pytest.mark.parametrize("text", ["", "{}", "[]", "3", "null", "not json", b"\xff\xfe\x00", '{"name": "x"}'])
 def test_what_is_no_card(text: str | bytes) -> None:
-    with pytest.raises(ModelError, match="is no model card of napari-unet"):
+    with pytest.raises(ModelError, match="is no model card of napari-interactive-unet"):
         Card.from_json(text)
 
 

@@ -143,7 +143,7 @@ def test_truncated_and_foreign_files(tiny_model: Make, tmp_path: Path) -> None:
         with pytest.raises(ModelError, match="cannot be read"):
             load_model(path)
     torch.save({"a": torch.zeros(3)}, tmp_path / "other.pt")
-    with pytest.raises(ModelError, match="is no model of napari-unet"):
+    with pytest.raises(ModelError, match="is no model of napari-interactive-unet"):
         load_model(tmp_path / "other.pt")
 
 

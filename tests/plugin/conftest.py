@@ -15,6 +15,7 @@ from qtpy.QtCore import Qt
 from qtpy.QtGui import QKeyEvent
 from qtpy.QtWidgets import QApplication, QFileDialog, QInputDialog
 
+from napari_unet.core.distribution import PLUGIN
 from napari_unet.plugin.dock.state import Lasting
 from napari_unet.plugin.models.registry import ModelRegistry
 from napari_unet.plugin.runtime.engine import Engine
@@ -125,7 +126,7 @@ def docks(make_napari_viewer, qtbot, monkeypatch):
     def make(*names, show=False):
         viewer = make_napari_viewer(show=show)
         opened.append(viewer)
-        return viewer, *(viewer.window.add_plugin_dock_widget("napari-unet", name)[1] for name in names)
+        return viewer, *(viewer.window.add_plugin_dock_widget(PLUGIN, name)[1] for name in names)
 
     yield make
     engine = Engine.shared()

@@ -9,6 +9,7 @@ from discs import discs, errors, make_small, stack
 from napari.components import ViewerModel
 from qtpy.QtWidgets import QCheckBox, QLabel, QLineEdit, QTabWidget
 
+from napari_unet.core.distribution import PLUGIN
 from napari_unet.core.settings import TrainingSettings
 from napari_unet.plugin.dock.state import FILE_NAME, Lasting, Remembering
 from napari_unet.plugin.dock.state_kinds import of_box, of_form, of_index, of_text
@@ -29,7 +30,7 @@ def close(viewer, dock, qtbot):
 
 def reopen(viewer, name):
     """Open a dock by its name in the menu of plugins."""
-    return viewer.window.add_plugin_dock_widget("napari-unet", name)[1]
+    return viewer.window.add_plugin_dock_widget(PLUGIN, name)[1]
 
 
 @pytest.fixture

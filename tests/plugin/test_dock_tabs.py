@@ -42,7 +42,9 @@ def opened(docks, qtbot):
         viewer, *made = docks(*wanted, show=True)
         window = viewer.window._qt_window
         window.resize(1280, 800)
-        qtbot.waitUntil(lambda: tips(window) == [f"{name} (napari-unet)" for name in wanted], timeout=20_000)
+        qtbot.waitUntil(
+            lambda: tips(window) == [f"{name} (napari-interactive-unet)" for name in wanted], timeout=20_000
+        )
         return viewer, window, made
 
     return make
@@ -72,8 +74,8 @@ def test_five_docks_fit_beside_each_other_without_scrolling(opened):
 def test_the_whole_name_stays_above_the_dock_and_in_menus(opened):
     _, _, made = opened("Annotate and train", "Measure and compare")
     frame = frame_of(made[0])
-    assert frame.name == "Annotate and train (napari-unet)"
-    assert frame.toggleViewAction().text() == "Annotate and train (napari-unet)"
+    assert frame.name == "Annotate and train (napari-interactive-unet)"
+    assert frame.toggleViewAction().text() == "Annotate and train (napari-interactive-unet)"
 
 
 def test_a_dock_that_was_hidden_or_moved_has_its_name_and_tip_again(opened, qtbot):

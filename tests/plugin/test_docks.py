@@ -9,6 +9,7 @@ from discs import alive, discs, errors, make_small, stack
 from napari.layers import Labels
 from qtpy.compat import isalive
 
+from napari_unet.core.distribution import PLUGIN
 from napari_unet.core.synthetic import generate_stack
 from napari_unet.plugin.layers.preview import camera_of, shows_answer
 from napari_unet.plugin.layers.reading import view_box
@@ -55,7 +56,7 @@ def done(qtbot):
 
 def test_the_whole_loop_by_clicks(docks, click, qtbot, done):
     viewer, train, segment = docks("Annotate and train", "Segment", show=True)
-    viewer.open_sample("napari-unet", "stack")
+    viewer.open_sample(PLUGIN, "stack")
     image = viewer.layers["nuclei stack"]
     view = train.view
     click(view.new_button)

@@ -10,6 +10,7 @@ from qtpy.compat import isalive
 from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QTableView
 
+from napari_unet.core.distribution import PLUGIN
 from napari_unet.plugin.dock import base as docks_of
 from napari_unet.plugin.dock.lifecycle import EngineUse, painted_later
 from napari_unet.plugin.layers.errors_found import MistakesLayer
@@ -27,7 +28,7 @@ def frame_of(docks):
 
     def make(name):
         viewer = docks()[0]
-        frame, dock = viewer.window.add_plugin_dock_widget("napari-unet", name)
+        frame, dock = viewer.window.add_plugin_dock_widget(PLUGIN, name)
         return viewer, frame, dock
 
     return make
@@ -78,7 +79,7 @@ def test_what_is_made_for_a_closed_dock_is_closed_at_once(qtbot, monkeypatch):
 def test_a_third_dock_moves_once_behind_the_tab_bar(docks, qtbot):
     viewer, *_ = docks("Models", "Measure and compare", "Segment many files", show=True)
     qtbot.wait(50)
-    frame, dock = viewer.window.add_plugin_dock_widget("napari-unet", "Proofread")
+    frame, dock = viewer.window.add_plugin_dock_widget(PLUGIN, "Proofread")
     moves = []
     frame.dockLocationChanged.connect(moves.append)
     window = viewer.window._qt_window

@@ -8,6 +8,7 @@ from qtpy.QtCore import Qt
 from qtpy.QtGui import QImage
 from qtpy.QtWidgets import QApplication, QComboBox, QPushButton, QWidget
 
+from napari_unet.core.distribution import PLUGIN
 from napari_unet.plugin.widgets.focus import is_in_front, keyboard_style
 
 LONG = 60_000
@@ -54,7 +55,7 @@ def test_the_loop_goes_by_keys_alone(docks, qtbot, disc_model, type_key):
     assert train.controller.job is None
     result = viewer.layers["picture cells"]
     before = cells_in(result.data)
-    _, proof = viewer.window.add_plugin_dock_widget("napari-unet", "Proofread")
+    _, proof = viewer.window.add_plugin_dock_widget(PLUGIN, "Proofread")
     assert proof.view.result.layer() is result
     qtbot.waitUntil(lambda: is_in_front(proof.view) and not is_in_front(segment.view))
     # It comes to the front in a later turn than that in which it takes its place.

@@ -9,6 +9,7 @@ from npe2 import PluginManager
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QComboBox
 
+from napari_unet.core.distribution import PLUGIN
 from napari_unet.core.network.model_card import bundled_models
 from napari_unet.plugin.layers.preview import camera_of
 from napari_unet.plugin.layers.reading import OURS
@@ -150,7 +151,7 @@ def test_the_layer_of_mistakes_is_neither_cells_nor_annotation(measure, click, i
     idle(dock)
     assert "cells mistakes" in viewer.layers
     train, proofread = (
-        viewer.window.add_plugin_dock_widget("napari-unet", name)[1] for name in ("Annotate and train", "Proofread")
+        viewer.window.add_plugin_dock_widget(PLUGIN, name)[1] for name in ("Annotate and train", "Proofread")
     )
     for combo in (train.view.annotation, proofread.view.result, dock.view.cells, dock.view.truth):
         assert combo.findText("cells mistakes") < 0

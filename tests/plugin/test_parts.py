@@ -15,6 +15,7 @@ from napari.utils.shortcuts import default_shortcuts
 from qtpy.QtCore import QPointF
 
 import napari_unet
+from napari_unet.core.distribution import DISTRIBUTION, PLUGIN
 from napari_unet.core.errors import DataError, ModelError, StoreError
 from napari_unet.core.network.model_card import CARD_NAME, Card
 from napari_unet.plugin.layers.painted import (
@@ -392,7 +393,8 @@ def test_the_manifest_is_valid_and_everything_in_it_exists():
     manifest = PluginManifest.from_file(path)
     manifest.validate_imports()
     commands = {command.id for command in manifest.contributions.commands}
-    assert all(name.startswith("napari-unet.") for name in commands)
+    assert manifest.name == PLUGIN == DISTRIBUTION
+    assert all(name.startswith(f"{PLUGIN}.") for name in commands)
     used = {widget.command for widget in manifest.contributions.widgets}
     used |= {sample.command for sample in manifest.contributions.sample_data}
     assert used == commands

@@ -6,6 +6,7 @@ from discs import discs
 from hand import Hand, cells_in, kinds, labelled_stack, middle
 from qtpy.QtCore import Qt
 
+from napari_unet.core.distribution import PLUGIN
 from napari_unet.plugin.layers.review_state import proof_of, restore, teaching
 from napari_unet.records.correction_journal import Journal
 from napari_unet.records.recovery import unsaved
@@ -209,7 +210,7 @@ def crashed(proofreading, qtbot):
 def test_what_a_crash_left_is_offered_and_recovered(crashed, qtbot, click):
     viewer, labels, marks = crashed
     viewer.add_image(labelled_stack()[0], name="picture", axis_labels=("z", "y", "x"))
-    dock = viewer.window.add_plugin_dock_widget("napari-unet", "Proofread")[1]
+    dock = viewer.window.add_plugin_dock_widget(PLUGIN, "Proofread")[1]
     qtbot.waitUntil(dock.view.recovery.isVisible, timeout=LONG)
     assert "3 corrections of picture cells" in dock.view.unsaved.text()
     click(dock.view.recover_button)
@@ -227,11 +228,11 @@ def test_what_a_crash_left_is_offered_and_recovered(crashed, qtbot, click):
 
 def test_what_nobody_wants_back_is_deleted(crashed, qtbot, click):
     viewer, _, _ = crashed
-    dock = viewer.window.add_plugin_dock_widget("napari-unet", "Proofread")[1]
+    dock = viewer.window.add_plugin_dock_widget(PLUGIN, "Proofread")[1]
     qtbot.waitUntil(dock.view.recovery.isVisible, timeout=LONG)
     click(dock.view.discard_button)
     assert not dock.view.recovery.isVisible()
-    again = viewer.window.add_plugin_dock_widget("napari-unet", "Proofread")[1]
+    again = viewer.window.add_plugin_dock_widget(PLUGIN, "Proofread")[1]
     qtbot.wait(300)
     assert not again.view.recovery.isVisible()
 

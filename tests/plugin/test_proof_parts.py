@@ -16,6 +16,7 @@ from hand import Hand, cells_in, kinds, middle
 from napari.layers import Labels
 
 from napari_unet.core.data.arrays import Planes
+from napari_unet.core.distribution import PLUGIN
 from napari_unet.core.proofreading.review import ReviewedCell
 from napari_unet.plugin.layers.preview import camera_of
 from napari_unet.plugin.layers.reading import planes_of
@@ -305,7 +306,7 @@ def test_a_large_result_is_segmented_corrected_and_segmented_again(
     run()
     first, path = viewer.layers["picture cells"], tmp_path / "results" / "picture_cells.zarr"
     before = stored(path)
-    dock = viewer.window.add_plugin_dock_widget("napari-unet", "Proofread")[1]
+    dock = viewer.window.add_plugin_dock_widget(PLUGIN, "Proofread")[1]
     look(viewer, qtbot, 256, 256, 1.5)
     dock.view.result.choose(first)
     assert not dock.view.buttons["accept"].isEnabled()

@@ -7,6 +7,7 @@ from napari.layers import Points
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QApplication
 
+from napari_unet.core.distribution import PLUGIN
 from napari_unet.plugin.dock.lifecycle import EngineUse
 from napari_unet.plugin.layers.preview import camera_of
 from napari_unet.plugin.layers.reading import OURS
@@ -221,7 +222,7 @@ def test_closing_the_dock_gives_the_layer_back_and_keeps_what_was_checked(proofr
     assert keys > 10
     assert not layer.keymap
     assert OVERLAY_NAME not in viewer.layers
-    again = viewer.window.add_plugin_dock_widget("napari-unet", "Proofread")[1]
+    again = viewer.window.add_plugin_dock_widget(PLUGIN, "Proofread")[1]
     assert again.view.entries.count() == 1
     hand.undo()
     assert again.view.entries.count() == 0
@@ -350,7 +351,7 @@ def test_checked_cells_alone_are_enough_to_train_on(docks, click, qtbot):
     viewer.add_image(image, name="picture", axis_labels=("z", "y", "x"))
     layer = viewer.add_labels(labels, name="cells", metadata={"napari_unet": {"result": "instances"}})
     assert train.view.annotation.layer() is None
-    dock = viewer.window.add_plugin_dock_widget("napari-unet", "Proofread")[1]
+    dock = viewer.window.add_plugin_dock_widget(PLUGIN, "Proofread")[1]
     accepted = cells_in(labels[1])[:3]
     for cell in accepted:
         dock.controller.session.choose((1,), cell)
@@ -378,7 +379,7 @@ def test_checked_cells_are_learnt_beside_the_paint_and_only_once(docks, click, q
     image, labels = labelled_stack(2)
     viewer.add_image(image, name="picture", axis_labels=("z", "y", "x"))
     layer = viewer.add_labels(labels, name="cells", metadata={"napari_unet": {"result": "instances"}})
-    dock = viewer.window.add_plugin_dock_widget("napari-unet", "Proofread")[1]
+    dock = viewer.window.add_plugin_dock_widget(PLUGIN, "Proofread")[1]
     for _ in range(2):
         click(train.view.new_button)
         painted = viewer.layers.selection.active

@@ -8,6 +8,7 @@ from napari.layers import Shapes
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QScrollArea
 
+from napari_unet.core.distribution import PLUGIN
 from napari_unet.core.settings import NetworkSettings, TrainingSettings
 from napari_unet.plugin.layers.preview import camera_of, is_preview
 from napari_unet.plugin.train.sources import painting_of
@@ -191,7 +192,7 @@ def test_continue_and_discard_outlive_the_dock(docks, click, qtbot):
     def reopened(old):
         viewer.window.remove_dock_widget(old)
         qtbot.wait(50)
-        return viewer.window.add_plugin_dock_widget("napari-unet", DOCK)[1]
+        return viewer.window.add_plugin_dock_widget(PLUGIN, DOCK)[1]
 
     # Once more with a training in its middle, of which the best so far is kept.
     again = reopened(dock)

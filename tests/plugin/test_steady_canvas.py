@@ -6,6 +6,7 @@ from discs import discs
 from qtpy.QtWidgets import QWidget
 from vispy.gloo import glir
 
+from napari_unet.core.distribution import PLUGIN
 from napari_unet.plugin.runtime import mesa_workaround
 
 
@@ -61,7 +62,7 @@ def test_what_is_added_cannot_be_seen_and_is_added_once(docks, qtbot, software):
     viewer.add_image(discs()[0])
     canvas = canvas_of(viewer)
     qtbot.waitUntil(lambda: len(canvas.scene.children) > 1)
-    viewer.window.add_plugin_dock_widget("napari-unet", "Proofread")
+    viewer.window.add_plugin_dock_widget(PLUGIN, "Proofread")
     qtbot.wait(100)
     lines = canvas.scene.children[1:]
     assert len(lines) == 2

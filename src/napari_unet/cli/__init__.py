@@ -10,9 +10,9 @@ import os
 import sys
 from collections.abc import Sequence
 
+from ..core.distribution import COMMAND, clash
 from ..core.errors import SettingsError, UNetError
 
-PROGRAM = "napari-unet"
 FAILED, MISUSED, STOPPED = 1, 2, 130
 
 
@@ -26,6 +26,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     from .parser import build_parser
 
+    if warning := clash():
+        print(f"{COMMAND}: warning: {warning}", file=sys.stderr)
     arguments = build_parser().parse_args(argv)
     try:
         return int(arguments.run(arguments))
@@ -48,5 +50,5 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _complain(problem: object, code: int) -> int:
     """Print one line about a problem and return the exit code."""
-    print(f"{PROGRAM}: error: {' '.join(str(problem).split())}", file=sys.stderr)
+    print(f"{COMMAND}: error: {' '.join(str(problem).split())}", file=sys.stderr)
     return code

@@ -12,6 +12,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from ..core.distribution import COMMAND, DISTRIBUTION
 from ..core.errors import SettingsError
 from ..core.network.model_card import BUNDLED
 from ..core.settings import LinkSettings, NetworkSettings, Option, PredictionSettings, TrainingSettings, options
@@ -31,9 +32,9 @@ PATHS_HELP = (
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser of all commands; ``arguments.run`` is the function to call with them."""
     parser = argparse.ArgumentParser(
-        "napari-unet", description="Cell segmentation with a U-Net: train, segment, evaluate.", epilog=PATHS_HELP
+        COMMAND, description="Cell segmentation with a U-Net: train, segment, evaluate.", epilog=PATHS_HELP
     )
-    parser.add_argument("--version", action="version", version=f"napari-unet {version('napari-unet')}")
+    parser.add_argument("--version", action="version", version=f"{COMMAND} {version(DISTRIBUTION)}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     for add in (_add_train, _add_segment, _add_link, _add_evaluate, _add_measure, _add_export, _add_info, _add_demo):
         add(commands)

@@ -16,6 +16,7 @@ import numpy as np
 
 from .. import stores
 from ..core.data.arrays import Planes
+from ..core.distribution import COMMAND
 from ..core.errors import DataError, SettingsError, StoreError, UNetError
 from ..core.events import Fallback, Finished, PlaneDone, PredictionEvent, Started, Stopped, TileDone
 from ..core.network.model_card import Card, is_bundled
@@ -24,7 +25,7 @@ from ..core.settings import PredictionSettings, with_values
 from ..records.replay import made_from, segment_command, segment_job, write_job
 from ..stores.reapply_review import marks_before, restore_in
 from ..stores.review_marks import write_marks
-from . import FAILED, PROGRAM, STOPPED
+from . import FAILED, STOPPED
 from .parser import check_names, chosen
 from .progress import Interrupt, TerminalProgress
 
@@ -189,7 +190,7 @@ class _Batch:
                 if len(jobs) == 1:
                     raise
                 failed += 1
-                self.progress.say(f"{PROGRAM}: error: {source.name}: {' '.join(str(error).split())}")
+                self.progress.say(f"{COMMAND}: error: {source.name}: {' '.join(str(error).split())}")
                 continue
             if said is None:
                 self._tell_repeated()
@@ -198,7 +199,7 @@ class _Batch:
             print(said, flush=True)
         self._tell_repeated()
         if failed:
-            self.progress.say(f"{PROGRAM}: error: {failed} of {len(jobs)} images could not be segmented, see above")
+            self.progress.say(f"{COMMAND}: error: {failed} of {len(jobs)} images could not be segmented, see above")
         return FAILED if failed else 0
 
     def finished(self, jobs: list[tuple[Path, Path]]) -> set[Path]:

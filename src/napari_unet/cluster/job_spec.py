@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from ..core.data.rescale import at_own_size
+from ..core.distribution import DISTRIBUTION
 from ..core.errors import StoreError
 from ..core.settings import PredictionSettings
 
-ALIKE = ("napari-unet", "torch")
+ALIKE = (DISTRIBUTION, "torch")
 """Packages that have to be of one version everywhere: other versions may compute something else."""
 SCHEDULER_FILE = ".json"
 """Ending of a file in which a scheduler left its address."""

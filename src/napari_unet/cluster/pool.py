@@ -19,6 +19,7 @@ from types import ModuleType
 from typing import Any
 
 from ..core import errors
+from ..core.distribution import install_extra, install_version
 from ..core.errors import ClusterError, SettingsError
 from ..core.events import Fallback
 from .job_spec import ALIKE, SCHEDULER_FILE, JobSpec
@@ -68,7 +69,7 @@ def _distributed() -> ModuleType:
         import distributed
     except ImportError as error:
         raise ClusterError(
-            "Several workers need dask.distributed: pip install 'napari-unet[cluster]' here and where workers run."
+            f"Several workers need dask.distributed, here and where they run: {install_extra('cluster')}"
         ) from error
     return distributed
 
@@ -241,7 +242,7 @@ class Pool:
                 if isinstance(found, Exception) or found.partition("+")[0] != wanted[package]:
                     raise ClusterError(
                         f"The worker {worker} has {has}, but this computer has {package} {wanted[package]}. Install "
-                        f"the same there: pip install '{package}=={wanted[package]}'."
+                        f"the same there: {install_version(package, wanted[package])}"
                     )
 
     def work(

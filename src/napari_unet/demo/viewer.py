@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import stores
+from ..core.distribution import DISTRIBUTION, install_extra
 
 LAYERS_NAME = "layers.json"
 
@@ -22,7 +23,7 @@ LAYERS_NAME = "layers.json"
 def missing() -> str | None:
     """Return why no viewer can be opened here, or None when one can."""
     if find_spec("napari") is None or not any(map(find_spec, ("PyQt6", "PySide6", "PyQt5"))):
-        return "napari with a Qt binding is not installed: pip install 'napari-unet[pyqt6]'"
+        return f"napari with a Qt binding is not installed: {install_extra('pyqt6')}"
     needs_server = not (sys.platform.startswith("win") or sys.platform == "darwin")
     if needs_server and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
         return "there is no display"
@@ -59,7 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     import napari
 
     folder = Path((argv if argv is not None else sys.argv[1:])[0])
-    viewer = napari.Viewer(title=f"napari-unet demo, {folder}")
+    viewer = napari.Viewer(title=f"{DISTRIBUTION} demo, {folder}")
     add_layers(viewer, folder)
     viewer.reset_view()
     napari.run()

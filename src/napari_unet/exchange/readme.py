@@ -29,7 +29,7 @@ def readme(card: Card, portable: Portable, percentiles: tuple[float, float]) -> 
 
 {card.description or f"A U-Net that tells {', '.join(card.classes)} apart."}
 
-Made with napari-unet, which also reads this file as a model of its own.
+Made with napari-interactive-unet, which also reads this file as a model of its own.
 
 ## Input and output
 

@@ -1,7 +1,7 @@
 """A bioimage.io package: described and checked by the official library, and still a model of this plugin.
 
 The zip holds TorchScript weights (and ONNX ones where the extra ``onnx`` is installed) for other programs,
-and beside them the files of a model of napari-unet, so that it can be read back with nothing lost.
+and beside them the files of a model of this package, so that it can be read back with nothing lost.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ..core.data.arrays import PERCENTILES, Normalisation
+from ..core.distribution import DISTRIBUTION, install_extra
 from ..core.errors import ModelError
 from ..core.network.model_card import Card
 from ..core.network.model_io import Model, load_model, verify_model
@@ -62,7 +63,7 @@ def export_bioimageio(model: str | Path, path: Path, details: Details) -> tuple[
         When the extra ``bioimageio`` is missing, or the package fails a test.
     """
     if importlib.util.find_spec("bioimageio") is None or importlib.util.find_spec("bioimageio.core") is None:
-        raise ModelError("bioimage.io packages need more libraries: python -m pip install 'napari-unet[bioimageio]'.")
+        raise ModelError(f"bioimage.io packages need more libraries: {install_extra('bioimageio')}")
     folder = path.with_name("package")
     copy_files(model, folder)
     loaded = load_model(model)
@@ -122,7 +123,7 @@ def _describe(card: Card, portable: Portable, formats: Sequence[str], folder: Pa
         name=_name(card.name), description=(card.description or f"U-Net for {', '.join(card.classes[1:])}")[:1024],
         authors=[author], license=_licence(details.licence), cite=[CiteEntry(**cite_paper())],
         documentation=spec.FileDescr(source=folder / README_NAME), covers=[spec.FileDescr(source=folder / COVER_NAME)],
-        tags=["segmentation", "unet", "2d", "cells", "instance-segmentation", "napari-unet"],
+        tags=["segmentation", "unet", "2d", "cells", "instance-segmentation", DISTRIBUTION],
         inputs=[_input(card, portable, folder)],
         outputs=[_output(name, card, portable, folder) for name in portable.outputs],
         weights=_weights(formats, folder),

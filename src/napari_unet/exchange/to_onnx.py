@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from ..core.distribution import DISTRIBUTION, install_extra
 from ..core.errors import ModelError
 from ..core.network.model_io import Model
 from .portable import INPUT, Portable, normalised, sample
@@ -44,7 +45,7 @@ def export_onnx(model: Model, path: Path) -> float:
         When the extra ``onnx`` is missing, or onnxruntime computes something else than torch.
     """
     if not available():
-        raise ModelError("ONNX needs more libraries: python -m pip install 'napari-unet[onnx]'.")
+        raise ModelError(f"ONNX needs more libraries: {install_extra('onnx')}")
     portable = Portable(model)
     _write(portable, model, path)
     _describe(path, model, portable)
@@ -77,7 +78,7 @@ def _describe(path: Path, model: Model, portable: Portable) -> None:
 
     card = model.card
     content = onnx.load(path)
-    content.doc_string = card.description or f"{card.name}, a U-Net of napari-unet"
+    content.doc_string = card.description or f"{card.name}, a U-Net of {DISTRIBUTION}"
     about = {
         "name": card.name,
         "classes": ", ".join(card.classes),

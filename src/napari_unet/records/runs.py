@@ -32,6 +32,7 @@ from numpy.typing import NDArray
 
 from ..core import events, settings
 from ..core.data.annotation import AnnotatedImage
+from ..core.distribution import DISTRIBUTION
 from ..core.errors import SettingsError, StoreError
 from ..core.network.model_card import BUNDLED, CARD_NAME, is_bundled
 from ..core.settings import NetworkSettings, TrainingSettings
@@ -344,11 +345,13 @@ def read_job(folder: Path) -> dict[str, Any]:
         job = json.loads((folder / JOB_NAME).read_text(encoding="utf-8"))
         version = job["napari_unet_run"]
     except FileNotFoundError as error:
-        raise StoreError(f"{folder} is no run of napari-unet: {JOB_NAME} is missing.") from error
+        raise StoreError(f"{folder} is no run of {DISTRIBUTION}: {JOB_NAME} is missing.") from error
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise StoreError(f"{JOB_NAME} in {folder} cannot be read: {error}") from error
     if version != FORMAT:
-        raise StoreError(f"The run {folder} has format {version}, but this version reads {FORMAT}; update napari-unet.")
+        raise StoreError(
+            f"The run {folder} has format {version}, but this version reads {FORMAT}; update {DISTRIBUTION}."
+        )
     return dict(job)
 
 

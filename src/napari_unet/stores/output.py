@@ -20,6 +20,7 @@ from PIL import Image
 
 from ..core.data.arrays import WritableArray
 from ..core.data.blocks import blocks
+from ..core.distribution import DISTRIBUTION
 from ..core.errors import StoreError
 from ..core.inference.chunked import Workspace, is_large
 from .layout import Spacing
@@ -287,7 +288,7 @@ class TiffOutput(FileOutput):
         with self.partial.open("wb") as file:
             tifffile.imwrite(
                 file, pixels, shape=shape, dtype=dtype, ome=ome, bigtiff=big, compression="zlib",
-                predictor=dtype.kind != "f", photometric="minisblack", software="napari-unet",
+                predictor=dtype.kind != "f", photometric="minisblack", software=DISTRIBUTION,
                 tile=(_TILE, _TILE) if large else None, **tiff_options(self.spacing, self.axes),
             )  # fmt: skip
             file.flush()

@@ -37,6 +37,7 @@ from qtpy.QtWidgets import (
 from superqt import QCollapsible
 
 import napari_unet
+from napari_unet.core.distribution import PLUGIN
 from napari_unet.core.settings import NetworkSettings
 from napari_unet.plugin.dock.lifecycle import EngineUse
 from napari_unet.plugin.runtime.engine import Engine
@@ -111,7 +112,7 @@ class Desk:
 
     def open_dock(self, name: str) -> None:
         """Open a dock by the menu, or bring it back."""
-        self.viewer.window.add_plugin_dock_widget("napari-unet", name)
+        self.viewer.window.add_plugin_dock_widget(PLUGIN, name)
         if name == TRAIN:
             self.make_tiny()
 

@@ -30,6 +30,7 @@ from qtpy.QtWidgets import (
     QTreeWidget,
 )  # fmt: skip
 
+from napari_unet.core.distribution import PLUGIN
 from napari_unet.plugin.layers.preview import camera_of
 
 from .desk import DOCKS, MEASURE, MODELS, NAMES, PROOFREAD, SEGMENT, TRAIN, Desk, controls, run_loop
@@ -154,7 +155,7 @@ def add_image(desk: Desk, kind: str) -> Any:
 @action(0.4, key=one_of("nuclei", "phase", "stack"))
 def open_sample(desk: Desk, key: str) -> Any:
     """Open one of the samples."""
-    return desk.viewer.open_sample("napari-unet", key) if _room(desk) else False
+    return desk.viewer.open_sample(PLUGIN, key) if _room(desk) else False
 
 
 @action(2, kind=one_of("mask", "empty", "other size", "large numbers"), index=number)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ..distribution import DISTRIBUTION
 from ..errors import ModelError, SettingsError, StoreError
 from ..settings import NetworkSettings, with_values
 
@@ -92,10 +93,10 @@ class Card:
             plain = json.loads(text)
             version = plain.pop("napari_unet_format")
         except (ValueError, AttributeError, KeyError, TypeError) as error:
-            raise ModelError(f"{CARD_NAME}{at} is no model card of napari-unet: {error}.") from error
+            raise ModelError(f"{CARD_NAME}{at} is no model card of {DISTRIBUTION}: {error}.") from error
         if version != FORMAT:
             raise ModelError(
-                f"The model{at} has format {version}, but this version reads {FORMAT}; update napari-unet."
+                f"The model{at} has format {version}, but this version reads {FORMAT}; update {DISTRIBUTION}."
             )
         try:
             network = with_values(NetworkSettings(), plain.pop("network"))
@@ -180,7 +181,7 @@ def read_file(path: Path, name: str) -> bytes:
     except FileNotFoundError as error:
         raise ModelError(f"There is no model at {path}: {error.filename or name} is missing.") from error
     except KeyError as error:
-        raise ModelError(f"{path} is no model of napari-unet: {name} is missing in it.") from error
+        raise ModelError(f"{path} is no model of {DISTRIBUTION}: {name} is missing in it.") from error
     except (OSError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
         raise ModelError(f"The model {path} cannot be read: {error}. A model is a folder or a .zip of one.") from error
 

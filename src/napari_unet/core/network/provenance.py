@@ -6,6 +6,7 @@ from importlib.metadata import version
 from typing import Any
 
 from ..data.arrays import Planes
+from ..distribution import DISTRIBUTION
 from ..settings import PredictionSettings, to_dict
 from .model_io import Model, fingerprint
 
@@ -29,7 +30,7 @@ def made_with(image: Planes, model: Model, settings: PredictionSettings, **more:
         "image": {"axes": image.axes, "rgb": image.rgb, "grey": image.grey},
         "model": {"name": model.card.name, "fingerprint": fingerprint(model)},
         "settings": to_dict(settings),
-        "version": version("napari-unet"),
+        "version": version(DISTRIBUTION),
     }
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from ...core.data.arrays import ArrayLike
+from ...core.distribution import DISTRIBUTION
 from ...core.errors import DataError
 from ...core.events import Event, Finished, PlaneDone, ResultOpened, Started, Stopped, TileDone
 from ...core.inference.chunked import plane_key
@@ -61,7 +62,7 @@ def _identity(labels: ArrayLike, settings: LinkSettings) -> dict[str, Any]:
     return {
         "labels": hashlib.sha256(corner.tobytes()).hexdigest(),
         "link": to_dict(settings),
-        "version": version("napari-unet"),
+        "version": version(DISTRIBUTION),
     }
 
 

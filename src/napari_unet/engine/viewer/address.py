@@ -45,7 +45,7 @@ class Address:
     port : int
         Port of its ssh; 0 when ssh is to choose.
     python : str
-        The Python there that has napari-unet; a path that begins with ``~/`` is one in the home folder.
+        The Python there that has this package; a path that begins with ``~/`` is one in the home folder.
     """
 
     machine: str

@@ -25,6 +25,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ...core.distribution import DISTRIBUTION, INSTALL, requirement
 from ...core.errors import UNetError
 from ..protocol.messages import PROTOCOL, Assembler, split
 from .address import Address
@@ -40,7 +41,7 @@ _ALIVE_EVERY = 30.0
 _QUESTIONS = ("read", "list", "file", "grow", "state")
 """What the child may ask."""
 
-# Also runs where napari-unet is missing, or is another one.
+# Also runs where the package is missing, is of another version, or is another team's of the same import name.
 _BOOTSTRAP = """
 import sys
 config = channel.receive()
@@ -48,7 +49,7 @@ config = channel.receive()
 sys.path[:] = [folder for folder in sys.path if folder] + [p for p in config["path"] if p not in sys.path]
 try:
     import napari_unet
-    version = napari_unet.__version__
+    version = getattr(napari_unet, "__version__", "of another team")
 except ImportError:
     version = ""
 if version != config["version"]:
@@ -219,13 +220,13 @@ class Link:
         """Return what to do about another version of the package, or none."""
         wanted = self._config["version"]
         if self._address is None:
-            return "The computing process is of another version of napari-unet; install the same on both."
+            return f"The computing process is of another version of {DISTRIBUTION}; install the same on both."
         there = self._address
-        has = f"has napari-unet {version}" if version and version != wanted else "has no napari-unet"
-        has = "has another napari-unet of the same number" if version == wanted else has
-        command = there.typed("-m", "pip", "install", f"napari-unet=={wanted}")
+        has = f"has napari_unet {version}" if version and version != wanted else f"has no {DISTRIBUTION}"
+        has = "has another napari_unet of the same number" if version == wanted else has
+        command = there.typed(*INSTALL, requirement(DISTRIBUTION, wanted))
         why = f"The Python {there.python} {there.where} {has}, this computer has {wanted}."
-        return f"{why} Install the same there: {command}"
+        return f"{why} Copy the wheel of this version there and install it: {command}"
 
     @property
     def _there(self) -> str:

@@ -15,6 +15,7 @@ import execnet
 from execnet.gateway_base import Popen2IO
 from execnet.gateway_bootstrap import bootstrap
 
+from ...core.distribution import DISTRIBUTION
 from ...core.errors import EngineError
 from .address import PATIENCE, Address
 
@@ -134,8 +135,8 @@ def describe_refusal(address: Address, code: int, said: str) -> str:
     advice = next((words for sign, words in _advice(address) if sign in said), "")
     if not advice and code in (126, 127):
         advice = (
-            f"There is no Python {address.python} {address.where}. Write the path of the Python that has napari-unet "
-            f"behind the address, as in {address.machine}/home/me/unet/bin/python."
+            f"There is no Python {address.python} {address.where}. Write the path of the Python that has "
+            f"{DISTRIBUTION} behind the address, as in {address.machine}/home/me/unet/bin/python."
         )
     last = said.splitlines()[-1].strip() if said else f"exit code {code}"
     advice = advice or f"Try this in a terminal, which has to print a version: {address.typed('-V')}"

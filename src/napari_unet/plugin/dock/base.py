@@ -6,7 +6,7 @@ Loading this module is part of the click that opens a dock; what only the conten
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import cache, partial
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
@@ -108,7 +108,7 @@ class Dock(QWidget):
         """Return what fills the dock, a turn each."""
         first, more = ([partial(import_module, name) for name in names] for names in (_LOADED_FIRST, self.loads))
         # The engine first: it loads torch while the rest is made.
-        begin = [_read_preferences, self.use.start]
+        begin: list[Callable[[], Any]] = [_read_preferences, _warn_of_clash, self.use.start]
         return [*first, *begin, *more, self._make_view, self._make_controller, self._colour, self._show]
 
     def _step(self) -> bool:
@@ -191,6 +191,17 @@ class Dock(QWidget):
     def sizeHint(self) -> QSize:
         """Return a size that leaves the picture its room."""
         return QSize(DOCK_WIDTH, _HEIGHT)
+
+
+@cache
+def _warn_of_clash() -> None:
+    """Have napari say, once in its life, that another team's plugin overwrites files of this one."""
+    from ...core.distribution import clash
+
+    if warning := clash():
+        from napari.utils.notifications import show_warning
+
+        show_warning(warning)
 
 
 def _read_preferences() -> None:

@@ -12,6 +12,7 @@ from qtpy.compat import isalive
 from qtpy.QtCore import QEvent, QObject, QTimer
 from qtpy.QtWidgets import QDockWidget, QMainWindow, QWidget
 
+from ...core.distribution import PLUGIN
 from ..runtime.gc_pause import Hold
 from ..runtime.mesa_workaround import steady
 from ..widgets.tabs import TabName
@@ -160,7 +161,7 @@ atexit.register(EngineUse._open.clear)
 
 def open_dock(viewer: Any, name: str) -> None:
     """Open a dock of this plugin, or bring it to the front."""
-    frame, _ = viewer.window.add_plugin_dock_widget("napari-unet", name)
+    frame, _ = viewer.window.add_plugin_dock_widget(PLUGIN, name)
     # Napari returns a dock that is open already as it is, behind others or hidden.
     frame.show()
     frame.raise_()

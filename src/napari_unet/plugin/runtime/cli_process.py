@@ -7,7 +7,9 @@ from collections.abc import Callable, Sequence
 
 from qtpy.QtCore import QObject, QProcess, QTimer
 
-_ERROR = "napari-unet: error: "
+from ...core.distribution import COMMAND
+
+_ERROR = f"{COMMAND}: error: "
 
 
 class Command(QObject):

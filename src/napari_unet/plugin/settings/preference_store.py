@@ -6,11 +6,11 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+from ...core.distribution import PLUGIN
 from ...core.errors import StoreError
 from ...records import runs
 from ..runtime.json_file import read_kept, write_kept
 
-PLUGIN = "napari-unet"
 FILE_NAME = "preferences.json"
 Sections = Mapping[str, Sequence[str]]
 """The fields of each section, by the name that the manifest gives it under ``configurations``."""

@@ -13,6 +13,7 @@ from qtpy.QtCore import QSignalBlocker, QTimer
 from ...core import events
 from ...core.data.annotation import AnnotatedImage, class_values
 from ...core.data.arrays import Planes
+from ...core.distribution import PLUGIN
 from ...core.errors import UNetError
 from ...core.network.model_card import read_card
 from ...core.settings import TrainingSettings, with_values
@@ -132,7 +133,7 @@ class TrainController:
 
     def _open_sample(self, key: str) -> None:
         """Open a sample after a thread has made it, as that takes longer than a viewer may hold still."""
-        self._sampling.run(partial(picture, key), lambda _: self.viewer.open_sample("napari-unet", key))
+        self._sampling.run(partial(picture, key), lambda _: self.viewer.open_sample(PLUGIN, key))
 
     def _with_annotation(self, action: Any) -> None:
         """Do something with the annotation layer, after bringing it to the front for painting."""
