@@ -85,8 +85,10 @@ def named_in_method() -> list[tuple[str, str]]:
 
 def test_method_names_the_equations() -> None:
     assert {
-        ("data.weight_map", "boundary_weight_map"), ("training.loss", "weighted_cross_entropy"), ("network.unet", "UNet"),
-    } <= set(named_in_method())  # fmt: skip
+        ("data.weight_map", "boundary_weight_map"),
+        ("training.loss", "weighted_cross_entropy"),
+        ("network.unet", "UNet"),
+    } <= set(named_in_method())
 
 
 @pytest.mark.parametrize(("module", "name"), named_in_method())
