@@ -96,13 +96,13 @@ _HOMES = {
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
-    "Fallback",
     "AnnotatedImage",
     "Card",
     "CheckpointSaved",
     "DataError",
     "DeviceError",
     "EngineError",
+    "Fallback",
     "Finished",
     "Model",
     "ModelError",
