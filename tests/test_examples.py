@@ -114,7 +114,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("data")
     for seed, stem in enumerate(["one", "two"]):
         image, labels = generate("nuclei", shape=(96, 96), seed=seed)
-        for name, array in [("images", image), ("new-images", image), ("labels", labels), ("truth", labels)]:
+        for name, array in [("images", image), ("new-images", image), ("labels", labels), ("ground-truth", labels)]:
             (folder / name).mkdir(exist_ok=True)
             tifffile.imwrite(folder / name / f"{stem}.tif", array)
     tifffile.imwrite(folder / "image.tif", image)
