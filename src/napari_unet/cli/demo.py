@@ -27,10 +27,15 @@ def demo(arguments: argparse.Namespace) -> int:
     with TerminalProgress() as progress, Interrupt(progress.say) as stop:
         progress.show(0, "loading")
         result = loop.run_demo(
-            arguments.output, images=arguments.images, labels=arguments.labels, axes=arguments.axes,
-            settings=settings, start=BUNDLED, stop=stop,
+            arguments.output,
+            images=arguments.images,
+            labels=arguments.labels,
+            axes=arguments.axes,
+            settings=settings,
+            start=BUNDLED,
+            stop=stop,
             listen=lambda job, event: _show(job, event, settings, progress),
-        )  # fmt: skip
+        )
     print_result(result)
     if result.stopped:
         return STOPPED

@@ -108,9 +108,10 @@ def _write_report(arguments: argparse.Namespace, planes: list[LabelledPlane]) ->
         raise StoreError(f"{arguments.image} has {len(grey)} planes with truth, but {len(planes)} are compared.")
     pictures = draw_cells(found, lambda plane: (pairs[plane[0]], grey[plane[0]] if grey else None))
     about = {
-        "Truth": str(arguments.truth), "Prediction": str(arguments.prediction),
+        "Truth": str(arguments.truth),
+        "Prediction": str(arguments.prediction),
         "Planes": ", ".join(f"{number}: {p.name}" for number, p in enumerate(planes[:20])),
-    }  # fmt: skip
+    }
     write_report(arguments.report, Report("Segmentation against truth", found, about, (), pictures))
 
 

@@ -34,8 +34,16 @@ def export(arguments: argparse.Namespace) -> int:
 
     done = write(arguments.model, path, kind, Details(arguments.author, arguments.licence))
     if arguments.json:
-        print(json.dumps({"path": str(done.path), "bytes": done.size, "difference": done.difference,
-                          "checked": list(done.checked)}))  # fmt: skip
+        print(
+            json.dumps(
+                {
+                    "path": str(done.path),
+                    "bytes": done.size,
+                    "difference": done.difference,
+                    "checked": list(done.checked),
+                }
+            )
+        )
         return 0
     print(
         f"{done.path}: {done.size / 1e6:.1f} MB; {', '.join(done.checked)} (largest difference {done.difference:.2g})"

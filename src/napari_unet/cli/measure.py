@@ -10,7 +10,7 @@ import numpy as np
 from .. import stores
 from ..core.data.arrays import Planes
 from ..core.errors import StoreError
-from ..core.evaluation.measurements import Scale, Table, write_csv  # fmt: skip
+from ..core.evaluation.measurements import Scale, Table, write_csv
 from ..core.evaluation.measurements import measure as measure_cells
 
 

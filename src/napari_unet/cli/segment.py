@@ -259,9 +259,12 @@ class _Batch:
         return found.marks
 
     def _events(
-        self, source: Path, planes: Planes, out: stores.LabelOutput | stores.UnfinishedLabels,
+        self,
+        source: Path,
+        planes: Planes,
+        out: stores.LabelOutput | stores.UnfinishedLabels,
         wanted: list[tuple[int, ...]],
-    ) -> Iterator[PredictionEvent]:  # fmt: skip
+    ) -> Iterator[PredictionEvent]:
         """Segment planes here or by several workers, and yield what is told of it."""
         if self.pool is None or not isinstance(out, stores.UnfinishedLabels):
             from ..core.inference.predict import predict
@@ -284,9 +287,15 @@ class _Batch:
         """Write beside a result how it was made, and what it is known again by."""
         source, output, only = source.absolute(), output.absolute(), wanted if self.planes else None
         command = segment_command(
-            source, output, self.name, self.settings, axes=self.axes or "", planes=only,
-            chosen=self.model.card.prediction, sparse=self.sparse,
-        )  # fmt: skip
+            source,
+            output,
+            self.name,
+            self.settings,
+            axes=self.axes or "",
+            planes=only,
+            chosen=self.model.card.prediction,
+            sparse=self.sparse,
+        )
         about = segment_job(command, str(source), self.name, self.settings, only, source.name, self.sparse)
         write_job({**about, "made_from": job}, output)
 

@@ -115,9 +115,13 @@ def start_model(start: str) -> Model | None:
 
 
 def _run(
-    images: list[AnnotatedImage], settings: TrainingSettings, network: NetworkSettings, arguments: argparse.Namespace,
-    folder: Path, progress: TerminalProgress,
-) -> tuple[Finished, bool]:  # fmt: skip
+    images: list[AnnotatedImage],
+    settings: TrainingSettings,
+    network: NetworkSettings,
+    arguments: argparse.Namespace,
+    folder: Path,
+    progress: TerminalProgress,
+) -> tuple[Finished, bool]:
     """Train, and return the last event and whether the user stopped it."""
     progress.show(0, "loading")
     from ..core.training.loop import train as run
@@ -125,9 +129,14 @@ def _run(
 
     name = stores.stem(arguments.output).removesuffix(".zip")
     plan = resolve(
-        images, settings, start=start_model(arguments.start), network=network, name=name, folder=folder,
+        images,
+        settings,
+        start=start_model(arguments.start),
+        network=network,
+        name=name,
+        folder=folder,
         resume=arguments.resume,
-    )  # fmt: skip
+    )
     with Interrupt(progress.say) as stop:
         for event in run(plan, stop=stop):
             show_training(event, settings, progress)

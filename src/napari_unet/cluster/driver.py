@@ -71,10 +71,17 @@ class ClusterJob:
         self.out.work.remember("threads", threads)
         picture = self.picture.absolute()
         return JobSpec(
-            str(picture), self.axes, self.planes.grey, looks_of(picture, self.planes), str(self.out.partial.absolute()),
-            (self.name,), fingerprint(self.model), validate(self.settings), threads,
+            str(picture),
+            self.axes,
+            self.planes.grey,
+            looks_of(picture, self.planes),
+            str(self.out.partial.absolute()),
+            (self.name,),
+            fingerprint(self.model),
+            validate(self.settings),
+            threads,
             tuple((package, public_version(package)) for package in ALIKE),
-        )  # fmt: skip
+        )
 
     def copied(self, spec: JobSpec) -> JobSpec:
         """Return the spec with copies of the models in the workspace, which every worker sees."""

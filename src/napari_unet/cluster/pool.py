@@ -146,10 +146,16 @@ class Pool:
             try:
                 with dask.config.set(_LEAN), _interrupts_held():
                     cluster = distributed.LocalCluster(
-                        n_workers=workers, threads_per_worker=1, processes=True, dashboard_address=None,
-                        memory_limit=0, silence_logs=logging.CRITICAL, env=_PLAIN, preload=_FIRST,
+                        n_workers=workers,
+                        threads_per_worker=1,
+                        processes=True,
+                        dashboard_address=None,
+                        memory_limit=0,
+                        silence_logs=logging.CRITICAL,
+                        env=_PLAIN,
+                        preload=_FIRST,
                         worker_class=_impatient(distributed.Nanny),
-                    )  # fmt: skip
+                    )
                 stack.callback(cluster.close)
                 client = distributed.Client(cluster, set_as_default=False)
             except (OSError, TimeoutError, RuntimeError) as error:

@@ -370,9 +370,13 @@ def regions_around(pieces: WritableArray, block: Block, halo: int, around: Aroun
 
 
 def number(
-    spec: JobSpec, plane: Plane, block: Block, regions: NDArray[np.int64], numbers: NDArray[np.int32],
+    spec: JobSpec,
+    plane: Plane,
+    block: Block,
+    regions: NDArray[np.int64],
+    numbers: NDArray[np.int32],
     filled: NDArray[np.int32] | None,
-) -> None:  # fmt: skip
+) -> None:
     """Write the final labels of a block.
 
     Parameters

@@ -41,9 +41,14 @@ def segment_file(job: Job, model: Model, settings: PredictionSettings) -> Genera
     # The same as on the command line, which can go on with it.
     known = made_with(planes, model, settings, input=stores.state_of(source), planes="")
     with stores.resumable_labels(
-        output, planes.shape, planes.plane_axes + "yx", _DTYPES[settings.what], known,
-        overwrite=overwrite, spacing=picture.spacing,
-    ) as out:  # fmt: skip
+        output,
+        planes.shape,
+        planes.plane_axes + "yx",
+        _DTYPES[settings.what],
+        known,
+        overwrite=overwrite,
+        spacing=picture.spacing,
+    ) as out:
         stopped = False
         for event in prediction.predict(model, planes, out.array, settings=settings, stop=job.stop, work=out.work):
             stopped = stopped or isinstance(event, Stopped)

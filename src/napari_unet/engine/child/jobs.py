@@ -44,9 +44,14 @@ def train(job: Job) -> Generator[Event, None, None]:
     # Training changes the weights, so the start is not taken from the kept models.
     start = None if run.start == runs.SCRATCH else load_model(job.files.find(run.start))
     work = plan.resolve(
-        run.images, run.settings, start=start, network=run.network, name=run.name, folder=folder,
+        run.images,
+        run.settings,
+        start=start,
+        network=run.network,
+        name=run.name,
+        folder=folder,
         resume=_resumed(job, run.resume) if run.resume else None,
-    )  # fmt: skip
+    )
     joined = _Paint(job)
     for event in loop.train(work, stop=job.stop, preview=lambda: _preview(job), get_updates=joined.get_updates):
         if isinstance(event, AnnotationsUpdated):
@@ -100,10 +105,14 @@ def segment(job: Job) -> Generator[Event, None, None]:
     planes = job.payload["planes"]
     keeps = image.height * image.width <= LARGEST_PLANE
     for event in prediction.predict(
-        model, image, output, settings=settings, stop=job.stop,
+        model,
+        image,
+        output,
+        settings=settings,
+        stop=job.stop,
         planes=None if planes is None else [tuple(plane) for plane in planes],
         keep=functools.partial(_OUTPUTS.keep, job.number) if keeps else None,
-    ):  # fmt: skip
+    ):
         if isinstance(event, PlaneDone):
             yield PlaneResult(event.plane, output.take(event.plane))
         yield event
@@ -151,9 +160,14 @@ def suggest(job: Job) -> Generator[Event, None, None]:
         doubts[plane] = coarse(uncertainty(outputs, at_own_size(settings, scale)))
 
     for event in prediction.predict(
-        model, image, buffer, settings=replace(settings, what="probabilities"), stop=job.stop, keep=keep,
+        model,
+        image,
+        buffer,
+        settings=replace(settings, what="probabilities"),
+        stop=job.stop,
+        keep=keep,
         planes=[tuple(plane) for plane in job.payload["planes"]],
-    ):  # fmt: skip
+    ):
         if isinstance(event, PlaneDone):
             buffer.take(event.plane)
             yield PlaneUncertainty(event.plane, doubts.pop(event.plane))

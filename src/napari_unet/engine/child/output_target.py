@@ -83,9 +83,14 @@ class Here:
     """A result on the disk of this computer. Parameters are those of :func:`place_of`."""
 
     def __init__(
-        self, job: Job, shape: tuple[int, ...], axes: str, dtype: np.dtype[Any], identity: Mapping[str, Any],
+        self,
+        job: Job,
+        shape: tuple[int, ...],
+        axes: str,
+        dtype: np.dtype[Any],
+        identity: Mapping[str, Any],
         anew: bool,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self._out = open_result(job.payload["output"], shape, axes, dtype, identity)
         self._levels = stores.Levels(self._out.partial)
         self.path, self.partial = str(self._out.path), str(self._out.partial)
@@ -124,9 +129,14 @@ class Away:
     """
 
     def __init__(
-        self, job: Job, shape: tuple[int, ...], axes: str, dtype: np.dtype[Any], identity: Mapping[str, Any],
+        self,
+        job: Job,
+        shape: tuple[int, ...],
+        axes: str,
+        dtype: np.dtype[Any],
+        identity: Mapping[str, Any],
         anew: bool,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self._job = job
         told = job.grow({"what": "open", "shape": shape, "axes": axes, "dtype": dtype.str, "identity": identity})
         self.path, self.partial, self.resumed = told["path"], told["partial"], bool(told["resumed"])

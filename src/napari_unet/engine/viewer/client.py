@@ -143,9 +143,14 @@ class EngineClient:
         # The child finds the package also when the viewer found it by a path of its own.
         package = [] if self.is_remote else [str(Path(__file__).parents[3])]
         return {
-            "jobs": self._jobs_module, "between": list(BETWEEN), "nice": NICE, "path": [*self._path, *package],
-            "parent": os.getpid(), "remote": self.is_remote, "version": __version__,
-        }  # fmt: skip
+            "jobs": self._jobs_module,
+            "between": list(BETWEEN),
+            "nice": NICE,
+            "path": [*self._path, *package],
+            "parent": os.getpid(),
+            "remote": self.is_remote,
+            "version": __version__,
+        }
 
     def submit(
         self,

@@ -119,9 +119,7 @@ def _open(address: Address, group: execnet.Group) -> SshIO:
     errors = tempfile.TemporaryFile()
     command = address.command(_CODE)
     try:
-        process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, **apart
-        )  # fmt: skip
+        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, **apart)
     except OSError as error:
         raise EngineError(
             f"{command[0]} cannot be started: {error.strerror or error}. Computing on {address.name} needs the OpenSSH "
@@ -147,22 +145,27 @@ def _advice(address: Address) -> list[tuple[str, str]]:
     """Return what to do, by a sign in what ssh says; the most telling first."""
     login = address.login()
     return [
-        ("IDENTIFICATION HAS CHANGED",
-         "It is not the computer that it was at the last connection: its host key has changed. Ask who runs it; if "
-         f"that is right, remove the old key with: ssh-keygen -R {address.name}"),
-        ("Host key verification failed",
-         f"Its host key is not known yet. Type once in a terminal, and say yes to the question: {login}"),
-        ("Permission denied",
-         f"It accepts none of your keys. Take yours there with: {address.login('ssh-copy-id')}  If the key has a pass "
-         "phrase, type ssh-add before napari starts."),
+        (
+            "IDENTIFICATION HAS CHANGED",
+            "It is not the computer that it was at the last connection: its host key has changed. Ask who runs it; if "
+            f"that is right, remove the old key with: ssh-keygen -R {address.name}",
+        ),
+        (
+            "Host key verification failed",
+            f"Its host key is not known yet. Type once in a terminal, and say yes to the question: {login}",
+        ),
+        (
+            "Permission denied",
+            f"It accepts none of your keys. Take yours there with: {address.login('ssh-copy-id')}  If the key has a "
+            "pass phrase, type ssh-add before napari starts.",
+        ),
         ("Could not resolve hostname", "No computer of this name is known; look for a spelling mistake."),
         ("Connection refused", "It takes no ssh connections at this port; is the port right, and its ssh server on?"),
         ("No route to host", "It is not reached from this network; is it switched on, and the VPN connected?"),
         ("unreachable", "It is not reached from this network; is this computer online, and the VPN connected?"),
-        ("timed out",
-         f"It did not answer within {PATIENCE} seconds; is it switched on, and the VPN connected?"),
+        ("timed out", f"It did not answer within {PATIENCE} seconds; is it switched on, and the VPN connected?"),
         ("Bad owner or permissions", "Your ssh configuration is not private; see the file that ssh names."),
-    ]  # fmt: skip
+    ]
 
 
 def describe_loss(address: Address, code: int | None, said: str, log: str) -> str:
