@@ -45,7 +45,7 @@ def test_overwriting_a_result_puts_its_checked_cells_back(words, tmp_path, capsy
     write_marks(output, checked())
     capsys.readouterr()
     assert run(*words(output), "--overwrite") == 0
-    assert "2 cells that were checked before are as they were" in capsys.readouterr().err
+    assert "2 reviewed cells were kept" in capsys.readouterr().err
     marks, now = read_marks(output), labels_of(output)
     ((accepted, kept), (deleted, _)) = sorted(marks[(1,)].items())
     assert (kept.kind, accepted, deleted) == (ACCEPTED, plain.max() + 1, plain.max() + 2)
@@ -62,7 +62,7 @@ def test_marks_of_another_picture_are_said_and_harm_nothing(words, tmp_path, cap
     plain = labels_of(output)
     write_marks(output, {(7,): checked()[(1,)]})
     assert run(*words(output), "--overwrite") == 0
-    assert "cells that were checked before are not put back" in capsys.readouterr().err
+    assert "reviewed cells could not be kept" in capsys.readouterr().err
     np.testing.assert_array_equal(labels_of(output), plain)
 
 

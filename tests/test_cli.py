@@ -408,7 +408,7 @@ def test_a_note_that_holds_for_many_images_is_told_twice_at_most(
     notes = [line for line in capsys.readouterr().err.splitlines() if "mirrored images" in line]
     assert len(notes) == 2
     assert notes[0].startswith("note: cells0.tif: The average over")
-    assert notes[1].startswith("note: the same of 2 more: The average over")
+    assert notes[1].startswith("note: 2 more: The average over")
 
 
 def test_of_a_folder_the_same_command_makes_what_is_missing_alone(
@@ -426,10 +426,10 @@ def test_of_a_folder_the_same_command_makes_what_is_missing_alone(
     last.unlink(missing_ok=True)
     assert run(*words, "--set", "tta=yes") == 0
     said = capsys.readouterr().out
-    assert "cells0.tif: there already, made from the same" in said and "cells2.tif: 96 x 96" in said
+    assert "cells0.tif: exists already, from the same job" in said and "cells2.tif: 96 x 96" in said
     assert first.with_name("cells0.tif").stat().st_mtime_ns == before and last.exists()
     assert run(*words, "--set", "tta=yes", "--overwrite") == 0
-    assert "there already" not in capsys.readouterr().out
+    assert "exists already" not in capsys.readouterr().out
     assert first.with_name("cells0.tif").stat().st_mtime_ns > before
 
 
@@ -447,7 +447,7 @@ def test_interrupted_segmenting_writes_no_half_files(tmp_path: Path, model: Path
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130, errors
     assert sorted(p.name for p in tmp_path.iterdir()) == left
-    assert ("the same command goes on from here" in errors) == (len(left) > 1)
+    assert ("run the same command to resume" in errors) == (len(left) > 1)
 
 
 # Evaluating and describing -----------------------------------------------------------------------
@@ -462,7 +462,7 @@ def test_evaluate_prints_a_table_and_writes_json(tmp_path: Path, capsys: pytest.
         tifffile.imwrite(tmp_path / name, labels, metadata={"axes": "ZYX"})
     assert run("evaluate", tmp_path / "t.tif", tmp_path / "p.tif", "--json", tmp_path / "deep" / "s.json") == 0
     out = capsys.readouterr().out
-    assert "2 plane(s), 3 true cells, 2 predicted" in out
+    assert "2 plane(s), 3 ground-truth cells, 2 predicted" in out
     assert out.splitlines()[3].split()[-10:] == ["0.750"] * 10
     assert out.splitlines()[4].split()[-10:] == ["0.667"] * 10
     scores = json.loads((tmp_path / "deep" / "s.json").read_text())
@@ -552,7 +552,7 @@ def test_the_demo_refuses_what_it_cannot_use(
     )
     assert "is a single plane; the demo trains on one and measures on others" in capsys.readouterr().err
     assert run("demo", "--output", images, "--overwrite") == 1
-    assert "holds other things than an earlier demo" in capsys.readouterr().err
+    assert "holds files that are not from an earlier demo" in capsys.readouterr().err
     assert len(list(images.iterdir())) == 3
 
 

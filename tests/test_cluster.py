@@ -246,7 +246,7 @@ def test_a_worker_that_does_not_see_the_picture(
     planes = stores.open_picture(hidden).planes
     with outputs(tmp_path / "l.zarr", planes, "instances") as out:
         job = ClusterJob(pool, load_model("model"), str(folder / "model"), hidden, None, planes, out, CHOSEN)
-        with pytest.raises(ClusterError, match=r"The worker tcp://\S+ cannot do its part: it does not see /proc/self/"):
+        with pytest.raises(ClusterError, match=r"The worker tcp://\S+ cannot take part: it does not see /proc/self/"):
             list(predict(job))
 
 
@@ -285,7 +285,7 @@ def test_workers_that_compute_in_different_ways_are_refused_or_told() -> None:
 def test_errors_come_back_as_what_they_were() -> None:
     assert isinstance(answered(Refusal("DataError", "bad", "tcp://a")), DataError)
     error = answered(Refusal("ClusterError", "it has torch 1, but the job was begun with 2.", "tcp://a"))
-    assert str(error) == "The worker tcp://a cannot do its part: it has torch 1, but the job was begun with 2."
+    assert str(error) == "The worker tcp://a cannot take part: it has torch 1, but the job was begun with 2."
     assert answered(17) is None
 
 
@@ -363,7 +363,7 @@ def test_ctrl_c_ends_all_processes_and_keeps_what_is_done(folder: Path, tmp_path
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
     assert process.returncode == 130 and not output.exists() and chunks_done(output) >= 1
-    assert "what is done is kept; the same command goes on from here" in said
+    assert "finished chunks are kept; run the same command to resume" in said
     assert not [word for word in ("Dask Worker process", "KeyboardInterrupt", "leaked semaphore") if word in said], said
 
 
@@ -433,7 +433,7 @@ def test_a_scheduler_that_goes_is_told(folder: Path, tmp_path: Path) -> None:
                 (address,) = [p for p in processes(tmp_path) if "dask_scheduler" in p[1]]
                 os.kill(address[0], signal.SIGKILL)
 
-        with pytest.raises(ClusterError, match="has gone. What is done is kept"):
+        with pytest.raises(ClusterError, match="has gone. Finished chunks are kept"):
             there(pool, folder, "cells.tif", tmp_path / "l.zarr", watch=leave)
 
 

@@ -251,7 +251,7 @@ def test_after_kill_9_the_same_command_gives_the_same_result(
     done = chunks_done(output)
     assert not output.exists() and (done < 6 if moment == "amid the network" else done == 6)
     assert main(["segment", str(picture), str(output), "--model", str(model), *OPTIONS]) == 0
-    assert "going on where an earlier run ended" in capsys.readouterr().err
+    assert "resuming an earlier run" in capsys.readouterr().err
     np.testing.assert_array_equal(stores.open_labels(output)[0:2900, 0:1500], expected)
     assert left_in(tmp_path) == [name, f"{name}.job.json"]
 

@@ -1,7 +1,6 @@
 """The command line: the same settings, checks and generators as the docks, for terminals and scripts.
 
-Exit code 0 means that the job was done; 1 that it could not be; 2 that the command was wrong; 130 that it
-was stopped. Errors that a user can mend are one line on the standard error.
+Exit code 0 means done, 1 failed, 2 wrong usage, 130 stopped. User errors are one line on the standard error.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     Parameters
     ----------
     argv : sequence of str, optional
-        The words after the program's name; those of this process by default.
+        The arguments after the program's name; by default those of this process.
     """
     from .parser import build_parser
 
@@ -36,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except UNetError as error:
         return _complain(error, FAILED)
     except BrokenPipeError:
-        # Whoever read the output has gone, as with `| head`; Python would complain once more on exit.
+        # The reader of the output has gone, as with `| head`; Python would complain again on exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
     except MemoryError as error:

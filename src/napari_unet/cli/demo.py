@@ -45,7 +45,7 @@ def demo(arguments: argparse.Namespace) -> int:
 
 
 def _check_folder(folder: Path, overwrite: bool) -> None:
-    """Raise when the folder holds anything but an earlier demo that may be replaced."""
+    """Raise if the folder holds anything but an earlier demo that may be replaced."""
     if folder.exists() and not folder.is_dir():
         raise StoreError(f"{folder} is a file; give a folder.")
     if not folder.exists() or not any(folder.iterdir()):
@@ -55,7 +55,7 @@ def _check_folder(folder: Path, overwrite: bool) -> None:
             f"{folder} is not empty; choose another --output, or give --overwrite to replace an earlier demo."
         )
     if not (folder / "painted.tif").exists():
-        raise StoreError(f"{folder} holds other things than an earlier demo; choose another --output.")
+        raise StoreError(f"{folder} holds files that are not from an earlier demo; choose another --output.")
 
 
 def _show(job: str, event: Event, settings: TrainingSettings, progress: TerminalProgress) -> None:
@@ -79,7 +79,7 @@ def print_result(result: loop.DemoResult) -> None:
 
 
 def _open_viewer(folder: Path) -> None:
-    """Open napari, or say why not."""
+    """Open napari, or print why it cannot be opened."""
     reason = loop.missing()
     if reason:
         print(f"napari is not opened: {reason}")

@@ -1,4 +1,4 @@
-"""``napari-unet evaluate``: a segmentation against the truth."""
+"""``napari-unet evaluate``: score a segmentation against ground truth."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _WORDS = {
 
 @dataclass(frozen=True)
 class LabelledPlane:
-    """One plane of truth and prediction, (Y, X) each."""
+    """One plane of ground truth and prediction, (Y, X) each."""
 
     name: str
     truth: NDArray[np.int64]
@@ -43,7 +43,7 @@ class LabelledPlane:
 
 
 def evaluate(arguments: argparse.Namespace) -> int:
-    """Print a table of scores, and write all of them as JSON where asked."""
+    """Print a table of scores, and write them as JSON and as a report on request."""
     if arguments.json is not None and arguments.json.suffix.lower() != ".json":
         raise StoreError(f"{arguments.json} has another ending than .json; give the scores a file of their own.")
     if arguments.report is not None and arguments.report.suffix.lower() not in (".html", ".htm"):
@@ -59,14 +59,14 @@ def evaluate(arguments: argparse.Namespace) -> int:
 
 
 def read_planes(truth: Path, prediction: Path) -> list[LabelledPlane]:
-    """Return every plane of the truth with the same plane of the prediction.
+    """Return every plane of the ground truth with the same plane of the prediction.
 
     Raises
     ------
     StoreError
         When a file cannot be read or has no partner.
     DataError
-        When two that belong together are of different shapes.
+        If shapes differ.
     """
     out = []
     for found in stores.pair(prediction, truth, nouns=("prediction", "truth")):
@@ -105,25 +105,25 @@ def _write_report(arguments: argparse.Namespace, planes: list[LabelledPlane]) ->
     found = compare(pairs)
     grey = _grey_planes(arguments) if arguments.image is not None else []
     if grey and len(grey) != len(planes):
-        raise StoreError(f"{arguments.image} has {len(grey)} planes with truth, but {len(planes)} are compared.")
+        raise StoreError(f"{arguments.image} has {len(grey)} planes with ground truth, but {len(planes)} are compared.")
     pictures = draw_cells(found, lambda plane: (pairs[plane[0]], grey[plane[0]] if grey else None))
     about = {
         "Truth": str(arguments.truth),
         "Prediction": str(arguments.prediction),
         "Planes": ", ".join(f"{number}: {p.name}" for number, p in enumerate(planes[:20])),
     }
-    write_report(arguments.report, Report("Segmentation against truth", found, about, (), pictures))
+    write_report(arguments.report, Report("Segmentation against ground truth", found, about, (), pictures))
 
 
 def _grey_planes(arguments: argparse.Namespace) -> list[NDArray[np.float32]]:
-    """Return the first channel of every plane that the truth covers."""
+    """Return the first channel of every plane with ground truth."""
     found = stores.annotated_images(arguments.image, arguments.truth, axes=arguments.axes, empty=True)
     return [np.asarray(item.image)[0] if np.ndim(item.image) == 3 else np.asarray(item.image) for item in found]
 
 
 def print_scores(scores: dict[str, float]) -> None:
-    """Print a table of the scores that are asked for most."""
-    counts = "{images:.0f} plane(s), {cells_truth:.0f} true cells, {cells_predicted:.0f} predicted"
+    """Print a table of the most common scores."""
+    counts = "{images:.0f} plane(s), {cells_truth:.0f} ground-truth cells, {cells_predicted:.0f} predicted"
     print(counts.format(**scores))
     print()
     print("IoU threshold         " + " ".join(f"{t:6.2f}" for t in THRESHOLDS) + "    mean")

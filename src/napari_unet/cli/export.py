@@ -20,7 +20,7 @@ _ENDINGS = {"zip": ".zip", "onnx": ".onnx", "bioimageio": ".zip"}
 
 
 def export(arguments: argparse.Namespace) -> int:
-    """Write a model, have it checked where it is, and say what was checked."""
+    """Export a model, verify the export, and print what was verified."""
     kind = arguments.format or kind_of(arguments.output)
     path = arguments.output
     ending = _ENDINGS.get(kind, "")
@@ -28,7 +28,7 @@ def export(arguments: argparse.Namespace) -> int:
         raise StoreError(f"{path} has to end in {ending} for the format {kind}.")
     check_output(path, arguments.overwrite, Path(arguments.model))
     read_card(arguments.model)
-    # Loads torch, which takes seconds, so only after what can be told at once.
+    # Loads torch, which takes seconds, so cheap checks come first.
     from ..exchange import Details
     from ..exchange import export as write
 

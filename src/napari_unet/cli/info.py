@@ -23,7 +23,7 @@ def info(arguments: argparse.Namespace) -> int:
 
 
 def describe(card: Card) -> Iterator[tuple[str, str]]:
-    """Yield what the card says, as names and values for people."""
+    """Yield the card's entries as readable names and values."""
     if card.description:
         yield "description", card.description
     network = card.network
@@ -49,7 +49,7 @@ def describe(card: Card) -> Iterator[tuple[str, str]]:
 
 
 def _entry(entry: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    """Yield one training of the ledger, as names and values for people."""
+    """Yield one entry of the training history as readable names and values."""
     for name, value in entry.items():
         if name == "settings" and isinstance(value, dict):
             defaults = to_dict(TrainingSettings())

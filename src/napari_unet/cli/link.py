@@ -1,4 +1,4 @@
-"""``napari-unet link``: cells of single planes to cells of a stack."""
+"""``napari-unet link``: link cells of single planes into cells of a stack."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def link(arguments: argparse.Namespace) -> int:
     Returns
     -------
     int
-        0 when it was done, 130 when it was stopped.
+        0 if done, 130 if stopped.
     """
     source, output = Path(arguments.labels), Path(arguments.output)
     stores.check_output(output, arguments.overwrite, source)
@@ -58,7 +58,7 @@ def link(arguments: argparse.Namespace) -> int:
 def _followed(
     steps: Generator[tuple[int, int], None, int], name: str, progress: TerminalProgress, stop: Interrupt
 ) -> int | None:
-    """Show how far the linking is, and return how many cells there are; None when it was stopped."""
+    """Show the progress, and return the number of cells; None if stopped."""
     while True:
         try:
             done, total = next(steps)
@@ -66,5 +66,5 @@ def _followed(
             return int(end.value)
         progress.show(done / total, name)
         if stop():
-            progress.say("stopped; nothing is written")
+            progress.say("stopped; nothing was written")
             return None

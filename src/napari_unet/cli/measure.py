@@ -15,7 +15,7 @@ from ..core.evaluation.measurements import measure as measure_cells
 
 
 def measure(arguments: argparse.Namespace) -> int:
-    """Write the table of one label file, or of a folder of them with the file's name as first column."""
+    """Write the table of one label file, or of a folder, with the file name as first column."""
     if arguments.output.suffix.lower() != ".csv":
         raise StoreError(f"{arguments.output} has another ending than .csv; the table is a .csv file.")
     stores.check_output(arguments.output, arguments.overwrite, arguments.labels)
@@ -44,7 +44,7 @@ def _one(labels: Path, image: Path | None, axes: str | None, scale: Scale, named
     """Return the table of one file."""
     array = stores.open_labels(labels)
     planes: Planes | None = None if image is None else stores.open_picture(image, axes).planes
-    # Leading axes of labels are named as the image's that are longer than 1, or numbered from behind: z, t, p.
+    # Leading axes of labels take the names of the image's axes longer than 1, or z, t, p from the last.
     leading = "".join(a for a, n in zip(planes.plane_axes, planes.plane_shape, strict=True) if n > 1) if planes else ""
     if len(leading) != len(array.shape) - 2:
         leading = "ptz"[max(0, 5 - len(array.shape)) :]

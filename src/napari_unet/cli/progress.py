@@ -16,9 +16,9 @@ EVERY = 5.0
 
 
 class TerminalProgress:
-    """Shows how far a job is.
+    """Progress of a job on the standard error.
 
-    Use it as a context. On a terminal one bar with the time left is kept up to date; elsewhere a line is
+    Use it as a context. On a terminal a bar shows the remaining time; elsewhere a line is
     printed every few seconds, which suits log files.
 
     Parameters
@@ -57,7 +57,7 @@ class TerminalProgress:
             self._bar.stop()
 
     def show(self, share: float, text: str, remaining: float | None = None, *, now: bool = False) -> None:
-        """Tell how far the job is.
+        """Show the progress.
 
         Parameters
         ----------
@@ -68,7 +68,7 @@ class TerminalProgress:
         remaining : float, optional
             Seconds to the end.
         now : bool
-            Whether to print a plain line even if the last one is recent.
+            Whether to print a line even if the last one is recent.
         """
         left = f"{duration(remaining)} left" if remaining is not None else ""
         if self._bar is not None:
@@ -80,7 +80,7 @@ class TerminalProgress:
             self.say(f"{100 * min(share, 1.0):3.0f} %  {text}{', ' + left if left else ''}")
 
     def say(self, text: str) -> None:
-        """Print a line that stays."""
+        """Print a line above the bar."""
         if self._bar is not None:
             self._bar.console.print(text, markup=False, highlight=False)
         else:
@@ -88,7 +88,7 @@ class TerminalProgress:
 
 
 def duration(seconds: float) -> str:
-    """Return a time as people say it.
+    """Return a readable time.
 
     Examples
     --------
@@ -104,7 +104,7 @@ def duration(seconds: float) -> str:
 
 
 class Interrupt:
-    """While its context lasts, Ctrl-C (or a request to end) is noted and not raised; a second one is raised.
+    """Inside its context, the first Ctrl-C (or SIGTERM) sets a flag; the second raises.
 
     An instance is the ``stop`` function of a training or a prediction.
     """
@@ -116,7 +116,7 @@ class Interrupt:
         self._before: dict[int, Any] = {}
 
     def __call__(self) -> bool:
-        """Return whether it was asked to stop."""
+        """Return whether a stop was requested."""
         return self.asked
 
     def __enter__(self) -> Interrupt:
@@ -129,17 +129,17 @@ class Interrupt:
     ) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
-        # What was begun to be said is said before what comes next.
+        # The first message is printed before the next one.
         with self._saying:
             pass
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        """Note the first request and obey the second."""
+        """Set the flag at the first signal, raise at the second."""
         if self.asked:
             raise KeyboardInterrupt
         self.asked = True
-        # In a thread of its own: what was interrupted may be just writing to the same stream, which Python does not
-        # let anybody enter twice. And not by `threading`, whose locks may be held by what was interrupted, too.
+        # In a separate thread: the interrupted code may be writing to the same stream, which Python does not let
+        # anybody enter twice. Not by `threading`, whose locks the interrupted code may hold, too.
         self._saying.acquire()
         _thread.start_new_thread(self._tell, ())
 

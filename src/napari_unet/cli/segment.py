@@ -36,26 +36,26 @@ if TYPE_CHECKING:
 _NAMED = ("tile", "device", "what")
 _DTYPES = {"instances": np.int32, "classes": np.uint8, "probabilities": np.float32}
 _TILES_SHARE = 0.9
-"""Share of a plane's work that is done with its last tile; what is left is to tell its cells apart."""
+"""Share of a plane's work done with its last tile; the rest is separating its cells."""
 FILE_ENDINGS = (".tif", ".tiff", ".png", ".zarr")
 
 
 def segment(arguments: argparse.Namespace) -> int:
     """Segment one image or a folder of them.
 
-    Of a folder, images that cannot be segmented are told and do not keep the others from it.
+    In a folder, images that fail are reported and the others continue.
 
     Returns
     -------
     int
-        0 when every image was segmented, 1 when some could not be, 130 when it was stopped.
+        0 if every image was segmented, 1 if some failed, 130 if stopped.
     """
     inputs = stores.list_pictures(arguments.input)
     shared = bool(arguments.scheduler) or arguments.workers is not None
     outputs = output_paths(arguments.input, inputs, arguments.output, ".zarr" if shared else ".tif")
     many = arguments.input.is_dir() and inputs != [arguments.input]
     for output in outputs:
-        # Of a folder, a result that a run before may have finished is looked at again when the model is known.
+        # In a folder, a result of an earlier run is compared with this job once the model is known.
         later = many and made_from(output) is not None
         stores.check_output(output, arguments.overwrite or later, *inputs)
         if shared:
@@ -70,7 +70,7 @@ def segment(arguments: argparse.Namespace) -> int:
         progress.show(0, "loading")
         pool = stack.enter_context(open_pool(arguments)) if shared else None
         if stop():
-            progress.say("stopped; nothing was begun")
+            progress.say("stopped before the first image")
             return STOPPED
         from ..core.network.model_io import load_model
 
@@ -101,7 +101,7 @@ def check_shared(output: Path) -> None:
 
 
 def open_pool(arguments: argparse.Namespace) -> Pool:
-    """Return the workers that the user has named."""
+    """Return the workers that the options name."""
     from ..cluster import Pool
 
     return Pool.connect(arguments.scheduler) if arguments.scheduler else Pool.local(arguments.workers)
@@ -153,7 +153,7 @@ def choose_planes(text: str, planes: Planes) -> list[tuple[int, ...]]:
 
 
 def prediction_settings(card: Card, values: dict[str, Any]) -> PredictionSettings:
-    """Return what the user gave, over what the model was measured best with, over the defaults."""
+    """Return the given settings, over those of the model card, over the defaults."""
     own = {"what": "classes"} if card.mode == "classes" else {}
     return with_values(PredictionSettings(), {**own, **card.prediction, **values})
 
@@ -174,15 +174,15 @@ class _Batch:
     sparse: bool = False
     many: bool = False
     noted: Counter[str] = field(default_factory=Counter)
-    """Of how many images each note was to be told."""
+    """Number of images that each note applies to."""
 
     def run(self, jobs: list[tuple[Path, Path]]) -> int:
-        """Segment all that is not there yet, and return the exit code."""
+        """Segment the images without a result, and return the exit code."""
         failed, begin = 0, time.monotonic()
         there = self.finished(jobs) if self.many and not self.overwrite else set()
         for number, (source, output) in enumerate(jobs):
             if output in there:
-                print(f"{output}: there already, made from the same", flush=True)
+                print(f"{output}: exists already, from the same job", flush=True)
                 continue
             try:
                 said = self.one(source, output, _Share(number, len(jobs), begin))
@@ -203,17 +203,17 @@ class _Batch:
         return FAILED if failed else 0
 
     def finished(self, jobs: list[tuple[Path, Path]]) -> set[Path]:
-        """Return the outputs that an earlier run of the very same has finished; raise for others that are there."""
+        """Return the outputs that an earlier run of the same job has finished; raise for other existing ones."""
         there = {output: source for source, output in jobs if output.exists()}
         for output, source in there.items():
-            # Settings and the like as they are once they were written.
+            # As they are after a round trip through JSON.
             same = json.loads(json.dumps(self._job(source, self._opened(source)[1])))
             if made_from(output) != same:
                 stores.check_output(output, False, source)
         return set(there)
 
     def _opened(self, source: Path) -> tuple[stores.Picture, Planes]:
-        """Return an image, and its planes as the model takes them."""
+        """Return an image, and its planes with the channels that the model expects."""
         picture = stores.open_picture(source, self.axes, complete=not self.sparse)
         planes = picture.planes
         if planes.rgb and planes.channels != self.model.card.channels:
@@ -221,22 +221,22 @@ class _Batch:
         return picture, planes
 
     def one(self, source: Path, output: Path, share: _Share) -> str | None:
-        """Segment one image; return what to say, or None when it was stopped."""
+        """Segment one image; return a line to print, or None if stopped."""
         picture, planes = self._opened(source)
         axes, dtype, objects = planes.plane_axes + "yx", _DTYPES[self.settings.what], 0
         wanted = choose_planes(self.planes, planes)
         job = self._job(source, planes)
-        # Only a result that is replaced has any.
+        # Only a replaced result has marks.
         marks = marks_before(output) if self.settings.what == "instances" else {}
         with stores.resumable_labels(
             output, planes.shape, axes, dtype, job, overwrite=self.overwrite, spacing=picture.spacing
         ) as out:
             if out.resumed:
-                self.progress.say(f"note: {source.name}: going on where an earlier run ended")
+                self.progress.say(f"note: {source.name}: resuming an earlier run")
             for event in self._events(source, planes, out, wanted):
                 if isinstance(event, Stopped):
                     if out.lasting:
-                        self.progress.say("what is done is kept; the same command goes on from here")
+                        self.progress.say("finished chunks are kept; run the same command to resume")
                     return None
                 if isinstance(event, Finished):
                     objects = int(event.metrics.get("objects", 0))
@@ -249,13 +249,13 @@ class _Batch:
         return f"{output}: {' x '.join(map(str, planes.shape))}{self._counted(objects, len(wanted))}"
 
     def _restore(self, out: stores.LabelOutput | stores.UnfinishedLabels, marks: Marks, source: Path) -> Marks:
-        """Put cells that were checked in the result before back; return their marks, none where that is impossible."""
+        """Restore the reviewed cells of the replaced result; return their marks, or none where that is impossible."""
         try:
             found = restore_in(out, marks)
         except DataError as error:
-            self.progress.say(f"note: {source.name}: cells that were checked before are not put back: {error}")
+            self.progress.say(f"note: {source.name}: reviewed cells could not be kept: {error}")
             return {}
-        self.progress.say(f"note: {source.name}: {found.count} cells that were checked before are as they were")
+        self.progress.say(f"note: {source.name}: {found.count} reviewed cells were kept")
         return found.marks
 
     def _events(
@@ -265,7 +265,7 @@ class _Batch:
         out: stores.LabelOutput | stores.UnfinishedLabels,
         wanted: list[tuple[int, ...]],
     ) -> Iterator[PredictionEvent]:
-        """Segment planes here or by several workers, and yield what is told of it."""
+        """Segment planes in this process or by several workers, and yield the events."""
         if self.pool is None or not isinstance(out, stores.UnfinishedLabels):
             from ..core.inference.predict import predict
 
@@ -278,13 +278,13 @@ class _Batch:
         return driver.predict(job, planes=wanted, stop=self.stop)
 
     def _job(self, source: Path, planes: Planes) -> dict[str, Any]:
-        """Return what makes a result what it is; only with the same an unfinished one is gone on with."""
+        """Return everything that the result depends on; a run resumes only if it is equal."""
         from ..core.network.provenance import made_with
 
         return made_with(planes, self.model, self.settings, input=stores.state_of(source), planes=self.planes)
 
     def _write_job(self, source: Path, output: Path, wanted: list[tuple[int, ...]], job: dict[str, Any]) -> None:
-        """Write beside a result how it was made, and what it is known again by."""
+        """Write the job that made a result beside it."""
         source, output, only = source.absolute(), output.absolute(), wanted if self.planes else None
         command = segment_command(
             source,
@@ -300,25 +300,25 @@ class _Batch:
         write_job({**about, "made_from": job}, output)
 
     def _counted(self, objects: int, planes: int) -> str:
-        """Return how many cells were found; one that is in several planes counts in each."""
+        """Return the number of cells in words; a cell in several planes counts in each."""
         if self.settings.what != "instances":
             return ""
         return f", {objects} cells" + (f" in {planes} planes, counted plane by plane" if planes > 1 else "")
 
     def _note(self, source: Path, text: str) -> None:
-        """Tell what there is to know of an image; the same of further images is told once, at the end."""
+        """Print a note on an image; equal notes on further images are counted and printed at the end."""
         self.noted[text] += 1
         if self.noted[text] == 1:
             self.progress.say(f"note: {source.name}: {text}")
 
     def _tell_repeated(self) -> None:
-        """Tell of how many images a note holds that was told of the first of them alone."""
+        """Print how many more images each note applies to."""
         for text, count in self.noted.items():
             if count > 1:
-                self.progress.say(f"note: the same of {count - 1} more: {text}")
+                self.progress.say(f"note: {count - 1} more: {text}")
 
     def _show(self, event: PredictionEvent, source: Path, share: _Share, planes: int) -> None:
-        """Show one event of a prediction as a part of the whole batch."""
+        """Show one event as progress of the whole batch."""
         if isinstance(event, Started):
             for note in event.notes:
                 self._note(source, note)
@@ -332,7 +332,7 @@ class _Batch:
 
 @dataclass
 class _Share:
-    """How far one image of a batch is.
+    """Progress of one image in a batch.
 
     Attributes
     ----------

@@ -32,7 +32,7 @@ def train(arguments: argparse.Namespace) -> int:
     Returns
     -------
     int
-        0 when the training came to its end; 130 when it was stopped, with the best model so far written.
+        0 if the training finished; 130 if it was stopped, with the best model so far written.
     """
     settings, network = choose_settings(chosen(arguments, _NAMED), arguments.start == SCRATCH)
     output = arguments.output
@@ -50,23 +50,22 @@ def train(arguments: argparse.Namespace) -> int:
 
 
 def _images(arguments: argparse.Namespace, empty: bool) -> list[AnnotatedImage]:
-    """Return the annotated planes with their complete regions; those without any paint too if ``empty``."""
+    """Return the annotated planes with their complete regions; with ``empty`` also planes without paint."""
     boxed = arguments.regions is not None
     images = stores.annotated_images(arguments.images, arguments.labels, axes=arguments.axes, empty=empty or boxed)
     return stores.with_regions(images, arguments.regions, empty=empty) if boxed else images
 
 
 def choose_settings(values: dict[str, Any], scratch: bool) -> tuple[TrainingSettings, NetworkSettings]:
-    """Return settings of training and network from what the user gave.
+    """Return training and network settings from the given values.
 
-    A number of steps without a time means that the steps alone decide. Label files are complete masks
-    as a rule, so unpainted means background there, unless a background label is given.
-    Neither time nor steps means until it is stopped.
+    Steps without a time limit the training by steps alone; neither means until stopped. Label files are usually
+    complete masks, so unpainted means background, unless a background label is given.
 
     Raises
     ------
     SettingsError
-        For names and values that there are not, and for a network's settings without a new network.
+        For unknown names, invalid values, and network settings without a new network.
     """
     names = {f.name for f in fields(NetworkSettings)}
     of_network = {n: v for n, v in values.items() if n in names}
@@ -88,7 +87,7 @@ def choose_settings(values: dict[str, Any], scratch: bool) -> tuple[TrainingSett
 def work_folder(output: Path) -> Iterator[Path]:
     """Make a folder beside the model for checkpoints, and remove it when the model is written.
 
-    When the training fails, the last checkpoint stays and the error says where.
+    If the training fails, the last checkpoint stays and the error says where.
     """
     with stores.writing(output):
         output.parent.mkdir(parents=True, exist_ok=True)
@@ -100,7 +99,7 @@ def work_folder(output: Path) -> Iterator[Path]:
         if not (folder / "model").exists():
             stores.remove(folder)
             raise
-        raise type(error)(f"{error} What was learned until then is in {folder / 'model'}.") from error
+        raise type(error)(f"{error} The model so far is in {folder / 'model'}.") from error
     except BaseException:
         stores.remove(folder)
         raise
@@ -108,7 +107,7 @@ def work_folder(output: Path) -> Iterator[Path]:
 
 
 def start_model(start: str) -> Model | None:
-    """Return the model to go on from; None for a new network."""
+    """Return the start model; None for a new network."""
     from ..core.network.model_io import load_model
 
     return None if start == SCRATCH else load_model(start)
@@ -165,10 +164,10 @@ def show_training(event: TrainingEvent, settings: TrainingSettings, progress: Te
 
 
 def _report(finished: Finished, output: Path) -> None:
-    """Print what came out."""
+    """Print a summary."""
     names = {"iou": "IoU", "f1": "F1", "loss": "loss"}
     scores = ", ".join(f"{names.get(k, k)} {v:.3f}" for k, v in finished.metrics.items())
     print(f"{finished.step} steps in {finished.elapsed:.0f} s, kept is step {finished.best_step}")
-    print(f"validation: {scores or 'nothing was kept apart to measure on'}")
+    print(f"validation: {scores or 'no cells were held out'}")
     print(f"model: {output}")
     sys.stdout.flush()

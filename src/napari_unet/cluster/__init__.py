@@ -1,8 +1,8 @@
 """The same segmentation, store to store, as tasks of dask.distributed: one per chunk with its context.
 
-``pool`` reaches the workers, ``worker`` is what runs in them, ``driver`` hands out the tasks and ``joining`` puts
-together what they found. Workers read the picture and write the result themselves; between processes go places,
-settings, and what meets at the borders of chunks. Needs the ``cluster`` extra.
+``pool`` connects to the workers, ``worker`` runs in them, ``driver`` submits the tasks and ``joining`` merges their
+results. Workers read the image and write the result themselves; only paths, settings and chunk borders cross between
+processes. Needs the ``cluster`` extra.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Hand out the tasks of a job and report its progress.
+"""Submit the tasks of a job and report its progress.
 
 The events are those of :func:`napari_unet.core.inference.predict.predict`.
 """
@@ -29,31 +29,31 @@ from .worker import Facts, TaskResult, large_plane, look, looks_of, scratches, w
 from .worker import call as call_in_worker
 
 MODEL_NAME = "model-{}.zip"
-"""What a copy of a model is called in the workspace, for workers that do not see the original."""
+"""Name of a model's copy in the workspace, for workers that cannot read the original."""
 
 
 @dataclass(frozen=True)
 class ClusterJob:
-    """A picture to segment by the workers of a pool.
+    """An image to segment with the workers of a pool.
 
     Attributes
     ----------
     pool : Pool
-        Who does it.
+        The workers.
     model : Model
-        With its siblings.
+        The model, with its siblings.
     name : str
         ``"bundled"`` or the path of the model.
     picture : Path
-        Where the picture lies.
+        Path of the image.
     axes : str or None
-        Letters of its axes, where the file does not say them.
+        Axis letters, where the file has none.
     planes : Planes
-        The picture, opened.
+        The opened image.
     out : UnfinishedLabels
-        Where the result goes.
+        The output.
     settings : PredictionSettings
-        What is wanted.
+        How to segment.
     """
 
     pool: Pool
@@ -66,7 +66,7 @@ class ClusterJob:
     settings: PredictionSettings
 
     def spec(self) -> JobSpec:
-        """Return what every worker has to know, as far as it is known before they are asked."""
+        """Return the job specification, as far as it is known before the workers are checked."""
         threads = self.out.work.recall("threads") or torch.get_num_threads()
         self.out.work.remember("threads", threads)
         picture = self.picture.absolute()
@@ -84,7 +84,7 @@ class ClusterJob:
         )
 
     def copied(self, spec: JobSpec) -> JobSpec:
-        """Return the spec with copies of the models in the workspace, which every worker sees."""
+        """Return the spec with the models copied into the workspace, which every worker can read."""
         paths = []
         for number, model in enumerate((self.model, *self.model.siblings)):
             path = spec.folder / MODEL_NAME.format(number)
@@ -99,17 +99,17 @@ class ClusterJob:
 def predict(
     job: ClusterJob, *, planes: Sequence[Plane] | None = None, stop: Callable[[], bool] = never
 ) -> Iterator[PredictionEvent]:
-    """Segment a picture from store to store by the workers of a pool.
+    """Segment an image from store to store with the workers of a pool.
 
     The result is that of :func:`~napari_unet.core.inference.predict.predict` in one process with the same
-    workspace, bit by bit, if the processors, or cards, are of one kind. A job that was cut off goes on where it was.
+    workspace, bit by bit, if the processors, or cards, are of one kind. An interrupted job resumes.
 
     Parameters
     ----------
     job : ClusterJob
-        What to do.
+        The job.
     planes : sequence of tuple of int, optional
-        Which planes; all by default.
+        Planes to segment; all by default.
     stop : callable
         Asked several times per second; when it returns True, tasks are taken back and what is done is kept.
 
@@ -129,33 +129,33 @@ def predict(
     todo = list(job.planes.indices() if planes is None else planes)
     found = yield from _agreed(job, stop)
     if found is None:
-        yield Stopped("Stopped on request; nothing was begun.")
+        yield Stopped("Stopped on request before the first task.")
         yield Finished(time.perf_counter() - begin)
         return
     spec, notes = found
     yield Started("predict", _crew(job.pool, spec), _chosen(spec).precision, len(todo), notes=notes)
     run = _ClusterRun(job, spec, stop, begin, len(todo))
     if not (yield from run.segment(todo)):
-        yield Stopped("Stopped on request; what is done is kept.", run.done)
+        yield Stopped("Stopped on request; finished chunks are kept.", run.done)
     yield Finished(time.perf_counter() - begin, run.done, metrics={"objects": float(run.objects)})
 
 
 def _crew(pool: Pool, spec: JobSpec) -> str:
-    """Return who computes, in words."""
+    """Return a description of the devices."""
     return f"{_chosen(spec).device}, {pool.count()} worker(s)"
 
 
 def _chosen(spec: JobSpec) -> WorkerConfig:
-    """Return what was settled; only a complete spec has it."""
+    """Return the worker configuration; only a complete spec has one."""
     if spec.choice is None:
-        raise ClusterError("The spec is not complete: what to compute with has not been settled.")
+        raise ClusterError("The spec is not complete: it has no worker configuration.")
     return spec.choice
 
 
 def _agreed(
     job: ClusterJob, stop: Callable[[], bool]
 ) -> Generator[Fallback, None, tuple[JobSpec, tuple[str, ...]] | None]:
-    """Ask all workers whether they can do the job; return the complete spec and what to tell, or None when stopped."""
+    """Check all workers; return the complete spec and notes for the user, or None if stopped."""
     spec = job.spec()
     if not (yield from job.pool.wait(stop)):
         return None
@@ -180,12 +180,12 @@ def _agreed(
 
 
 def _facts(job: ClusterJob, spec: JobSpec, stop: Callable[[], bool]) -> dict[str, Facts]:
-    """Return what each worker is and sees, nothing when stopped; raise for the first that cannot do its part."""
+    """Return the facts of each worker, empty if stopped; raise for the first that cannot take part."""
     mark, found = workspace_mark(spec.folder), {}
     answers = job.pool.patiently(stop, call_in_worker, look.__name__, spec)
     for worker, said in (answers or {}).items():
         if isinstance(said, Exception):
-            raise ClusterError(f"The worker {worker} cannot do its part: {type(said).__name__}: {said}") from said
+            raise ClusterError(f"The worker {worker} cannot take part: {type(said).__name__}: {said}") from said
         refused = answered(said, worker)
         if refused is not None:
             raise refused
@@ -199,7 +199,7 @@ def _facts(job: ClusterJob, spec: JobSpec, stop: Callable[[], bool]) -> dict[str
 
 
 def _compared(facts: dict[str, Facts]) -> tuple[str, ...]:
-    """Return what to tell of differences between workers; raise when they compute in different ways."""
+    """Return notes on differences between workers; raise if they would compute differently."""
     (first, one), *others = facts.items()
     for worker, other in others:
         if (one.device, one.precision) != (other.device, other.precision):
@@ -220,7 +220,7 @@ def _compared(facts: dict[str, Facts]) -> tuple[str, ...]:
 def _prepared(
     job: ClusterJob, spec: JobSpec, stop: Callable[[], bool]
 ) -> Generator[Fallback, None, WorkerConfig | None]:
-    """Return what the work is done with, as it was settled before or by a worker; None when stopped."""
+    """Return the worker configuration, from an earlier run or from a worker; None if stopped."""
     known = job.out.work.recall("choice")
     if known is not None:
         return WorkerConfig(**known)
@@ -231,7 +231,7 @@ def _prepared(
 
 
 def _single(pool: Pool, spec: JobSpec, task: Task, stop: Callable[[], bool]) -> Generator[Fallback, None, Any]:
-    """Return the result of one task; None when stopped."""
+    """Return the result of one task; None if stopped."""
     result = None
     for step in pool.work(spec, [task], stop):
         if isinstance(step, Fallback):
@@ -243,12 +243,12 @@ def _single(pool: Pool, spec: JobSpec, task: Task, stop: Callable[[], bool]) -> 
 
 @dataclass
 class _ClusterRun:
-    """A job under way.
+    """A running job.
 
     Attributes
     ----------
     done, objects : int
-        Planes that are done, and cells in them.
+        Finished planes, and cells in them.
     """
 
     job: ClusterJob
@@ -260,7 +260,7 @@ class _ClusterRun:
     objects: int = 0
 
     def segment(self, todo: list[Plane]) -> Generator[PredictionEvent, None, bool]:
-        """Segment planes; return whether all are done, False when stopped."""
+        """Segment planes; return whether all are done, False if stopped."""
         waiting = []
         for plane in todo:
             count = self.job.out.work.recall(plane_key(plane))
@@ -271,7 +271,7 @@ class _ClusterRun:
         return (yield from (self._one_by_one(waiting) if self._large() else self._side_by_side(waiting)))
 
     def _large(self) -> bool:
-        """Return whether planes are too large to be held."""
+        """Return whether planes are too large for memory."""
         planes, scale = self.job.planes, _chosen(self.spec).scale
         return is_large(planes.shape) or is_large((round(planes.height * scale), round(planes.width * scale)))
 
@@ -322,7 +322,7 @@ class _ClusterRun:
         return True
 
     def _large_plane(self, plane: Plane, normalisation: Normalisation) -> Generator[PredictionEvent, None, int | None]:
-        """Segment a plane chunk by chunk, then tell its cells apart; return how many, or None when stopped."""
+        """Segment a plane chunk by chunk, then separate its cells; return their number, or None if stopped."""
         job = self.job
         model = (job.model, *job.model.siblings)[_chosen(self.spec).model]
         size = (job.planes.height, job.planes.width)
@@ -335,7 +335,7 @@ class _ClusterRun:
         return count
 
     def _compute(self, large: LargePlane, normalisation: Normalisation) -> Generator[PredictionEvent, None, bool]:
-        """Compute the chunks that are not done yet; return whether all are, False when stopped."""
+        """Compute the missing chunks; return whether all are done, False if stopped."""
         chunks = large.chunks()
         missing = [chunk for chunk in chunks if not large.is_done(chunk)]
         tasks: Iterator[Task] = ((chunk, "compute_chunk", (large.plane, chunk.box, normalisation)) for chunk in missing)
@@ -353,7 +353,7 @@ class _ClusterRun:
         return done == len(chunks)
 
     def _write(self, large: LargePlane) -> Generator[PredictionEvent, None, int | None]:
-        """Write what is wanted of a plane; return how many cells, or None when stopped."""
+        """Write the result of a plane; return the number of cells, or None if stopped."""
         blocks = Blocks(self.job.pool, self.spec, large, self.stop)
         settings = self.spec.settings
         if settings.what != "instances":
@@ -373,7 +373,7 @@ class _ClusterRun:
 
 
 def _told(part: TaskResult) -> Iterator[Fallback]:
-    """Yield what a worker has to say."""
+    """Yield a worker's notes as events."""
     return (Fallback(note) for note in part.notes)
 
 

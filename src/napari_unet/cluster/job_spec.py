@@ -1,4 +1,4 @@
-"""What every worker has to know of a job: plain data that travels with each task. Needs no torch."""
+"""The job specification: plain data sent with each task. Needs no torch."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from ..core.errors import StoreError
 from ..core.settings import PredictionSettings
 
 ALIKE = (DISTRIBUTION, "torch")
-"""Packages that have to be of one version everywhere: other versions may compute something else."""
+"""Packages that need the same version everywhere, as other versions may compute different results."""
 SCHEDULER_FILE = ".json"
-"""Ending of a file in which a scheduler left its address."""
+"""Suffix of a file that holds a scheduler's address."""
 
 
 @dataclass(frozen=True)
@@ -29,9 +29,9 @@ class JobSpec:
     axes : str or None
         Letters of its axes, where the file does not say them.
     grey : bool
-        Whether its colours are read as one channel.
+        Whether colours are read as one channel.
     looks : tuple
-        Its shape, channels and number type, by which another file of this name is told.
+        Shape, channels and dtype, to recognise another file of the same name.
     labels : str
         Where the result is written; beside it lies the workspace.
     models : tuple of str
@@ -62,31 +62,31 @@ class JobSpec:
 
     @property
     def folder(self) -> Path:
-        """The workspace, which holds the result as long as it is not finished."""
+        """The workspace, which holds the unfinished result."""
         return Path(self.labels).parent
 
     @property
     def labelling(self) -> PredictionSettings:
-        """How outputs become labels at the picture's own size."""
+        """The settings for labels at the image's own size."""
         return at_own_size(self.settings, self.choice.scale) if self.choice else self.settings
 
 
 @dataclass(frozen=True)
 class WorkerConfig:
-    """What is settled once, so that every worker computes alike.
+    """The configuration that all workers share.
 
     Attributes
     ----------
     model : int
         Which of the models.
     scale : float
-        Size at which the network sees the picture over its own size.
+        Scale at which the network sees the image.
     tile : int
         Largest side of a tile, in pixels.
     device, precision : str
-        Where and in which number format networks run.
+        Device and number format of the network.
     note : str
-        What the user should know of the choice.
+        Note for the user.
     """
 
     model: int
@@ -98,7 +98,7 @@ class WorkerConfig:
 
 
 def public_version(package: str) -> str:
-    """Return a package's version without what tells builds of one version apart: 2.13.0 of 2.13.0+cpu."""
+    """Return a package's version without the build: 2.13.0 for 2.13.0+cpu."""
     return version(package).partition("+")[0]
 
 
@@ -108,7 +108,7 @@ def check_output(path: Path) -> None:
     Raises
     ------
     StoreError
-        For files that are written in one piece.
+        For formats that are written in one piece.
     """
     if path.suffix.lower() != ".zarr":
         raise StoreError(

@@ -1,4 +1,4 @@
-"""Telling the cells of one large plane apart: every step of a block is a task, what joins blocks is done here.
+"""Separate the cells of one large plane: each step of a block is a task, merging blocks happens here.
 
 The three passes of :mod:`~napari_unet.core.instances.pipeline`. Pieces are numbered within each block here, and
 every pass writes into an array of its own, so that a block can be done again.
@@ -26,7 +26,7 @@ Pass = Generator[Fallback, None, dict[int, Any] | None]
 
 @dataclass(frozen=True)
 class Blocks:
-    """The blocks of a plane in raster order, and who does them.
+    """The blocks of a plane in raster order, and their workers.
 
     Attributes
     ----------
@@ -37,7 +37,7 @@ class Blocks:
     large : LargePlane
         The plane.
     stop : callable
-        Asked now and then; ends the work when it returns True.
+        Called regularly; ends the work when it returns True.
     """
 
     pool: Pool
@@ -46,7 +46,7 @@ class Blocks:
     stop: Callable[[], bool]
 
     def every(self, name: str, given: Callable[[int], tuple[Any, ...]] = lambda _: ()) -> Pass:
-        """Do one task for every block; return the results by number, or None when it was stopped."""
+        """Run one task for every block; return the results by number, or None if stopped."""
         blocks = self.large.parts()
         tasks: Iterator[Task] = ((n, name, (self.large.plane, block, *given(n))) for n, block in enumerate(blocks))
         found: dict[int, Any] = {}
@@ -71,7 +71,7 @@ class Blocks:
 
 
 def write_labels(blocks: Blocks) -> Generator[Fallback, None, int | None]:
-    """Write the final labels of a plane whose outputs are complete; return how many cells, or None when stopped."""
+    """Write the final labels of a plane with complete outputs; return the number of cells, or None if stopped."""
     pieces = yield from blocks.every("split")
     if pieces is None:
         return None
@@ -103,7 +103,7 @@ def regions_of(pieces: dict[int, Pieces], graph: Graph) -> list[NDArray[np.int32
 
 
 def gathered(notes: dict[int, Notes], parts: list[Block], heights: NDArray[np.float32], blocks: Blocks) -> Tidy:
-    """Return what can decide about all cells of a plane, from what was noted of each block."""
+    """Return the cleanup of a plane, from the notes of each block."""
     settings = blocks.spec.settings
     tidy = Tidy(heights, settings.holes, settings.smallest, blocks.large.maps().min_peak(settings))
     for number, block in enumerate(parts):
@@ -112,7 +112,7 @@ def gathered(notes: dict[int, Notes], parts: list[Block], heights: NDArray[np.fl
 
 
 def write_values(blocks: Blocks) -> Generator[Fallback, None, int | None]:
-    """Write the classes or probabilities of a plane; return 0, or None when it was stopped."""
+    """Write the classes or probabilities of a plane; return 0, or None if stopped."""
     done = yield from blocks.every("write_values")
     return None if done is None else 0
 

@@ -25,27 +25,27 @@ from ..core.events import Fallback
 from .job_spec import ALIKE, SCHEDULER_FILE, JobSpec
 
 ANSWER_WITHIN = 10.0
-"""Seconds in which a scheduler has to answer."""
+"""Timeout in seconds for a scheduler's answer."""
 MOST_UNDERWAY = 1000
-"""Tasks that are handed out before the first of them is done: enough for some hundred workers."""
+"""Tasks in flight: enough for some hundred workers."""
 RETRIES = 2
-"""How often a task is tried again that failed for a reason that may pass, such as a file system that hiccups."""
+"""Retries of a task that failed for a transient reason, such as a file system error."""
 LOOK_EVERY = 0.2
-"""Seconds after which it is looked whether to stop."""
+"""Seconds between two checks whether to stop."""
 _LEAVE_WITHIN = 2.0
-"""Seconds to take leave of a scheduler."""
+"""Seconds to disconnect from a scheduler."""
 _END_WITHIN = 0.5
-"""Seconds that local workers have to end by themselves. What a task is at work on is not noted: it is done again."""
+"""Seconds that local workers have to exit. A running task is not recorded as done, so it runs again."""
 _TELL_AFTER = 3.0
-"""Seconds without any worker after which the user is told."""
+"""Seconds without workers before the user is notified."""
 
 _PLAIN = {"OMP_WAIT_POLICY": "PASSIVE"}
-"""Environment of local workers: threads that wait give their core to the other workers."""
+"""Environment of local workers: waiting threads yield their core to other workers."""
 
 _FIRST = "napari_unet.cluster.preload"
-"""Module that local workers begin with."""
+"""Module that local workers load first."""
 _QUIETLY = "ignore:resource_tracker:UserWarning"
-"""For Python's own helper process, which complains about whatever workers that were stopped leave behind."""
+"""Silences Python's resource tracker, which complains about what stopped workers leave behind."""
 _LEAN = {
     "distributed.worker.profile.enabled": False,
     "distributed.nanny.pre-spawn-environ.MALLOC_TRIM_THRESHOLD_": None,
@@ -54,16 +54,16 @@ _LEAN = {
 to the system after each step of the network, as Dask has it, only to be asked for and cleared again at the next."""
 
 Task = tuple[Any, str, tuple[Any, ...]]
-"""Whose task it is, its name in :data:`~napari_unet.cluster.worker.TASKS`, and its arguments."""
+"""Key of the task, its name in :data:`~napari_unet.cluster.worker.TASKS`, and its arguments."""
 
 
 def _distributed() -> ModuleType:
-    """Return dask.distributed.
+    """Import dask.distributed.
 
     Raises
     ------
     ClusterError
-        When it is missing.
+        If it is not installed.
     """
     try:
         import distributed
@@ -75,16 +75,16 @@ def _distributed() -> ModuleType:
 
 
 class Pool:
-    """Workers that do tasks; use it as a context.
+    """A pool of workers; use it as a context.
 
     Parameters
     ----------
     client : distributed.Client
         The connection to the scheduler.
     where : str
-        What to call it.
+        Its name in messages.
     more : contextlib.ExitStack
-        What ends with it, such as local workers.
+        Closed with it, such as local workers.
     """
 
     def __init__(self, client: Any, where: str, more: contextlib.ExitStack) -> None:
@@ -169,23 +169,23 @@ class Pool:
         self.close()
 
     def close(self) -> None:
-        """Leave the scheduler; local workers end, also in the middle of a task."""
+        """Disconnect from the scheduler; local workers end, even in the middle of a task."""
         with self._more, contextlib.suppress(OSError, TimeoutError):
-            # A scheduler that has gone cannot be taken leave of.
+            # There is nothing to disconnect from once the scheduler has gone.
             self.client.close(timeout=_LEAVE_WITHIN)
 
     def count(self) -> int:
-        """Return how many workers there are now.
+        """Return the present number of workers.
 
         Raises
         ------
         ClusterError
-            When the scheduler has gone.
+            If the scheduler has gone.
         """
         return len(self._asked(self.client.nthreads))
 
     def _asked(self, question: Callable[..., Mapping[str, Any]], *given: Any, **named: Any) -> dict[str, Any]:
-        """Return what the scheduler answers."""
+        """Return the scheduler's answer."""
         if self.client.status not in ("running", "connecting"):
             raise self._lost()
         try:
@@ -195,11 +195,11 @@ class Pool:
 
     def _lost(self) -> ClusterError:
         return ClusterError(
-            f"The scheduler ({self.where}) has gone. What is done is kept: the same command goes on from there."
+            f"The scheduler ({self.where}) has gone. Finished chunks are kept: run the same command to resume."
         )
 
     def wait(self, stop: Callable[[], bool]) -> Generator[Fallback, None, bool]:
-        """Wait for the first worker; return whether there is one, False when it was stopped."""
+        """Wait for the first worker; return whether there is one, False if stopped."""
         begin, told = time.monotonic(), False
         while not stop():
             if self.count():
@@ -211,11 +211,11 @@ class Pool:
         return False
 
     def everywhere(self, function: Callable[..., Any], *given: Any) -> dict[str, Any]:
-        """Return what a function returns on every worker, by address; exceptions are returned as well."""
+        """Run a function on every worker; return results or exceptions by address."""
         return self._asked(self.client.run, function, *given, on_error="return")
 
     def patiently(self, stop: Callable[[], bool], function: Callable[..., Any], *given: Any) -> dict[str, Any] | None:
-        """Return what :meth:`everywhere` does, where workers take long to answer; None when stopped meanwhile."""
+        """Return the same as :meth:`everywhere` for slow functions; None if stopped meanwhile."""
         answers: queue.SimpleQueue[dict[str, Any] | Exception] = queue.SimpleQueue()
 
         def ask() -> None:
@@ -239,7 +239,7 @@ class Pool:
         Raises
         ------
         ClusterError
-            Names the worker and both versions.
+            With the worker and both versions.
         """
         wanted = dict(spec.versions)
         for package in ALIKE:
@@ -254,17 +254,17 @@ class Pool:
     def work(
         self, spec: JobSpec, tasks: Iterable[Task], stop: Callable[[], bool]
     ) -> Generator[tuple[Any, Any] | Fallback, None, bool]:
-        """Hand out tasks; yield whose is done, in any order, with the result.
+        """Submit tasks; yield key and result of each as it finishes.
 
         Returns
         -------
         bool
-            Whether all are done; False when it was stopped.
+            Whether all are done; False if stopped.
 
         Raises
         ------
         UNetError
-            The first that a task ends with.
+            The first error of a task.
         """
         from .worker import call
 
@@ -292,7 +292,7 @@ class Pool:
             self._cancel([future for _, future in underway.values()])
 
     def _cancel(self, futures: list[Any]) -> None:
-        """Tell the scheduler that tasks are no longer wanted, if it is still there."""
+        """Cancel tasks, if the scheduler is still there."""
         if futures and self.client.status == "running":
             with contextlib.suppress(OSError, TimeoutError):
                 self.client.cancel(futures, force=True)
@@ -311,16 +311,16 @@ class Pool:
         if isinstance(error, _distributed().KilledWorker):
             raise ClusterError(
                 "Workers died several times over the same part of the picture; most likely they have too little "
-                "memory. Give them more, or take smaller tiles (--tile). What is done is kept."
+                "memory. Give them more, or take smaller tiles (--tile). Finished chunks are kept."
             ) from error
-        raise ClusterError(f"A worker failed: {type(error).__name__}: {error}. What is done is kept.") from error
+        raise ClusterError(f"A worker failed: {type(error).__name__}: {error}. Finished chunks are kept.") from error
 
 
 def _impatient(nanny: type[Any]) -> type[Any]:
-    """Return the class of dask's keepers of local workers, but one that does not wait until a task is done."""
+    """Return dask's Nanny class with a close that does not wait for the running task."""
 
     class Impatient(nanny):
-        """Keeps a worker, and ends it when it is told to."""
+        """Supervises a worker, and kills it on close."""
 
         async def close(self, timeout: float = _END_WITHIN, reason: str = "nanny-close") -> str:
             """End the worker; that it has not gone at once, on a busy computer, is no error once it was killed."""
@@ -332,14 +332,14 @@ def _impatient(nanny: type[Any]) -> type[Any]:
 
 
 class _Absence:
-    """Notes when all workers have gone, and says so once each time."""
+    """Detects that all workers have gone, and reports it once each time."""
 
     def __init__(self, pool: Pool) -> None:
         self._pool, self._told = pool, False
         self._asked = time.monotonic()
 
     def look(self) -> Iterator[Fallback]:
-        """Yield what to tell, if there is something; the scheduler is asked every few seconds."""
+        """Yield a message if all workers have gone; checks every few seconds."""
         if time.monotonic() - self._asked < _TELL_AFTER:
             return
         self._asked = time.monotonic()
@@ -347,11 +347,11 @@ class _Absence:
             self._told = False
         elif not self._told:
             self._told = True
-            yield Fallback("All workers have gone; waiting for others. What is done is kept.")
+            yield Fallback("All workers have gone; waiting for others. Finished chunks are kept.")
 
 
 def answered(found: Any, worker: str = "") -> errors.UNetError | None:
-    """Return the error that a worker, which may be named, has answered with; None when it is none."""
+    """Return a worker's error, with its name if given; None if it reported none."""
     from .worker import Refusal
 
     if not isinstance(found, Refusal):
@@ -359,7 +359,7 @@ def answered(found: Any, worker: str = "") -> errors.UNetError | None:
     kind = getattr(errors, found.kind, ClusterError)
     name = worker or found.worker
     if kind is ClusterError:
-        return ClusterError(f"The worker {name} cannot do its part: {found.message}")
+        return ClusterError(f"The worker {name} cannot take part: {found.message}")
     where = "" if kind is errors.DataError else f" (worker {name})"
     error: errors.UNetError = kind(f"{found.message}{where}")
     return error

@@ -1,4 +1,4 @@
-"""What local workers do first. Ctrl-C goes to all processes of a terminal: only the command itself answers it."""
+"""Loaded first by local workers: only the command itself handles Ctrl-C, which a terminal sends to all processes."""
 
 from __future__ import annotations
 
@@ -7,5 +7,5 @@ from typing import Any
 
 
 def dask_setup(worker: Any) -> None:
-    """Leave Ctrl-C to the process that hands out the tasks; called by dask as a worker starts."""
+    """Ignore Ctrl-C; called by dask when a worker starts."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)

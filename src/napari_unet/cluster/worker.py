@@ -1,4 +1,4 @@
-"""What runs in the workers: functions of an spec and a place, which may be called again after a crash.
+"""The tasks that run in the workers: functions of a job spec and a place, which may run again after a crash.
 
 Each reads from one array and writes into another, so that doing a part twice, or by two workers at once, leaves
 the same as doing it once.
@@ -41,7 +41,7 @@ _loading = threading.Lock()
 
 @dataclass(frozen=True)
 class Refusal:
-    """An error that the user can mend, on its way back; tasks that end so are not tried again."""
+    """A user error returned as a value; such tasks are not retried."""
 
     kind: str
     message: str
@@ -50,18 +50,18 @@ class Refusal:
 
 @dataclass(frozen=True)
 class Facts:
-    """What a worker is and sees.
+    """Facts about a worker.
 
     Attributes
     ----------
     device, precision : str
-        Where and in which number format its networks run.
+        Device and number format of its networks.
     processor : str
-        The instructions that its processor has, as torch names them.
+        CPU capability, as torch names it.
     model : bool
-        Whether it has found the very same model at its path.
+        Whether its path holds the same model.
     workspace : str
-        What it sees of the workspace, see :func:`workspace_mark`.
+        Its mark of the workspace, see :func:`workspace_mark`.
     """
 
     device: str
@@ -73,14 +73,14 @@ class Facts:
 
 @dataclass(frozen=True)
 class TaskResult:
-    """The outcome of a task that runs the network: cells that it found by itself, and what to tell the user."""
+    """Result of a network task: cells found, and notes for the user."""
 
     objects: int = 0
     notes: tuple[str, ...] = ()
 
 
 def call(name: str, spec: JobSpec, *arguments: Any) -> Any:
-    """Run one of :data:`TASKS`; a :class:`Refusal` is returned for errors of the package."""
+    """Run one of :data:`TASKS`; errors of the package are returned as a :class:`Refusal`."""
     try:
         check_versions(spec)
         with fixed_threads(spec.threads):
@@ -100,9 +100,9 @@ def address() -> str:
 
 
 def check_versions(spec: JobSpec) -> None:
-    """Raise when this worker has other versions than the process that gave the spec.
+    """Raise if this worker's versions differ from those of the driver.
 
-    Workers that come later have not been asked before.
+    Workers that join later are checked here first.
     """
     for name, wanted in spec.versions:
         if public_version(name) != wanted:
@@ -110,7 +110,7 @@ def check_versions(spec: JobSpec) -> None:
 
 
 def look(spec: JobSpec) -> Facts:
-    """Return what this worker is, once it is known that it sees the picture and can write the result."""
+    """Return the facts of this worker, after checking that it can read the image and write the result."""
     _picture(spec)
     mark = _checked_folder(spec)
     compute = choose(spec.settings.device, spec.settings.precision)
@@ -123,12 +123,12 @@ def look(spec: JobSpec) -> Facts:
 
 
 def workspace_mark(folder: Path) -> str:
-    """Return what tells a workspace from another one of the same path on another computer."""
+    """Return a mark that identifies a workspace across computers."""
     return hashlib.sha256((folder / JOB).read_bytes()).hexdigest()
 
 
 def _checked_folder(spec: JobSpec) -> str:
-    """Return the workspace's mark; raise unless the workspace is there and can be written."""
+    """Return the workspace's mark; raise unless the workspace exists and is writable."""
     probe = spec.folder / f".{uuid.uuid4().hex}.probe"
     try:
         mark = workspace_mark(spec.folder)
@@ -143,14 +143,14 @@ def _checked_folder(spec: JobSpec) -> str:
 
 
 def looks_of(path: Path, planes: Planes) -> tuple[Any, ...]:
-    """Return what a picture can be told from another one by, without reading it."""
+    """Return what identifies an image without reading it."""
     state = path.stat()
     when = (state.st_size, int(state.st_mtime)) if path.is_file() else ()
     return (*planes.shape, planes.channels, str(planes.dtype), *when)
 
 
 def _picture(spec: JobSpec) -> Planes:
-    """Return the picture, opened once."""
+    """Return the image, opened once."""
     with _loading:
         return _opened(spec.picture, spec.axes, spec.grey, spec.looks)
 
@@ -174,7 +174,7 @@ def _opened(picture: str, axes: str | None, grey: bool, looks: tuple[Any, ...]) 
 
 @functools.lru_cache(maxsize=2)
 def _candidates(models: tuple[str, ...], mark: str) -> tuple[Model, ...]:
-    """Return the models that may fit; raise when they are not those of the spec."""
+    """Return the candidate models; raise if they are not those of the spec."""
     first, *others = (load_model(path) for path in models)
     whole = dataclasses.replace(first, siblings=(*first.siblings, *others))
     if fingerprint(whole) != mark:
@@ -184,7 +184,7 @@ def _candidates(models: tuple[str, ...], mark: str) -> tuple[Model, ...]:
 
 @dataclass(frozen=True)
 class _ReadyModel:
-    """A model, ready to run on a picture."""
+    """A model ready to run on an image."""
 
     model: Model
     predictor: Predictor
@@ -194,7 +194,7 @@ class _ReadyModel:
 
 
 def _ready(spec: JobSpec) -> _ReadyModel:
-    """Return what the spec needs, made once."""
+    """Return model and predictor of the spec, made once."""
     source = _picture(spec)
     with _loading:
         return _prepared(spec, source)
@@ -204,7 +204,7 @@ def _ready(spec: JobSpec) -> _ReadyModel:
 def _prepared(spec: JobSpec, source: Planes) -> _ReadyModel:
     choice = spec.choice
     if choice is None:
-        raise ClusterError("the spec is not complete: what to compute with has not been settled.")
+        raise ClusterError("the spec is not complete: it has no worker configuration.")
     compute = choose(spec.settings.device, spec.settings.precision)
     if (compute.device.type, compute.precision) != (choice.device, choice.precision):
         raise ClusterError(
@@ -219,7 +219,7 @@ def _prepared(spec: JobSpec, source: Planes) -> _ReadyModel:
 
 
 def prepare(spec: JobSpec) -> WorkerConfig:
-    """Settle which model fits, at what size it sees the picture, and by which tiles it is computed."""
+    """Select the model, the scale and the tile size."""
     source = _picture(spec)
     with _loading:
         candidates = _candidates(spec.models, spec.fingerprint)
@@ -232,7 +232,7 @@ def prepare(spec: JobSpec) -> WorkerConfig:
 
 
 def measure(spec: JobSpec, plane: Plane, only: bool) -> Normalisation:
-    """Return the normalisation of a plane; raise when it is the only one and has nothing in it."""
+    """Return the normalisation of a plane; raise if the only plane is constant."""
     normalisation = plane_normalisation(_picture(spec), plane)
     if normalisation.constant and only:
         raise DataError(
@@ -242,7 +242,7 @@ def measure(spec: JobSpec, plane: Plane, only: bool) -> Normalisation:
 
 
 def _network(spec: JobSpec, plane: Plane, box: Box, normalisation: Normalisation) -> tuple[Outputs, tuple[str, ...]]:
-    """Return the outputs for a box of a plane, by smaller tiles where there is too little memory, and what to tell."""
+    """Return the outputs for a box of a plane, with smaller tiles if memory runs out, and notes for the user."""
     ready = _ready(spec)
     notes: list[str] = []
     tile, smallest = ready.tile, max(SMALLEST_TILE, ready.predictor.network.geometry.stride)
@@ -257,7 +257,7 @@ def _network(spec: JobSpec, plane: Plane, box: Box, normalisation: Normalisation
 
 
 def whole_plane(spec: JobSpec, plane: Plane, only: bool) -> TaskResult:
-    """Segment a plane that is small enough to be held."""
+    """Segment a plane that fits in memory."""
     normalisation = measure(spec, plane, only)
     if normalisation.constant:
         return TaskResult(0, (f"Plane {plane} is constant and has no cells.",))
@@ -272,12 +272,12 @@ def whole_plane(spec: JobSpec, plane: Plane, only: bool) -> TaskResult:
 
 
 def _output(spec: JobSpec) -> WritableArray:
-    """Return the result's array."""
+    """Return the output array."""
     return stores.open_writable(Path(spec.labels), "0")
 
 
 class Shared:
-    """The workspace of the process that hands out the tasks, as its workers see it: arrays that are there.
+    """The driver's workspace as its workers see it: existing arrays.
 
     See :class:`~napari_unet.core.inference.chunked.Workspace`.
     """
@@ -286,24 +286,24 @@ class Shared:
         self.folder = folder
 
     def recall(self, key: str) -> Any:
-        """Return None: notes are with the process that hands out the tasks."""
+        """Return None: only the driver keeps notes."""
         return None
 
     def remember(self, key: str, value: Any) -> None:
-        """Raise, as a note that two processes write is worth nothing."""
+        """Raise: only the driver keeps notes."""
         raise ClusterError(f"a worker cannot note {key!r}; the process that hands out the tasks does.")
 
     def array(self, name: str, shape: tuple[int, ...], chunks: tuple[int, ...], dtype: Any) -> WritableArray:
-        """Return the array of a name."""
+        """Return an array by name."""
         return stores.open_writable(self.folder / name)
 
     def drop(self, name: str) -> None:
-        """Throw an array away, if it is there."""
+        """Delete an array, if it exists."""
         stores.remove(self.folder / name)
 
 
 def large_plane(work: Workspace, model: Model, spec: JobSpec, plane: Plane, size: tuple[int, int]) -> LargePlane:
-    """Return a plane that is never held as a whole, of this size in the picture."""
+    """Return a plane that is never in memory as a whole, of this size in the image."""
     scale = spec.choice.scale if spec.choice else 1.0
     seen = size if scale == 1 else (max(1, round(size[0] * scale)), max(1, round(size[1] * scale)))
     outputs = model.network.outputs
@@ -312,13 +312,13 @@ def large_plane(work: Workspace, model: Model, spec: JobSpec, plane: Plane, size
 
 
 def _large(spec: JobSpec, plane: Plane) -> LargePlane:
-    """Return a plane that this worker does a part of."""
+    """Return the large plane that this worker computes a part of."""
     ready = _ready(spec)
     return large_plane(Shared(spec.folder), ready.model, spec, plane, (ready.source.height, ready.source.width))
 
 
 def compute_chunk(spec: JobSpec, plane: Plane, box: Box, normalisation: Normalisation) -> TaskResult:
-    """Compute the outputs of a chunk from its region with context, and keep them in the workspace."""
+    """Compute the outputs of a chunk with its context, and write them to the workspace."""
     outputs, notes = _network(spec, plane, box, normalisation)
     _large(spec, plane).keep((box, outputs))
     return TaskResult(0, notes)
@@ -330,12 +330,12 @@ def write_values(spec: JobSpec, plane: Plane, block: Block) -> None:
 
 
 def scratches(large: LargePlane) -> tuple[WritableArray, WritableArray]:
-    """Return the arrays for pieces, numbered within each block, and for regions of the whole plane."""
+    """Return the arrays for components, numbered within each block, and for regions of the whole plane."""
     return large.scratch(large.size, np.uint32), large.scratch(large.size, np.uint32)
 
 
 def split(spec: JobSpec, plane: Plane, block: Block) -> Pieces:
-    """Cut a block into pieces, keep their labels, and return the rest of what is known of them."""
+    """Split a block into components, store their labels, and return the rest of their data."""
     large = _large(spec, plane)
     found = splitter(large.maps(), spec.settings, [block])(block)
     scratches(large)[0][block.slices] = found.labels
@@ -343,11 +343,11 @@ def split(spec: JobSpec, plane: Plane, block: Block) -> Pieces:
 
 
 Around = Sequence[tuple[Block, NDArray[np.int32]]]
-"""Blocks, and the region of each of their pieces; a 0 comes first."""
+"""Blocks, and the region of each of their components, after a 0."""
 
 
 def grow(spec: JobSpec, plane: Plane, block: Block, around: Around) -> Notes:
-    """Give the gaps of a block's regions back, keep the regions, and return what has to be known of them."""
+    """Restore the boundaries of a block's regions, store the regions, and return notes on them."""
     pieces, kept = scratches(_large(spec, plane))
     boundary_erosion = spec.labelling.boundary_erosion
     halo = 2 * boundary_erosion + 1
@@ -357,7 +357,7 @@ def grow(spec: JobSpec, plane: Plane, block: Block, around: Around) -> Notes:
 
 
 def regions_around(pieces: WritableArray, block: Block, halo: int, around: Around) -> NDArray[np.int32]:
-    """Return the regions of a block and ``halo`` pixels around it, of pieces that each block numbers for itself."""
+    """Return the regions of a block and ``halo`` pixels around it, from components numbered per block."""
     top, left = max(0, block.y0 - halo), max(0, block.x0 - halo)
     bottom, right = min(block.height, block.y1 + halo), min(block.width, block.x1 + halo)
     found = np.zeros((bottom - top, right - left), np.int32)
@@ -396,4 +396,4 @@ TASKS: dict[str, Callable[..., Any]] = {
     task.__name__: task
     for task in (look, prepare, measure, whole_plane, compute_chunk, write_values, split, grow, number)
 }
-"""What a worker can be asked for, by name."""
+"""The tasks by name."""

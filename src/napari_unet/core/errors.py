@@ -36,7 +36,7 @@ class OutOfMemoryError(DeviceError):
 
 
 class ClusterError(UNetError):
-    """A scheduler cannot be reached, or a worker cannot do its part."""
+    """A scheduler cannot be reached, or a worker cannot take part."""
 
 
 class EngineError(UNetError):
