@@ -14,10 +14,10 @@ from typing import Any
 
 import torch
 
-from ..core.data.arrays import Normalisation, Planes
+from ..core.data.arrays import Normalisation, PlaneIndex, Planes
 from ..core.errors import ClusterError
 from ..core.events import Fallback, Finished, PlaneDone, PredictionEvent, Started, Stopped, TileDone
-from ..core.inference.chunked import LargePlane, Plane, PlaneOf, is_large, plane_key
+from ..core.inference.chunked import LargePlane, PlaneOf, is_large, plane_key
 from ..core.inference.predict import check_fit, never
 from ..core.network.model_io import Model, fingerprint, load_model, save_model
 from ..core.settings import PredictionSettings, validate
@@ -97,7 +97,7 @@ class ClusterJob:
 
 
 def predict(
-    job: ClusterJob, *, planes: Sequence[Plane] | None = None, stop: Callable[[], bool] = never
+    job: ClusterJob, *, planes: Sequence[PlaneIndex] | None = None, stop: Callable[[], bool] = never
 ) -> Iterator[PredictionEvent]:
     """Segment an image from store to store with the workers of a pool.
 
@@ -259,7 +259,7 @@ class _ClusterRun:
     done: int = 0
     objects: int = 0
 
-    def segment(self, todo: list[Plane]) -> Generator[PredictionEvent, None, bool]:
+    def segment(self, todo: list[PlaneIndex]) -> Generator[PredictionEvent, None, bool]:
         """Segment planes; return whether all are done, False if stopped."""
         waiting = []
         for plane in todo:
@@ -275,7 +275,7 @@ class _ClusterRun:
         planes, scale = self.job.planes, _chosen(self.spec).scale
         return is_large(planes.shape) or is_large((round(planes.height * scale), round(planes.width * scale)))
 
-    def _counted(self, plane: Plane, count: int) -> PlaneDone:
+    def _counted(self, plane: PlaneIndex, count: int) -> PlaneDone:
         """Count a plane that is done."""
         self.done += 1
         self.objects += count
@@ -283,12 +283,12 @@ class _ClusterRun:
         left = elapsed / self.done * (self.total - self.done)
         return PlaneDone(self.done, self.total, plane, count, elapsed, left)
 
-    def _finish(self, plane: Plane, count: int) -> PlaneDone:
+    def _finish(self, plane: PlaneIndex, count: int) -> PlaneDone:
         """Record a plane as done."""
         self.job.out.work.remember(plane_key(plane), count)
         return self._counted(plane, count)
 
-    def _side_by_side(self, planes: list[Plane]) -> Generator[PredictionEvent, None, bool]:
+    def _side_by_side(self, planes: list[PlaneIndex]) -> Generator[PredictionEvent, None, bool]:
         """Segment planes, each as one task."""
         tasks: Iterator[Task] = ((plane, "whole_plane", (plane, self.total == 1)) for plane in planes)
         steps = self.job.pool.work(self.spec, tasks, self.stop)
@@ -304,7 +304,7 @@ class _ClusterRun:
             yield from _told(part)
             yield self._finish(plane, part.objects)
 
-    def _one_by_one(self, planes: list[Plane]) -> Generator[PredictionEvent, None, bool]:
+    def _one_by_one(self, planes: list[PlaneIndex]) -> Generator[PredictionEvent, None, bool]:
         """Segment large planes, each by many tasks."""
         for plane in planes:
             task: Task = (plane, "measure", (plane, self.total == 1))
@@ -321,7 +321,9 @@ class _ClusterRun:
             yield self._counted(plane, count)
         return True
 
-    def _large_plane(self, plane: Plane, normalisation: Normalisation) -> Generator[PredictionEvent, None, int | None]:
+    def _large_plane(
+        self, plane: PlaneIndex, normalisation: Normalisation
+    ) -> Generator[PredictionEvent, None, int | None]:
         """Segment a plane chunk by chunk, then separate its cells; return their number, or None if stopped."""
         job = self.job
         model = (job.model, *job.model.siblings)[_chosen(self.spec).model]

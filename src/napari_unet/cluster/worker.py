@@ -21,10 +21,18 @@ import torch
 from numpy.typing import NDArray
 
 from .. import stores
-from ..core.data.arrays import Normalisation, Planes, ScaledPlanes, WritableArray, plane_normalisation, resample
+from ..core.data.arrays import (
+    Normalisation,
+    PlaneIndex,
+    Planes,
+    ScaledPlanes,
+    WritableArray,
+    plane_normalisation,
+    resample,
+)
 from ..core.data.blocks import Block
 from ..core.errors import ClusterError, DataError, OutOfMemoryError, UNetError
-from ..core.inference.chunked import Box, LargePlane, Plane, PlaneOf, Workspace
+from ..core.inference.chunked import Box, LargePlane, PlaneOf, Workspace
 from ..core.inference.model_selection import choose_model
 from ..core.inference.tiled import SMALLEST_TILE, Predictor, choose_tile, predict_region
 from ..core.instances.cleanup import Notes, finish, notes_of, restore_boundaries
@@ -231,7 +239,7 @@ def prepare(spec: JobSpec) -> WorkerConfig:
     return WorkerConfig(index, found.scale, tile, compute.device.type, compute.precision, found.told(spec.settings))
 
 
-def measure(spec: JobSpec, plane: Plane, only: bool) -> Normalisation:
+def measure(spec: JobSpec, plane: PlaneIndex, only: bool) -> Normalisation:
     """Return the normalisation of a plane; raise if the only plane is constant."""
     normalisation = plane_normalisation(_picture(spec), plane)
     if normalisation.constant and only:
@@ -241,7 +249,9 @@ def measure(spec: JobSpec, plane: Plane, only: bool) -> Normalisation:
     return normalisation
 
 
-def _network(spec: JobSpec, plane: Plane, box: Box, normalisation: Normalisation) -> tuple[Outputs, tuple[str, ...]]:
+def _network(
+    spec: JobSpec, plane: PlaneIndex, box: Box, normalisation: Normalisation
+) -> tuple[Outputs, tuple[str, ...]]:
     """Return the outputs for a box of a plane, with smaller tiles if memory runs out, and notes for the user."""
     ready = _ready(spec)
     notes: list[str] = []
@@ -256,7 +266,7 @@ def _network(spec: JobSpec, plane: Plane, box: Box, normalisation: Normalisation
             notes.append(f"Too little memory on the worker {address()}; smaller tiles of {tile} px there.")
 
 
-def whole_plane(spec: JobSpec, plane: Plane, only: bool) -> TaskResult:
+def whole_plane(spec: JobSpec, plane: PlaneIndex, only: bool) -> TaskResult:
     """Segment a plane that fits in memory."""
     normalisation = measure(spec, plane, only)
     if normalisation.constant:
@@ -302,7 +312,7 @@ class Shared:
         stores.remove(self.folder / name)
 
 
-def large_plane(work: Workspace, model: Model, spec: JobSpec, plane: Plane, size: tuple[int, int]) -> LargePlane:
+def large_plane(work: Workspace, model: Model, spec: JobSpec, plane: PlaneIndex, size: tuple[int, int]) -> LargePlane:
     """Return a plane that is never in memory as a whole, of this size in the image."""
     scale = spec.choice.scale if spec.choice else 1.0
     seen = size if scale == 1 else (max(1, round(size[0] * scale)), max(1, round(size[1] * scale)))
@@ -311,20 +321,20 @@ def large_plane(work: Workspace, model: Model, spec: JobSpec, plane: Plane, size
     return LargePlane(work, plane, seen, size, spec.labelling, classes, DISTANCE in outputs)
 
 
-def _large(spec: JobSpec, plane: Plane) -> LargePlane:
+def _large(spec: JobSpec, plane: PlaneIndex) -> LargePlane:
     """Return the large plane that this worker computes a part of."""
     ready = _ready(spec)
     return large_plane(Shared(spec.folder), ready.model, spec, plane, (ready.source.height, ready.source.width))
 
 
-def compute_chunk(spec: JobSpec, plane: Plane, box: Box, normalisation: Normalisation) -> TaskResult:
+def compute_chunk(spec: JobSpec, plane: PlaneIndex, box: Box, normalisation: Normalisation) -> TaskResult:
     """Compute the outputs of a chunk with its context, and write them to the workspace."""
     outputs, notes = _network(spec, plane, box, normalisation)
     _large(spec, plane).keep((box, outputs))
     return TaskResult(0, notes)
 
 
-def write_values(spec: JobSpec, plane: Plane, block: Block) -> None:
+def write_values(spec: JobSpec, plane: PlaneIndex, block: Block) -> None:
     """Write the classes or probabilities of a block."""
     PlaneOf(_output(spec), plane)[block.slices] = _large(spec, plane).values(block)
 
@@ -334,7 +344,7 @@ def scratches(large: LargePlane) -> tuple[WritableArray, WritableArray]:
     return large.scratch(large.size, np.uint32), large.scratch(large.size, np.uint32)
 
 
-def split(spec: JobSpec, plane: Plane, block: Block) -> Pieces:
+def split(spec: JobSpec, plane: PlaneIndex, block: Block) -> Pieces:
     """Split a block into components, store their labels, and return the rest of their data."""
     large = _large(spec, plane)
     found = splitter(large.maps(), spec.settings, [block])(block)
@@ -346,7 +356,7 @@ Around = Sequence[tuple[Block, NDArray[np.int32]]]
 """Blocks, and the region of each of their components, after a 0."""
 
 
-def grow(spec: JobSpec, plane: Plane, block: Block, around: Around) -> Notes:
+def grow(spec: JobSpec, plane: PlaneIndex, block: Block, around: Around) -> Notes:
     """Restore the boundaries of a block's regions, store the regions, and return notes on them."""
     pieces, kept = scratches(_large(spec, plane))
     boundary_erosion = spec.labelling.boundary_erosion
@@ -371,7 +381,7 @@ def regions_around(pieces: WritableArray, block: Block, halo: int, around: Aroun
 
 def number(
     spec: JobSpec,
-    plane: Plane,
+    plane: PlaneIndex,
     block: Block,
     regions: NDArray[np.int64],
     numbers: NDArray[np.int32],

@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 
 from .. import stores
 from ..core.data.annotation import AnnotatedImage
-from ..core.data.arrays import Planes
+from ..core.data.arrays import PlaneIndex, Planes
 from ..core.errors import DataError
 from ..core.events import Event, Finished, StepDone, Stopped, Validated
 from ..core.network.model_card import BUNDLED
 from ..core.settings import PredictionSettings, TrainingSettings, with_values
 from ..core.synthetic import generate_stack
-from .outcome import Case, DemoResult, Plane, every_plane, labels_path
+from .outcome import Case, DemoResult, every_plane, labels_path
 from .painting import BACKGROUND, paint
 from .report import write_report
 
@@ -140,7 +140,7 @@ def fitted(case: Case, channels: int) -> Case:
     return dataclasses.replace(case, planes=case.planes.as_grey())
 
 
-def richest(cases: list[Case]) -> tuple[int, Plane]:
+def richest(cases: list[Case]) -> tuple[int, PlaneIndex]:
     """Return image number and index of the plane with the most cells.
 
     Raises

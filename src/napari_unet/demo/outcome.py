@@ -9,12 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..core.data.arrays import Planes
+from ..core.data.arrays import PlaneIndex, Planes
 from ..core.evaluation.metrics import evaluate
 from ..core.events import StepDone, Validated
 from .painting import BACKGROUND
-
-Plane = tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -39,11 +37,11 @@ class Case:
     image_path: Path
     truth_path: Path
 
-    def read(self, plane: Plane) -> NDArray[np.float32]:
+    def read(self, plane: PlaneIndex) -> NDArray[np.float32]:
         """Return one plane, (C, Y, X)."""
         return self.planes.read(plane, slice(None), slice(None))
 
-    def title(self, plane: Plane) -> str:
+    def title(self, plane: PlaneIndex) -> str:
         """Return how people call a plane."""
         where = ", ".join(f"{a} = {i}" for a, i in zip(self.planes.plane_axes, plane, strict=True))
         return f"{self.name}, {where}" if where else self.name
@@ -76,7 +74,7 @@ class DemoResult:
     folder: Path
     cases: list[Case]
     number: int
-    plane: Plane
+    plane: PlaneIndex
     painted: NDArray[np.int32]
     labels_before: list[NDArray[Any]] = field(default_factory=list)
     labels_after: list[NDArray[Any]] = field(default_factory=list)
@@ -96,7 +94,7 @@ class DemoResult:
         """Name of the plane that was painted."""
         return self.cases[self.number].title(self.plane)
 
-    def unseen(self) -> list[tuple[int, Plane]]:
+    def unseen(self) -> list[tuple[int, PlaneIndex]]:
         """Return image number and index of every plane that was not trained on."""
         return [at for at in every_plane(self.cases) if at != (self.number, self.plane)]
 
@@ -106,7 +104,7 @@ class DemoResult:
         return evaluate([self.cases[n].truth[p] for n, p in unseen], [labels[n][p] for n, p in unseen])
 
 
-def every_plane(cases: list[Case]) -> list[tuple[int, Plane]]:
+def every_plane(cases: list[Case]) -> list[tuple[int, PlaneIndex]]:
     """Return image number and index of all planes."""
     return [(number, plane) for number, case in enumerate(cases) for plane in case.planes.indices()]
 

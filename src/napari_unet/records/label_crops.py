@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..core.data.annotation import Box
+from ..core.data.arrays import PlaneIndex
 from ..core.errors import DataError, StoreError
-from ..core.proofreading.bounding_boxes import Index
 from ..core.proofreading.crop_merge import Around, marks_after, marks_for, put_in, read_around
 from ..core.proofreading.review import ReviewedCell
 from ..stores.label_patches import StoredLabels, correcting, fingerprint_of, finish_patch
@@ -48,7 +48,7 @@ class LabelCrop:
     """
 
     path: Path
-    plane: Index
+    plane: PlaneIndex
     box: Box
     largest: int
     ids: frozenset[int]
@@ -118,7 +118,7 @@ class PutBack:
     renamed: dict[int, int]
 
 
-def open_part(path: Path, plane: Index, box: Box) -> OpenedPart:
+def open_part(path: Path, plane: PlaneIndex, box: Box) -> OpenedPart:
     """Return a part of labels in a store, to be corrected.
 
     The store is looked through once per process for its largest label.
@@ -156,7 +156,7 @@ def _ids(values: NDArray[Any]) -> frozenset[int]:
     return frozenset(np.unique(values).tolist()) - {0}
 
 
-def _fits(labels: StoredLabels, plane: Index, cell: int, kept: ReviewedCell) -> bool:
+def _fits(labels: StoredLabels, plane: PlaneIndex, cell: int, kept: ReviewedCell) -> bool:
     """Return whether a store still holds a checked cell as it is kept."""
     y0, y1, x0, x1 = kept.box
     inside = 0 <= y0 and y1 <= labels.plane_shape[0] and 0 <= x0 and x1 <= labels.plane_shape[1]

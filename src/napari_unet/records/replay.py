@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import stores
-from ..core.data.arrays import ArrayLike, Planes
+from ..core.data.arrays import ArrayLike, PlaneIndex, Planes
 from ..core.errors import StoreError, UNetError
 from ..core.settings import PredictionSettings, to_dict
 from .runs import home
@@ -31,7 +31,6 @@ LARGEST_READ = 64_000_000
 """Pixels of a plane up to which it is copied as a whole."""
 _LARGEST_COMPARED = 4_000_000
 _PLACE = 256
-Plane = tuple[int, ...]
 
 
 def pictures_folder() -> Path:
@@ -41,7 +40,7 @@ def pictures_folder() -> Path:
 
 def segment_command(
     image: str | Path, output: str | Path, model: str, settings: PredictionSettings, *, axes: str = "",
-    planes: Sequence[Plane] | None = None, chosen: Mapping[str, Any] | None = None, sparse: bool = False,
+    planes: Sequence[PlaneIndex] | None = None, chosen: Mapping[str, Any] | None = None, sparse: bool = False,
 ) -> str:  # fmt: skip
     """Return the command line that segments a picture with these settings.
 
@@ -77,7 +76,7 @@ def segment_command(
 
 
 def segment_job(
-    command: str, image: str, model: str, settings: PredictionSettings, planes: Sequence[Plane] | None, name: str,
+    command: str, image: str, model: str, settings: PredictionSettings, planes: Sequence[PlaneIndex] | None, name: str,
     sparse: bool = False,
 ) -> dict[str, Any]:  # fmt: skip
     """Return a segmentation as plain data, with its command line.
@@ -248,7 +247,7 @@ def _write_picture(path: Path, planes: Planes, shape: tuple[int, ...], axes: str
             partial.unlink()
 
 
-def _read(planes: Planes, plane: Plane) -> Any:
+def _read(planes: Planes, plane: PlaneIndex) -> Any:
     return planes.read(plane, slice(None), slice(None))
 
 

@@ -12,6 +12,7 @@ from scipy import ndimage
 
 from ..errors import DataError
 from ..settings import TrainingSettings
+from .arrays import PlaneIndex
 from .label_ops import consecutive, erode_boundaries
 
 Box = tuple[int, int, int, int]
@@ -47,7 +48,7 @@ class AnnotatedImage:
     regions: tuple[Box, ...] = ()
     name: str = "image"
     oversampled: tuple[tuple[float, float], ...] = ()
-    plane: tuple[int, ...] = ()
+    plane: PlaneIndex = ()
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,9 @@ from numpy.typing import NDArray
 from ..errors import DataError
 from .tiles import mirrored
 
+PlaneIndex = tuple[int, ...]
+"""Index of a plane in its stack: one number per leading axis."""
+
 
 class ArrayLike(Protocol):
     """Anything with a shape, a dtype and basic indexing."""
@@ -98,7 +101,7 @@ class Planes:
         """Whether other threads than the one that asks may read; an array says that it is not so by ``read_ahead``."""
         return all(getattr(array, "read_ahead", True) for array in self.arrays)
 
-    def indices(self) -> list[tuple[int, ...]]:
+    def indices(self) -> list[PlaneIndex]:
         """Return the index of every plane, in order."""
         return list(itertools.product(*(range(n) for n in self.plane_shape)))
 
@@ -106,7 +109,7 @@ class Planes:
         """Return the same planes with red, green and blue as one channel."""
         return Planes(self.arrays, self.axes, rgb=self.rgb, grey=True)
 
-    def read(self, plane: tuple[int, ...], ys: slice, xs: slice) -> NDArray[np.float32]:
+    def read(self, plane: PlaneIndex, ys: slice, xs: slice) -> NDArray[np.float32]:
         """Return a region inside the image as float32 of shape (C, Y, X)."""
         where = dict(zip(self.plane_axes, plane, strict=True))
         key = tuple({"y": ys, "x": xs, "c": slice(None)}.get(a, where.get(a, 0)) for a in self.axes)
@@ -146,7 +149,7 @@ def _check_arrays(arrays: list[ArrayLike], axes: str) -> None:
         raise DataError(f"The image holds {dtype} numbers; convert it to a real number type such as uint8 or float32.")
 
 
-def read_mirrored(planes: Planes, plane: tuple[int, ...], y0: int, y1: int, x0: int, x1: int) -> NDArray[np.float32]:
+def read_mirrored(planes: Planes, plane: PlaneIndex, y0: int, y1: int, x0: int, x1: int) -> NDArray[np.float32]:
     """Return a region of shape (C, y1 - y0, x1 - x0) whose parts outside the image are mirrored."""
     ys, xs = mirrored(y0, y1, planes.height), mirrored(x0, x1, planes.width)
     top, left = int(ys.min()), int(xs.min())
@@ -189,7 +192,7 @@ PERCENTILES = (1.0, 99.8)
 _SAMPLED_PIXELS = 4_000_000
 
 
-def plane_normalisation(planes: Planes, plane: tuple[int, ...]) -> Normalisation:
+def plane_normalisation(planes: Planes, plane: PlaneIndex) -> Normalisation:
     """Return the normalisation of one plane, from percentiles 1 and 99.8 of its grey values.
 
     Planes of over four million pixels are sampled on regular rows, so that memory stays bounded.
@@ -319,7 +322,7 @@ class ScaledPlanes(Planes):
         self.height = max(1, round(planes.height * scale))
         self.width = max(1, round(planes.width * scale))
 
-    def read(self, plane: tuple[int, ...], ys: slice, xs: slice) -> NDArray[np.float32]:
+    def read(self, plane: PlaneIndex, ys: slice, xs: slice) -> NDArray[np.float32]:
         """Return a region of the scaled image as float32 of shape (C, Y, X)."""
         return resampled_region(
             lambda rows, columns: self.source.read(plane, rows, columns),

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from ..data.annotation import AnnotatedImage, Box, interpret
+from ..data.arrays import PlaneIndex
 from ..errors import DataError
 from ..settings import TrainingSettings
 from .contingency import Contingency, contingency
@@ -42,7 +43,7 @@ class CellScore:
         Label of the best fitting cell on the other side; 0 when there is none.
     """
 
-    plane: tuple[int, ...]
+    plane: PlaneIndex
     label: int
     iou: float
     kind: str
@@ -62,7 +63,7 @@ class PlanePair:
         Labels; 0 where nothing is, or where nothing is known.
     """
 
-    plane: tuple[int, ...]
+    plane: PlaneIndex
     truth: NDArray[np.int64]
     prediction: NDArray[np.int64]
 
@@ -95,7 +96,7 @@ class Comparison:
 
 
 def known_pair(
-    plane: tuple[int, ...], truth: NDArray[np.integer], prediction: NDArray[np.integer], *,
+    plane: PlaneIndex, truth: NDArray[np.integer], prediction: NDArray[np.integer], *,
     background_label: int = 0, complete: bool = True,
 ) -> PlanePair:  # fmt: skip
     """Return truth and prediction where the truth is known.

@@ -14,7 +14,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from ..data.arrays import ArrayLike, WritableArray, resampled_region
+from ..data.annotation import Box
+from ..data.arrays import ArrayLike, PlaneIndex, WritableArray, resampled_region
 from ..data.blocks import Block, blocks
 from ..data.prefetch import ahead
 from ..events import Event, PredictionEvent, TileDone
@@ -29,8 +30,6 @@ SIDE = 1024
 CHUNK = 512
 """Side in pixels of a chunk of a workspace's array; blocks are read with a little of their neighbours."""
 
-Box = tuple[int, int, int, int]
-Plane = tuple[int, ...]
 Computed = tuple[Box, Outputs]
 """The outputs for y0, y1, x0, x1 of a plane."""
 Network = Callable[[Iterable[Box]], Iterator[Computed | PredictionEvent]]
@@ -60,11 +59,11 @@ class Workspace(Protocol):
 class Watcher(Protocol):
     """Somebody who looks at a large plane while it is computed. It changes the order of the work, not the result."""
 
-    def view(self, plane: Plane) -> Box | None:
+    def view(self, plane: PlaneIndex) -> Box | None:
         """Return which part of a plane comes next, y0, y1, x0, x1 in pixels of the image; None where any will do."""
         ...
 
-    def show(self, plane: Plane, box: Box, outputs: Outputs) -> None:
+    def show(self, plane: PlaneIndex, box: Box, outputs: Outputs) -> None:
         """Be given the outputs of a part of a plane, at the size at which the network sees it."""
         ...
 
@@ -124,7 +123,7 @@ class PlaneOf:
     """One plane of an output, as an array of shape (Y, X)."""
 
     array: WritableArray
-    plane: Plane
+    plane: PlaneIndex
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -164,7 +163,7 @@ class LargePlane:
     """
 
     work: Workspace
-    plane: Plane
+    plane: PlaneIndex
     seen: tuple[int, int]
     size: tuple[int, int]
     settings: PredictionSettings
@@ -330,7 +329,7 @@ class LargePlane:
             self.work.drop(f"{self._name}-{name}")
 
 
-def plane_key(plane: Plane) -> str:
+def plane_key(plane: PlaneIndex) -> str:
     """Return under which name the number of cells of a finished plane is recorded."""
     return f"plane {'-'.join(map(str, plane)) or 'plane'}"
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..data.arrays import Normalisation, Planes, ScaledPlanes, WritableArray, plane_normalisation, resample
+from ..data.arrays import Normalisation, PlaneIndex, Planes, ScaledPlanes, WritableArray, plane_normalisation, resample
 from ..data.prefetch import ahead
 from ..data.rescale import at_own_size
 from ..data.tiles import split_axis
@@ -170,7 +170,7 @@ class _Computed:
         Cells in it, when its result is written.
     """
 
-    plane: tuple[int, ...]
+    plane: PlaneIndex
     outputs: dict[str, NDArray[Any]] | None
     count: int = 0
 
@@ -240,7 +240,7 @@ class _Job:
         """The image at its own size."""
         return self.image.source if isinstance(self.image, ScaledPlanes) else self.image
 
-    def recalled(self, plane: tuple[int, ...]) -> int | None:
+    def recalled(self, plane: PlaneIndex) -> int | None:
         """Return how many cells were found in a plane that an earlier run has finished; None when none has."""
         return None if self.work is None else self.work.recall(plane_key(plane))
 
@@ -256,13 +256,13 @@ class _Job:
                 return
             yield found
 
-    def _ready(self, plane: tuple[int, ...]) -> _ReadyPlane:
+    def _ready(self, plane: PlaneIndex) -> _ReadyPlane:
         """Return what has to be known of a plane before the network sees it."""
         count = self.recalled(plane)
         return _ReadyPlane(count, plane_normalisation(self.source, plane) if count is None else None)
 
     def _compute(
-        self, plane: tuple[int, ...], normalisation: Normalisation, run: _PredictionRun
+        self, plane: PlaneIndex, normalisation: Normalisation, run: _PredictionRun
     ) -> Generator[PredictionEvent, None, _Computed | None]:
         """Yield events and return a plane that the network is done with; None when stopped."""
         self._check_contrast(normalisation, run)
@@ -296,7 +296,7 @@ class _Job:
             self.work.remember(plane_key(found.plane), count)
 
     def _segment_large(
-        self, plane: tuple[int, ...], normalisation: Normalisation, run: _PredictionRun
+        self, plane: PlaneIndex, normalisation: Normalisation, run: _PredictionRun
     ) -> Generator[PredictionEvent, None, int | None]:
         """Write the result of a plane that is never held as a whole, and return how many cells it has."""
         outputs = self.predictor.network.outputs
@@ -333,7 +333,7 @@ class _Job:
             )
 
     def plane_outputs(
-        self, plane: tuple[int, ...], normalisation: Normalisation, run: _PredictionRun
+        self, plane: PlaneIndex, normalisation: Normalisation, run: _PredictionRun
     ) -> Generator[PredictionEvent, None, dict[str, NDArray[Any]] | None]:
         """Yield events and return the plane's outputs at the image's own size; None when stopped."""
         if normalisation.constant:
@@ -350,7 +350,7 @@ class _Job:
         return {name: resample(v, (self.source.height, self.source.width)) for name, v in outputs.items()}
 
     def boxes(
-        self, plane: tuple[int, ...], boxes: Iterable[Box], normalisation: Normalisation, run: _PredictionRun,
+        self, plane: PlaneIndex, boxes: Iterable[Box], normalisation: Normalisation, run: _PredictionRun,
         kind: type = np.float32,
     ) -> Iterator[PredictionEvent | tuple[Box, Outputs]]:  # fmt: skip
         """Yield events, and each box of a plane with its outputs at the network's scale; ends early when stopped.

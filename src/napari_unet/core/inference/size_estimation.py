@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from ..data.arrays import SCALE_LIMITS, Normalisation, Planes, ScaledPlanes, plane_normalisation
+from ..data.arrays import SCALE_LIMITS, Normalisation, PlaneIndex, Planes, ScaledPlanes, plane_normalisation
 from ..instances.pipeline import Outputs, foreground, segment_instances
 from ..network.model_card import Card
 from ..settings import PredictionSettings
@@ -68,7 +68,7 @@ the question."""
 
 
 def measure_size(
-    network: Network, planes: Planes, plane: tuple[int, ...], expected: float, settings: PredictionSettings
+    network: Network, planes: Planes, plane: PlaneIndex, expected: float, settings: PredictionSettings
 ) -> Trial | None:
     """Return the size at which the network is surest of what it sees; None when it finds nothing.
 
@@ -97,7 +97,7 @@ def measure_size(
 
 
 def surer_size(
-    network: Network, planes: Planes, plane: tuple[int, ...], card: Card, settings: PredictionSettings
+    network: Network, planes: Planes, plane: PlaneIndex, card: Card, settings: PredictionSettings
 ) -> Trial | None:
     """Return another size than the taught one, where the network is clearly surer there; None where it is not.
 
@@ -138,7 +138,7 @@ class _Sizes:
     """Looks at a plane at one size after the other, each time where most cells were last."""
 
     def __init__(
-        self, network: Network, planes: Planes, plane: tuple[int, ...], expected: float, settings: PredictionSettings
+        self, network: Network, planes: Planes, plane: PlaneIndex, expected: float, settings: PredictionSettings
     ) -> None:
         self.network, self.planes, self.plane = network, planes, plane
         self.expected, self.settings = expected, settings
@@ -171,7 +171,7 @@ class _Sizes:
         return max(self.trials.values(), key=lambda t: t.certainty)
 
 
-def busiest_place(planes: Planes, plane: tuple[int, ...], normalisation: Normalisation) -> tuple[float, float]:
+def busiest_place(planes: Planes, plane: PlaneIndex, normalisation: Normalisation) -> tuple[float, float]:
     """Return the y and x, as shares of the plane, around which grey values differ most, of a few places."""
     if max(planes.height, planes.width) * 2.0 ** _OCTAVES[0] <= WINDOW:
         return 0.5, 0.5
@@ -193,7 +193,7 @@ def _window(size: int, centre: float, side: int = WINDOW) -> slice:
 def _trial(
     network: Network,
     planes: Planes,
-    plane: tuple[int, ...],
+    plane: PlaneIndex,
     normalisation: Normalisation,
     scale: float,
     centre: tuple[float, float],
@@ -247,6 +247,6 @@ def _weighted_percentile(values: NDArray[np.float64], weights: NDArray[np.float6
     return float(values[order][np.searchsorted(total, share * total[-1])])
 
 
-def middle_plane(leading: Sequence[int]) -> tuple[int, ...]:
+def middle_plane(leading: Sequence[int]) -> PlaneIndex:
     """Return the index of the plane in the middle of the leading axes of these sizes."""
     return tuple(n // 2 for n in leading)

@@ -12,7 +12,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ..data.arrays import Normalisation, Planes, read_mirrored
+from ..data.annotation import Box
+from ..data.arrays import Normalisation, PlaneIndex, Planes, read_mirrored
 from ..data.prefetch import ahead, cores
 from ..data.tiles import Tile, split_axis
 from ..errors import DataError
@@ -31,7 +32,6 @@ MIRRORED = len(_FLIPS)
 """Times as long as the image alone, the average over its mirrored images takes."""
 
 
-Box = tuple[int, int, int, int]
 K = TypeVar("K")
 
 
@@ -232,7 +232,7 @@ def _pieces(boxes: Iterable[Box], tile: int, network: UNet) -> Iterator[Piece]:
 def box_tiles(
     predictor: Predictor,
     planes: Planes,
-    plane: tuple[int, ...],
+    plane: PlaneIndex,
     boxes: Iterable[Box],
     tile: int,
     normalisation: Normalisation,
@@ -284,7 +284,7 @@ def _until(stop: Callable[[], bool], items: Iterable[K]) -> Iterator[K]:
 def region_tiles(
     predictor: Predictor,
     planes: Planes,
-    plane: tuple[int, ...],
+    plane: PlaneIndex,
     box: Box,
     tile: int,
     normalisation: Normalisation,
@@ -301,7 +301,7 @@ def region_tiles(
         yield piece.number, piece.total, piece.where
 
 
-def _read_tile(planes: Planes, plane: tuple[int, ...], box: Box) -> NDArray[np.float32]:
+def _read_tile(planes: Planes, plane: PlaneIndex, box: Box) -> NDArray[np.float32]:
     """Return a tile with its context, mirrored where the image ends."""
     block = read_mirrored(planes, plane, *box)
     # The normalisation of a large plane has seen only some of its rows.
@@ -314,7 +314,7 @@ def _read_tile(planes: Planes, plane: tuple[int, ...], box: Box) -> NDArray[np.f
 def predict_region(
     predictor: Predictor,
     planes: Planes,
-    plane: tuple[int, ...],
+    plane: PlaneIndex,
     box: Box,
     normalisation: Normalisation,
     tile: int = LARGEST_TILE,

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from ..data.arrays import WritableArray
+from ..data.arrays import PlaneIndex, WritableArray
 from ..data.blocks import Block, blocks
 from ..data.prefetch import ahead, cores
 from ..settings import PredictionSettings
@@ -30,7 +30,7 @@ _MOST_WORKERS = 4
 T = TypeVar("T")
 Outputs = Mapping[str, NDArray[Any]]
 """Named maps of one plane: ``"classes"`` (K, Y, X) probabilities and, if the model has it, ``"distance"`` (1, Y, X)."""
-Keep = Callable[[tuple[int, ...], Outputs, float], None]
+Keep = Callable[[PlaneIndex, Outputs, float], None]
 """Is given a plane, its outputs at the image's own size, and the size at which the network saw it over that."""
 
 

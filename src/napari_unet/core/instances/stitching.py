@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..data.arrays import ArrayLike, WritableArray
+from ..data.arrays import ArrayLike, PlaneIndex, WritableArray
 from ..data.blocks import Block, blocks
 from ..errors import DataError
 from ..settings import LinkSettings
@@ -24,7 +24,6 @@ from ..settings import LinkSettings
 SIDE = 1024
 """Side in pixels of what is read at once."""
 
-Plane = tuple[int, ...]
 Nodes = NDArray[np.int64]
 _NAMES = {"z": "depth (z)", "t": "time (t)"}
 
@@ -93,14 +92,14 @@ class _Stack:
         self.count = int(np.prod(self.shape, dtype=np.int64))
         self.nodes = 0
         self.areas = np.zeros(0, np.int64)
-        self._ids: dict[Plane, NDArray[Any]] = {}
-        self._first: dict[Plane, int] = {}
+        self._ids: dict[PlaneIndex, NDArray[Any]] = {}
+        self._first: dict[PlaneIndex, int] = {}
 
-    def planes(self) -> Iterator[Plane]:
+    def planes(self) -> Iterator[PlaneIndex]:
         """Return the index of every plane, in order."""
         return iter(np.ndindex(*self.shape))
 
-    def measure(self, plane: Plane) -> None:
+    def measure(self, plane: PlaneIndex) -> None:
         """Note which cells a plane has, and how large they are."""
         found = [np.unique(self._raw(plane, block), return_counts=True) for block in self.blocks]
         every, counts = (np.concatenate([f[n] for f in found]) for n in (0, 1))
@@ -111,20 +110,20 @@ class _Stack:
         self.areas = np.concatenate([self.areas, areas])
         self.nodes += len(ids)
 
-    def _raw(self, plane: Plane, block: Block) -> NDArray[Any]:
+    def _raw(self, plane: PlaneIndex, block: Block) -> NDArray[Any]:
         """Return a part of a plane as it is stored."""
         return np.asarray(self.labels[(*plane, *block.slices)])
 
-    def of(self, plane: Plane) -> slice:
+    def of(self, plane: PlaneIndex) -> slice:
         """Return the nodes of a plane."""
         return slice(self._first[plane], self._first[plane] + len(self._ids[plane]))
 
-    def read(self, plane: Plane, block: Block) -> NDArray[np.int64]:
+    def read(self, plane: PlaneIndex, block: Block) -> NDArray[np.int64]:
         """Return a part of a plane, its cells counted from 1."""
         raw = self._raw(plane, block)
         return np.where(raw > 0, np.searchsorted(self._ids[plane], raw) + 1, 0)
 
-    def overlaps(self, one: Plane, other: Plane) -> tuple[Nodes, Nodes, NDArray[np.int64]]:
+    def overlaps(self, one: PlaneIndex, other: PlaneIndex) -> tuple[Nodes, Nodes, NDArray[np.int64]]:
         """Return the nodes of two planes that share pixels, and how many."""
         factor, keys, counts = len(self._ids[other]) + 1, [], []
         for block in self.blocks:
@@ -135,7 +134,7 @@ class _Stack:
         both = (key // factor > 0) & (key % factor > 0)
         return key[both] // factor - 1 + self._first[one], key[both] % factor - 1 + self._first[other], count[both]
 
-    def pairs(self, axis: str, distance: int) -> Iterator[tuple[int, Plane, Plane]]:
+    def pairs(self, axis: str, distance: int) -> Iterator[tuple[int, PlaneIndex, PlaneIndex]]:
         """Yield planes that lie so far apart along an axis, and where the first of them lies."""
         position = self.leading.index(axis)
         for plane in self.planes():
@@ -191,7 +190,7 @@ def _links(
     found: list[tuple[Nodes, Nodes]] = []
     done, total = progress
     for distance in range(1, settings.max_gap + 2):
-        by_index: dict[int, list[tuple[Plane, Plane]]] = {}
+        by_index: dict[int, list[tuple[PlaneIndex, PlaneIndex]]] = {}
         for index, *pair in stack.pairs(axis, distance):
             by_index.setdefault(index, []).append((pair[0], pair[1]))
         for pairs in by_index.values():
@@ -207,7 +206,9 @@ def _links(
     return ones, others
 
 
-def _match(stack: _Stack, pairs: list[tuple[Plane, Plane]], objects: Nodes, least: float) -> tuple[Nodes, Nodes]:
+def _match(
+    stack: _Stack, pairs: list[tuple[PlaneIndex, PlaneIndex]], objects: Nodes, least: float
+) -> tuple[Nodes, Nodes]:
     """Return which objects in the first planes of pairs go on as which in the second."""
     areas = (np.zeros(len(objects), np.int64), np.zeros(len(objects), np.int64))
     for pair in pairs:

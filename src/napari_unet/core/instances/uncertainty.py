@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from ..data.annotation import Box
+from ..data.arrays import PlaneIndex
 from ..settings import PredictionSettings
 from .pipeline import Outputs, foreground, labels_from_outputs
 
@@ -132,15 +133,15 @@ class Suggestion:
         What most of the doubt is about, one of :data:`REASONS`.
     """
 
-    plane: tuple[int, ...]
+    plane: PlaneIndex
     box: Box
     score: float
     reason: str
 
 
 def rank(
-    doubts: Mapping[tuple[int, ...], NDArray[np.float32]],
-    known: Mapping[tuple[int, ...], NDArray[np.float32]],
+    doubts: Mapping[PlaneIndex, NDArray[np.float32]],
+    known: Mapping[PlaneIndex, NDArray[np.float32]],
     shape: tuple[int, int],
     *,
     side: int = 96,
@@ -193,7 +194,7 @@ def spread(suggestions: Sequence[Suggestion], count: int = 10) -> list[Suggestio
 
 
 def _best_of_plane(
-    plane: tuple[int, ...], means: NDArray[np.float64], squares: int, shape: tuple[int, int], count: int
+    plane: PlaneIndex, means: NDArray[np.float64], squares: int, shape: tuple[int, int], count: int
 ) -> list[Suggestion]:
     """Return the most doubtful boxes of one plane, none overlapping another."""
     total = np.minimum(means.sum(axis=0), 1)
@@ -222,7 +223,7 @@ def _box(y: int, x: int, squares: int, shape: tuple[int, int]) -> Box:
     return y * GRID, ends[0], x * GRID, ends[1]
 
 
-def _same_place(plane: tuple[int, ...], box: Box, other: Suggestion) -> bool:
+def _same_place(plane: PlaneIndex, box: Box, other: Suggestion) -> bool:
     """Return whether two boxes overlap, in one plane or in planes next to each other."""
     if plane[:-1] != other.plane[:-1] or (plane and abs(plane[-1] - other.plane[-1]) > _ALONG):
         return False

@@ -14,11 +14,10 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from ..data.annotation import Box
+from ..data.arrays import PlaneIndex
 from ..errors import DataError
 
 Plane = NDArray[np.integer[Any]]
-Index = tuple[int, ...]
-"""Index of a plane in its stack."""
 
 _DENSE = 4
 """Labels up to so many times the number of pixels are counted by a table; others are sorted."""
@@ -107,18 +106,18 @@ class Places:
         Returns the labels of a plane, (Y, X), by its index.
     """
 
-    def __init__(self, read: Callable[[Index], Plane]) -> None:
+    def __init__(self, read: Callable[[PlaneIndex], Plane]) -> None:
         self._read = read
-        self._cells: dict[Index, PlaneCells] = {}
-        self._versions: dict[Index, int] = {}
+        self._cells: dict[PlaneIndex, PlaneCells] = {}
+        self._versions: dict[PlaneIndex, int] = {}
 
-    def of(self, plane: Index) -> PlaneCells:
+    def of(self, plane: PlaneIndex) -> PlaneCells:
         """Return the cells of a plane."""
         if plane not in self._cells:
             self._cells[plane] = find_cells(self._read(plane))
         return self._cells[plane]
 
-    def box(self, plane: Index, cell: int) -> Box:
+    def box(self, plane: PlaneIndex, cell: int) -> Box:
         """Return the box of a cell.
 
         Raises
@@ -131,25 +130,25 @@ class Places:
             raise DataError(f"There is no cell {cell} in this plane; click one.")
         return box
 
-    def knows(self, plane: Index) -> bool:
+    def knows(self, plane: PlaneIndex) -> bool:
         """Return whether a plane has been counted."""
         return plane in self._cells
 
-    def version(self, plane: Index) -> int:
+    def version(self, plane: PlaneIndex) -> int:
         """Return a number that changes when the plane does."""
         return self._versions.get(plane, 0)
 
-    def put(self, plane: Index, cells: PlaneCells, version: int) -> None:
+    def put(self, plane: PlaneIndex, cells: PlaneCells, version: int) -> None:
         """Take what was counted elsewhere, unless the plane has changed since it had this version."""
         if version == self.version(plane) and plane not in self._cells:
             self._cells[plane] = cells
 
-    def forget(self, plane: Index) -> None:
+    def forget(self, plane: PlaneIndex) -> None:
         """Count a plane anew when it is next asked for, because it may have changed."""
         self._versions[plane] = self.version(plane) + 1
         self._cells.pop(plane, None)
 
-    def update(self, plane: Index, box: Box, before: Plane, after: Plane) -> list[int]:
+    def update(self, plane: PlaneIndex, box: Box, before: Plane, after: Plane) -> list[int]:
         """Follow a change of a plane that was made already, and return the cells that it touched.
 
         Parameters
@@ -172,7 +171,7 @@ class Places:
             self._cells[plane] = cells
         return [cell for cell in touched if cell > 0]
 
-    def planes_with(self, cell: int, planes: Iterable[Index]) -> list[Index]:
+    def planes_with(self, cell: int, planes: Iterable[PlaneIndex]) -> list[PlaneIndex]:
         """Return those of some planes that hold a cell."""
         return [plane for plane in planes if cell in self.of(plane)]
 
@@ -198,7 +197,7 @@ def _tight(labels: Plane, cell: int, within: Box) -> Box | None:
     return y0 + int(rows[0]), y0 + int(rows[-1]) + 1, x0 + int(columns[0]), x0 + int(columns[-1]) + 1
 
 
-def linked_axes(places: Places, shape: Index) -> tuple[int, ...]:
+def linked_axes(places: Places, shape: PlaneIndex) -> tuple[int, ...]:
     """Return the axes of a stack along which cells keep their label from plane to plane.
 
     Where planes were labelled one by one, each from 1 on, equal labels lie anywhere; where cells go through,
@@ -214,7 +213,7 @@ def linked_axes(places: Places, shape: Index) -> tuple[int, ...]:
     return tuple(axis for axis in range(len(shape)) if _is_linked(places, shape, axis))
 
 
-def _is_linked(places: Places, shape: Index, axis: int) -> bool:
+def _is_linked(places: Places, shape: PlaneIndex, axis: int) -> bool:
     pairs = [(plane, _next(plane, axis)) for plane in np.ndindex(*shape) if plane[axis] + 1 < shape[axis]]
     shared = met = 0
     for plane, beyond in pairs[:: max(1, len(pairs) // _PAIRS)]:
@@ -265,11 +264,11 @@ def pieces_of_kinds(labels: Plane) -> tuple[int, int]:
     return (count, numbers) if likely else (0, 0)
 
 
-def _next(plane: Index, axis: int) -> Index:
+def _next(plane: PlaneIndex, axis: int) -> PlaneIndex:
     return tuple(n + (i == axis) for i, n in enumerate(plane))
 
 
-def plane_view(labels: NDArray[Any], axes: str, plane: Index) -> NDArray[Any]:
+def plane_view(labels: NDArray[Any], axes: str, plane: PlaneIndex) -> NDArray[Any]:
     """Return a plane of an array, (Y, X), without copying it.
 
     Parameters

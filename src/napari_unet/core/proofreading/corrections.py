@@ -10,8 +10,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ..data.annotation import Box
+from ..data.arrays import PlaneIndex
 from ..errors import DataError
-from .bounding_boxes import Index, Places, Plane, around, widened
+from .bounding_boxes import Places, Plane, around, widened
 from .edits import SEAM, Edit, Point, merge, rename, split_like
 from .review import ACCEPTED, DELETED, EDITED, KINDS, Marks, ReviewedCell
 from .undo import Change, History, MarkChange, Step
@@ -33,7 +34,7 @@ class LabelPatch:
         What is there, and what comes there, (y1 - y0, x1 - x0).
     """
 
-    plane: Index
+    plane: PlaneIndex
     box: Box
     before: Plane
     after: Plane
@@ -57,7 +58,7 @@ class Window:
         The first label that is not in use.
     """
 
-    plane: Index
+    plane: PlaneIndex
     labels: Plane
     corner: Point
     cells: tuple[int, ...]
@@ -70,7 +71,7 @@ class Window:
 
 Make = Callable[[Window], Edit | None]
 """Returns a change in pixels of the window; None where there is nothing to change. Raises what is not possible."""
-Target = tuple[Index, tuple[int, ...]]
+Target = tuple[PlaneIndex, tuple[int, ...]]
 """A plane, and the cells in it that a correction is about."""
 
 
@@ -90,7 +91,7 @@ class Proof:
         Told of every step: ``"done"``, ``"undone"`` or ``"redone"``, and the step.
     """
 
-    read: Callable[[Index], Plane]
+    read: Callable[[PlaneIndex], Plane]
     write: Callable[[Sequence[LabelPatch]], None]
     find_highest: Callable[[], int]
     heard: Callable[[str, Step], None] | None = None
@@ -114,7 +115,7 @@ class Proof:
         if self._highest >= 0:
             self._highest = max(self._highest, label)
 
-    def marked(self, plane: Index) -> Mapping[int, ReviewedCell]:
+    def marked(self, plane: PlaneIndex) -> Mapping[int, ReviewedCell]:
         """Return the checked cells of a plane by label."""
         return self.marks.get(plane, {})
 
@@ -123,7 +124,7 @@ class Proof:
         kinds = [kept.kind for plane in self.marks.values() for kept in plane.values()]
         return {kind: kinds.count(kind) for kind in KINDS}
 
-    def touches(self, plane: Index) -> bool:
+    def touches(self, plane: PlaneIndex) -> bool:
         """Return whether a plane was corrected, also when that was undone since, or holds checked cells."""
         changed = any(change.plane == plane for step in self.history.steps() for change in step.changes)
         return changed or bool(self.marked(plane))
@@ -168,7 +169,7 @@ class Proof:
         before = window.labels[edit.where].copy()
         return [LabelPatch(window.plane, (y0 + top, y1 + top, x0 + left, x1 + left), before, edit.values)]
 
-    def window(self, plane: Index, cells: Sequence[int]) -> Window:
+    def window(self, plane: PlaneIndex, cells: Sequence[int]) -> Window:
         """Return the part of a plane around some cells.
 
         Raises
@@ -212,11 +213,11 @@ class Proof:
             after = None if self.read(patch.plane)[after.where][after.mask].any() else after
         return MarkChange(patch.plane, cell, self.marked(patch.plane).get(cell), after)
 
-    def _kept(self, plane: Index, cell: int, kind: str) -> ReviewedCell:
+    def _kept(self, plane: PlaneIndex, cell: int, kind: str) -> ReviewedCell:
         window = self.window(plane, (cell,))
         return ReviewedCell.of(window.labels, cell, kind, window.corner)
 
-    def accept(self, planes: Sequence[Index], cell: int) -> Step:
+    def accept(self, planes: Sequence[PlaneIndex], cell: int) -> Step:
         """Mark a cell as right as it is, in some planes; one that is accepted already in the first one is unmarked.
 
         Raises
@@ -274,7 +275,7 @@ class Proof:
         for patch in patches:
             self.places.update(patch.plane, patch.box, patch.before, patch.after)
 
-    def adopt(self, plane: Index, kept: Mapping[int, ReviewedCell]) -> None:
+    def adopt(self, plane: PlaneIndex, kept: Mapping[int, ReviewedCell]) -> None:
         """Take over the marks of a plane whose checked cells are there, without a step to undo."""
         if kept:
             self.marks[plane] = dict(kept)
@@ -324,7 +325,7 @@ class Splitting:
     def __init__(self, cell: int, split: Callable[[Window], Edit]) -> None:
         self._cell, self._split = cell, split
         self._refused: DataError | None = None
-        self._parts: dict[Index, tuple[Plane, Point]] = {}
+        self._parts: dict[PlaneIndex, tuple[Plane, Point]] = {}
 
     def __call__(self, window: Window) -> Edit | None:
         """Return the change of a plane."""

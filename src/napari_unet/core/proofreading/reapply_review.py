@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from ..data.arrays import WritableArray
+from ..data.arrays import PlaneIndex, WritableArray
 from ..data.blocks import Block, blocks
 from ..errors import DataError
-from .bounding_boxes import Index, Plane
+from .bounding_boxes import Plane
 from .review import COVERED, DELETED, Marks, ReviewedCell
 
 SIDE = 2048
@@ -128,13 +128,13 @@ def _sum(one: NDArray[np.int64], other: NDArray[np.int64]) -> NDArray[np.int64]:
     return out
 
 
-def _read(array: WritableArray, plane: Index) -> Iterator[tuple[Block, Plane]]:
+def _read(array: WritableArray, plane: PlaneIndex) -> Iterator[tuple[Block, Plane]]:
     """Yield the blocks of a plane."""
     for block in blocks(array.shape[-2], array.shape[-1], SIDE):
         yield block, np.asarray(array[(*plane, *block.slices)])
 
 
-def _count(array: WritableArray, plane: Index, kept: Mapping[int, ReviewedCell]) -> _Count:
+def _count(array: WritableArray, plane: PlaneIndex, kept: Mapping[int, ReviewedCell]) -> _Count:
     found = _Count()
     for block, values in _read(array, plane):
         checked = np.zeros(values.shape, bool)
@@ -147,7 +147,7 @@ def _count(array: WritableArray, plane: Index, kept: Mapping[int, ReviewedCell])
     return found
 
 
-def _remove(array: WritableArray, plane: Index, count: _Count) -> None:
+def _remove(array: WritableArray, plane: PlaneIndex, count: _Count) -> None:
     """Remove the new cells that are checked ones."""
     gone = count.gone
     for block, ids in count.held:
@@ -157,7 +157,7 @@ def _remove(array: WritableArray, plane: Index, count: _Count) -> None:
             array[(*plane, *block.slices)] = np.where(np.isin(values, here), 0, values)
 
 
-def _place(array: WritableArray, plane: Index, kept: Mapping[int, ReviewedCell]) -> None:
+def _place(array: WritableArray, plane: PlaneIndex, kept: Mapping[int, ReviewedCell]) -> None:
     """Write the checked cells."""
     for cell, item in kept.items():
         if item.kind != DELETED:

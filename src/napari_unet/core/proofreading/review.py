@@ -16,8 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..data.annotation import Box
+from ..data.arrays import PlaneIndex
 from ..errors import DataError
-from .bounding_boxes import Index, Plane
+from .bounding_boxes import Plane
 from .edits import cell_box
 
 ACCEPTED, EDITED, DELETED = KINDS = ("accepted", "edited", "deleted")
@@ -118,7 +119,7 @@ class ReviewedCell:
         return self.box[0] + int(y), self.box[2] + int(x)
 
 
-Marks = dict[Index, dict[int, ReviewedCell]]
+Marks = dict[PlaneIndex, dict[int, ReviewedCell]]
 """By plane and label."""
 
 
@@ -150,7 +151,7 @@ def marks_from_plain(plain: Iterable[Mapping[str, Any]]) -> Marks:
     return marks
 
 
-def fitting(marks: Marks, read: Callable[[Index], Any], planes: Sequence[Index]) -> Marks:
+def fitting(marks: Marks, read: Callable[[PlaneIndex], Any], planes: Sequence[PlaneIndex]) -> Marks:
     """Return those marks that say what is there, as labels may have been changed elsewhere since.
 
     Parameters

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..data.annotation import Box
+from ..data.arrays import PlaneIndex
 from ..errors import DataError
 
 LARGEST = 256_000_000
@@ -35,14 +36,14 @@ class Change:
         y0, y1, x0, x1.
     """
 
-    plane: tuple[int, ...]
+    plane: PlaneIndex
     box: Box
     _before: bytes
     _after: bytes
     _dtype: str
 
     @classmethod
-    def of(cls, plane: tuple[int, ...], box: Box, before: NDArray[Any], after: NDArray[Any]) -> Change:
+    def of(cls, plane: PlaneIndex, box: Box, before: NDArray[Any], after: NDArray[Any]) -> Change:
         """Return the change between two contents of a box."""
         packed = [zlib.compress(np.ascontiguousarray(values).tobytes(), 1) for values in (before, after)]
         return cls(plane, box, packed[0], packed[1], before.dtype.str)
@@ -99,7 +100,7 @@ class Change:
 class MarkChange:
     """What was noted of a cell in a plane before and after; None where nothing was."""
 
-    plane: tuple[int, ...]
+    plane: PlaneIndex
     cell: int
     before: Any
     after: Any

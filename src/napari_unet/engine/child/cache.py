@@ -11,9 +11,9 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from ...core.data.arrays import PlaneIndex
 from ...core.network.model_card import model_path
 
-Plane = tuple[int, ...]
 T = TypeVar("T")
 
 
@@ -53,9 +53,9 @@ class KeptOutputs:
     def __init__(self, limit: int = 3 << 29) -> None:
         self.limit = limit
         self.size = 0
-        self._planes: OrderedDict[tuple[int, Plane], CachedOutputs] = OrderedDict()
+        self._planes: OrderedDict[tuple[int, PlaneIndex], CachedOutputs] = OrderedDict()
 
-    def keep(self, job: int, plane: Plane, outputs: Mapping[str, NDArray[Any]], scale: float) -> None:
+    def keep(self, job: int, plane: PlaneIndex, outputs: Mapping[str, NDArray[Any]], scale: float) -> None:
         """Keep the outputs of one plane of one job; those of an earlier run of it are replaced."""
         self._drop((job, plane))
         own = CachedOutputs({name: np.array(values) for name, values in outputs.items()}, scale)
@@ -64,14 +64,14 @@ class KeptOutputs:
         while self.size > self.limit:
             self._drop(next(iter(self._planes)))
 
-    def get(self, job: int, plane: Plane) -> CachedOutputs | None:
+    def get(self, job: int, plane: PlaneIndex) -> CachedOutputs | None:
         """Return what was kept, or None when they are no longer kept."""
         found = self._planes.get((job, plane))
         if found is not None:
             self._planes.move_to_end((job, plane))
         return found
 
-    def _drop(self, key: tuple[int, Plane]) -> None:
+    def _drop(self, key: tuple[int, PlaneIndex]) -> None:
         """Forget one plane, if it is there."""
         found = self._planes.pop(key, None)
         if found is not None:
@@ -125,7 +125,7 @@ class PlaneBuffer:
     def __init__(self, shape: tuple[int, ...], dtype: Any) -> None:
         self.shape = tuple(shape)
         self.dtype = np.dtype(dtype)
-        self._planes: dict[Plane, NDArray[Any]] = {}
+        self._planes: dict[PlaneIndex, NDArray[Any]] = {}
 
     def __setitem__(self, key: Any, value: Any) -> None:
         plane, inner = self._split(key)
@@ -135,19 +135,19 @@ class PlaneBuffer:
         plane, inner = self._split(key)
         return self._plane(plane)[inner]
 
-    def take(self, plane: Plane) -> NDArray[Any]:
+    def take(self, plane: PlaneIndex) -> NDArray[Any]:
         """Return one plane (zeros where nothing was written) and forget it."""
         taken = self._plane(plane)
         del self._planes[plane]
         return taken
 
-    def _plane(self, plane: Plane) -> NDArray[Any]:
+    def _plane(self, plane: PlaneIndex) -> NDArray[Any]:
         """Return the array of one plane, new when it is the first access."""
         if plane not in self._planes:
             self._planes[plane] = np.zeros(self.shape[-2:], self.dtype)
         return self._planes[plane]
 
-    def _split(self, key: Any) -> tuple[Plane, tuple[Any, ...]]:
+    def _split(self, key: Any) -> tuple[PlaneIndex, tuple[Any, ...]]:
         """Return the plane's index, and the index inside of the plane."""
         parts = key if isinstance(key, tuple) else (key,)
         leading = len(self.shape) - 2

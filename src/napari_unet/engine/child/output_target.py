@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ... import stores
-from ...core.data.arrays import WritableArray
+from ...core.data.arrays import PlaneIndex, WritableArray
 from ...core.data.blocks import blocks
-from ...core.inference.chunked import CHUNK, SIDE, Box, Plane, Workspace, plane_key
+from ...core.inference.chunked import CHUNK, SIDE, Box, Workspace, plane_key
 from ..viewer.progressive_receiver import missing_planes, open_result
 from .file_copies import visits
 from .server import Job
@@ -44,10 +44,10 @@ class Place(Protocol):
 
     def __exit__(self, *_: object) -> None: ...
 
-    def show(self, plane: Plane, box: Box, labels: NDArray[Any]) -> None:
+    def show(self, plane: PlaneIndex, box: Box, labels: NDArray[Any]) -> None:
         """Have the viewer see labels that are not final, for y0, y1, x0, x1 of a plane."""
 
-    def plane_done(self, plane: Plane, objects: int) -> None:
+    def plane_done(self, plane: PlaneIndex, objects: int) -> None:
         """Have the viewer see a plane that is final."""
 
     def save(self) -> str:
@@ -104,11 +104,11 @@ class Here:
     def __exit__(self, *_: object) -> None:
         self._out.work.close()
 
-    def show(self, plane: Plane, box: Box, labels: NDArray[Any]) -> None:
+    def show(self, plane: PlaneIndex, box: Box, labels: NDArray[Any]) -> None:
         """Write labels that are not final."""
         self._levels.put(plane, box, labels)
 
-    def plane_done(self, plane: Plane, objects: int) -> None:
+    def plane_done(self, plane: PlaneIndex, objects: int) -> None:
         """Make the smaller versions of a plane; those of a single one are made when it is saved."""
         if len(self.array.shape) > 2 and len(self._levels.arrays) > 1:
             self._levels.renew(plane)
@@ -160,11 +160,11 @@ class Away:
     def __exit__(self, *_: object) -> None:
         self._close()
 
-    def show(self, plane: Plane, box: Box, labels: NDArray[Any]) -> None:
+    def show(self, plane: PlaneIndex, box: Box, labels: NDArray[Any]) -> None:
         """Send labels that are not final."""
         self._job.grow({"what": "part", "plane": plane, "box": box, "labels": labels.astype(self.array.dtype)})
 
-    def plane_done(self, plane: Plane, objects: int) -> None:
+    def plane_done(self, plane: PlaneIndex, objects: int) -> None:
         """Send a plane that is final, unless the viewer has it."""
         if plane_key(plane) in self._there:
             return

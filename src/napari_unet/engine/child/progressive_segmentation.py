@@ -15,11 +15,11 @@ from typing import Any
 
 import numpy as np
 
-from ...core.data.arrays import Planes, resample
+from ...core.data.arrays import PlaneIndex, Planes, resample
 from ...core.data.rescale import at_own_size
 from ...core.events import Event, Finished, PlaneDone, ResultOpened, Stopped
 from ...core.inference import predict as prediction
-from ...core.inference.chunked import Box, Plane
+from ...core.inference.chunked import Box
 from ...core.instances.pipeline import Outputs, labels_from_outputs
 from ...core.network.model_io import Model
 from ...core.network.provenance import made_with
@@ -93,7 +93,7 @@ class Showing:
         self._labels = 0
         self._spent, self._begin = 0.0, time.perf_counter()
 
-    def view(self, plane: Plane) -> Box | None:
+    def view(self, plane: PlaneIndex) -> Box | None:
         """Return what part of a plane the user looks at."""
         self._look = self._job.latest("view") or self._look
         if not self._look or tuple(self._look["plane"]) != plane:
@@ -101,7 +101,7 @@ class Showing:
         y0, y1, x0, x1 = self._look["box"]
         return y0, y1, x0, x1
 
-    def show(self, plane: Plane, box: Box, outputs: Outputs) -> None:
+    def show(self, plane: PlaneIndex, box: Box, outputs: Outputs) -> None:
         """Write the labels of a part, unless that would hold up the work for nobody."""
         now = time.perf_counter()
         if self._spent > _SHARE * (now - self._begin) and not self._is_looked_at(plane, box):
@@ -118,7 +118,7 @@ class Showing:
         self._place.show(plane, box, labels)
         self._spent += time.perf_counter() - now
 
-    def _is_looked_at(self, plane: Plane, box: Box) -> bool:
+    def _is_looked_at(self, plane: PlaneIndex, box: Box) -> bool:
         view = self.view(plane)
         return view is not None and view[0] < box[1] and box[0] < view[1] and view[2] < box[3] and box[2] < view[3]
 

@@ -15,8 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...core.data.annotation import Box
+from ...core.data.arrays import PlaneIndex
 from ...core.errors import DataError
-from ...core.proofreading.bounding_boxes import Index, plane_view
+from ...core.proofreading.bounding_boxes import plane_view
 from ...core.proofreading.corrections import LabelPatch, Proof
 from ...core.proofreading.review import Marks, ReviewedCell, put_back
 from ...core.proofreading.undo import Step
@@ -107,20 +108,20 @@ class LayerProof:
         """Whether the labels are an array in memory, of which any part is at hand."""
         return isinstance(self._data(), np.ndarray)
 
-    def read(self, plane: Index) -> NDArray[Any]:
+    def read(self, plane: PlaneIndex) -> NDArray[Any]:
         """Return the labels of a plane, (Y, X); a view where the layer is in memory."""
         return np.asarray(plane_view(self._data(), self.axes, plane))
 
     @property
-    def stack_shape(self) -> Index:
+    def stack_shape(self) -> PlaneIndex:
         """How many planes there are along each axis of the stack."""
         return tuple(n for n, a in zip(self.shape, self.axes, strict=True) if a not in "cyx")
 
-    def planes(self) -> list[Index]:
+    def planes(self) -> list[PlaneIndex]:
         """Return the indices of all planes."""
         return list(np.ndindex(self.stack_shape))
 
-    def planes_of(self, plane: Index, cell: int) -> list[Index]:
+    def planes_of(self, plane: PlaneIndex, cell: int) -> list[PlaneIndex]:
         """Return the planes that a correction of a cell is about, the one on screen first, then the nearest."""
         if not (self.whole and self.linked):
             return [plane]
@@ -128,7 +129,7 @@ class LayerProof:
         others = sorted(set(product(*spans)) - {plane}, key=lambda index: apart(index, plane))
         return [plane, *self.proof.places.planes_with(cell, others)]
 
-    def position(self, plane: Index, y: float, x: float) -> list[float]:
+    def position(self, plane: PlaneIndex, y: float, x: float) -> list[float]:
         """Return a place in a plane as one number per axis of the layer."""
         where = iter(plane)
         return [{"y": y, "x": x, "c": 0.0}[a] if a in "yxc" else float(next(where)) for a in self.axes]
@@ -172,7 +173,7 @@ class LayerProof:
         return tuple(np.concatenate(places, axis=1)), np.concatenate(values)
 
     @contextlib.contextmanager
-    def networks(self, plane: Index) -> Iterator[None]:
+    def networks(self, plane: PlaneIndex) -> Iterator[None]:
         """Tell what of a plane a network changes in this context, which is no correction."""
         before = self.read(plane).copy()
         yield
@@ -180,7 +181,7 @@ class LayerProof:
         if tell is not None:
             tell(plane, before, self.read(plane))
 
-    def _write_part(self, plane: Index, box: Box, values: NDArray[Any]) -> None:
+    def _write_part(self, plane: PlaneIndex, box: Box, values: NDArray[Any]) -> None:
         spans = {"y": slice(box[0], box[1]), "x": slice(box[2], box[3])}
         index = tuple(spans.get(a, i) for a, i in zip(self.axes, label_index(self.axes, plane), strict=True))
         self._data()[index] = values.T if self._lies else values
@@ -193,7 +194,7 @@ class LayerProof:
             self.proof.adopt(plane, {**kept, **self.proof.marked(plane)})
             self._note(plane, kept)
 
-    def exchange(self, plane: Index, kept: Mapping[int, ReviewedCell]) -> None:
+    def exchange(self, plane: PlaneIndex, kept: Mapping[int, ReviewedCell]) -> None:
         """Take over what a store holds in a plane, where labels and marks were changed."""
         before = dict(self.proof.marked(plane))
         self.proof.marks.pop(plane, None)
@@ -232,7 +233,7 @@ class LayerProof:
         if self.journal is not None:
             self.journal.note(what, step)
 
-    def _note(self, plane: Index, cells: Iterable[int]) -> None:
+    def _note(self, plane: PlaneIndex, cells: Iterable[int]) -> None:
         """Bring what the layer itself says of some cells up to date; it goes where the layer's metadata go."""
         for cell in cells:
             key, kept = f"{','.join(map(str, plane))}:{cell}", self.proof.marked(plane).get(cell)
@@ -289,7 +290,7 @@ class Saved:
             self.known.journal = None
 
 
-def apart(one: Index, other: Index) -> int:
+def apart(one: PlaneIndex, other: PlaneIndex) -> int:
     """Return how many planes lie between two."""
     return sum(abs(a - b) for a, b in zip(one, other, strict=True))
 
@@ -333,7 +334,7 @@ def known_proof(layer: Any) -> LayerProof | None:
     return _BY_LAYER.get(layer) if layer is not None else None
 
 
-def is_corrected(layer: Any, plane: Index | None = None) -> bool:
+def is_corrected(layer: Any, plane: PlaneIndex | None = None) -> bool:
     """Return whether a layer was corrected or checked by hand, in one plane or in any."""
     known = known_proof(layer)
     if known is None:
@@ -353,7 +354,7 @@ def _about(image: Image) -> Iterator[LayerProof]:
     return (known for known in reversed(_PROOFS) if known.proof.marks and known.picture() is image)
 
 
-def restore(layer: Labels, image: Image, plane: Index, labels: NDArray[Any]) -> tuple[NDArray[Any], int]:
+def restore(layer: Labels, image: Image, plane: PlaneIndex, labels: NDArray[Any]) -> tuple[NDArray[Any], int]:
     """Return a new segmentation of a plane with the checked cells put back, and how many these are.
 
     Their marks are taken over by the layer that the segmentation is written to.
@@ -384,9 +385,9 @@ def checked_of(image: Image, beside: Any = None) -> Marks:
     return found
 
 
-def teaching(image: Image) -> Mapping[Index, list[ReviewedCell]]:
+def teaching(image: Image) -> Mapping[PlaneIndex, list[ReviewedCell]]:
     """Return the checked cells of a picture that the next training is to learn from, by plane."""
-    found: dict[Index, list[ReviewedCell]] = {}
+    found: dict[PlaneIndex, list[ReviewedCell]] = {}
     for known in _about(image):
         if known.teaches:
             for plane, cells in known.proof.marks.items():

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ...core.proofreading.bounding_boxes import Index, PlaneCells, find_cells, linked_axes
+from ...core.data.arrays import PlaneIndex
+from ...core.proofreading.bounding_boxes import PlaneCells, find_cells, linked_axes
 from ...core.proofreading.review import Marks, fitting, marks_from_plain
 from ...records.saved_labels import read_marks
 from ..layers.reading import full_data, label_index, note
@@ -79,12 +80,14 @@ class ProofLoading:
         version, labels = places.version(plane), known.read(plane)
         self._counting.run(lambda: find_cells(labels), lambda cells: self._take_cells(plane, cells, version))
 
-    def _take_cells(self, plane: Index, cells: PlaneCells, version: int) -> None:
+    def _take_cells(self, plane: PlaneIndex, cells: PlaneCells, version: int) -> None:
         self._known.proof.places.put(plane, cells, version)
         self.count()
 
 
-def _earlier(path: str | Path | None, noted: list[dict[str, Any]], data: Any, axes: str, planes: list[Index]) -> Marks:
+def _earlier(
+    path: str | Path | None, noted: list[dict[str, Any]], data: Any, axes: str, planes: list[PlaneIndex]
+) -> Marks:
     """Return the marks that are noted in a layer or beside its file, as far as the cells are still the same."""
     known = marks_from_plain(noted)
     if path is not None and not known:
@@ -95,7 +98,7 @@ def _earlier(path: str | Path | None, noted: list[dict[str, Any]], data: Any, ax
 class _LazyPlane:
     """A plane of labels, of which no more is read than is asked for."""
 
-    def __init__(self, data: Any, axes: str, plane: Index) -> None:
+    def __init__(self, data: Any, axes: str, plane: PlaneIndex) -> None:
         self._data, self._index = data, label_index(axes, plane)
         self._lies = axes.index("x") < axes.index("y")
         spans = {a: int(n) for a, n in zip(axes, data.shape, strict=True)}

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ...core.proofreading.bounding_boxes import Index
+from ...core.data.arrays import PlaneIndex
 from ...core.proofreading.review import ReviewedCell
 from ..layers.reading import note
 from ..layers.review_overlay import CURRENT, DRAWN, Sign
@@ -111,7 +111,7 @@ class Entry:
 
     cell: int
     kind: str
-    planes: tuple[Index, ...]
+    planes: tuple[PlaneIndex, ...]
 
     def words(self, letters: Sequence[str], first: Sequence[int] = ()) -> str:
         """Return the line; ``letters`` are those of the axes of the stack, which may begin at a ``first`` plane."""
@@ -124,7 +124,7 @@ class Entry:
 
 def entries_of(known: LayerProof) -> list[Entry]:
     """Return the lines of the list, by the first plane of each cell."""
-    found: dict[tuple[Index, int, str], list[Index]] = {}
+    found: dict[tuple[PlaneIndex, int, str], list[PlaneIndex]] = {}
     for plane, cells in sorted(known.proof.marks.items()):
         apart = tuple(n for axis, n in enumerate(plane) if axis not in (known.linked or ()))
         for cell, kept in sorted(cells.items()):

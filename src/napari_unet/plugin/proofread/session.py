@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...core.data.annotation import Box
+from ...core.data.arrays import PlaneIndex
 from ...core.errors import DataError
-from ...core.proofreading.bounding_boxes import Index, PlaneCells, around
+from ...core.proofreading.bounding_boxes import PlaneCells, around
 from ...core.proofreading.corrections import LabelPatch, Make, Splitting, Target, Window, merging
 from ...core.proofreading.edits import Edit
 from ...core.proofreading.review import ReviewedCell
@@ -65,9 +66,9 @@ class ProofSession:
         self.known: LayerProof = proof_of(layer)
         self.pair()
         self.proof = self.known.proof
-        self.current: tuple[Index, int] | None = None
+        self.current: tuple[PlaneIndex, int] | None = None
         self.pointer: Point | None = None
-        self._before: tuple[Index, NDArray[Any]] | None = None
+        self._before: tuple[PlaneIndex, NDArray[Any]] | None = None
         self._stroke = self._stale = False
         self._touched: Box | None = None
         self.known.told = weakref.WeakMethod(self.on_network)
@@ -114,7 +115,7 @@ class ProofSession:
             raise DataError("The layer was deleted; choose another one.")
         return self.known.layer()
 
-    def plane(self) -> Index:
+    def plane(self) -> PlaneIndex:
         """Return the index of the plane on screen."""
         return current_plane(self.viewer, self.labels(), self.known.axes)
 
@@ -168,7 +169,7 @@ class ProofSession:
             return 0
         return self.current[1] if self.current[1] in self.cells(self.plane()) else 0
 
-    def cells(self, plane: Index) -> PlaneCells:
+    def cells(self, plane: PlaneIndex) -> PlaneCells:
         """Return the cells of a plane, without painted background; counted once as long as it stays unchanged."""
         found, background = self.proof.places.of(plane), background_label(self.labels())
         return found.with_box(background, None) if background else found
@@ -257,7 +258,7 @@ class ProofSession:
         beyond = self.viewer.dims.ndim - len(self.known.axes)
         return "".join(self.known.axes[axis - beyond] for axis in self.viewer.dims.displayed if axis >= beyond)
 
-    def on_network(self, plane: Index, before: NDArray[Any], after: NDArray[Any]) -> None:
+    def on_network(self, plane: PlaneIndex, before: NDArray[Any], after: NDArray[Any]) -> None:
         """Learn what a network has written into a plane, perhaps during a stroke, of which that is no part."""
         if self._before is not None and self._before[0] == plane:
             differs = before != after
@@ -284,7 +285,7 @@ class ProofSession:
         self._stale = True
         self.remember()
 
-    def _note_changes(self, plane: Index, before: NDArray[Any], touched: Box | None) -> None:
+    def _note_changes(self, plane: PlaneIndex, before: NDArray[Any], touched: Box | None) -> None:
         after = self.known.read(plane)
         y0, y1, x0, x1 = touched or (0, after.shape[0], 0, after.shape[1])
         differs = before[y0:y1, x0:x1] != after[y0:y1, x0:x1]
@@ -304,7 +305,7 @@ class ProofSession:
 
     # --- going about ----------------------------------------------------------------------------
 
-    def left(self, plane: Index) -> list[int]:
+    def left(self, plane: PlaneIndex) -> list[int]:
         """Return the cells of a plane that were not checked yet."""
         checked = np.fromiter(self.proof.marked(plane), np.int64)
         return [int(cell) for cell in np.setdiff1d(self.cells(plane).ids, checked, assume_unique=True)]
@@ -345,12 +346,12 @@ class ProofSession:
             raise DataError("There is no cell in this direction.")
         self.choose(self.plane(), int(cells.ids[np.where(ahead, far, np.inf).argmin()]))
 
-    def choose(self, plane: Index, cell: int) -> None:
+    def choose(self, plane: PlaneIndex, cell: int) -> None:
         """Go to a cell and mean it, whatever is under the mouse."""
         self.pointer, self.current = None, (plane, cell)
         self.go(plane, self.outline(plane, cell).middle)
 
-    def outline(self, plane: Index, cell: int) -> ReviewedCell:
+    def outline(self, plane: PlaneIndex, cell: int) -> ReviewedCell:
         """Return where a cell is.
 
         Raises
@@ -361,7 +362,7 @@ class ProofSession:
         window = self.proof.window(plane, (cell,))
         return ReviewedCell.of(window.labels, cell, "", window.corner)
 
-    def go_to_checked(self, planes: Sequence[Index], cell: int) -> None:
+    def go_to_checked(self, planes: Sequence[PlaneIndex], cell: int) -> None:
         """Go to a checked cell, or to where one was deleted, in the nearest of some planes."""
         plane = min(planes, key=lambda index: apart(index, self.plane()))
         kept = self.proof.marked(plane).get(cell)
@@ -369,12 +370,12 @@ class ProofSession:
             self.pointer, self.current = None, (plane, cell)
             self.go(plane, kept.middle)
 
-    def go(self, plane: Index, point: Point) -> None:
+    def go(self, plane: PlaneIndex, point: Point) -> None:
         """Bring a place on screen."""
         go_to(self.viewer, self.labels(), self.known.position(plane, *point), centre=False)
 
 
-def _places(step: Step) -> dict[Index, Box]:
+def _places(step: Step) -> dict[PlaneIndex, Box]:
     """Return where a step was, by plane."""
     if step.changes:
         return {change.plane: change.box for change in step.changes}

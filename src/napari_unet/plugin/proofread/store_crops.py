@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ...core.data.annotation import Box
+from ...core.data.arrays import PlaneIndex
 from ...core.errors import DataError
-from ...core.proofreading.bounding_boxes import Index, widened
+from ...core.proofreading.bounding_boxes import widened
 from ...core.proofreading.crop_merge import SIDE
 from ...records.label_crops import LabelCrop, OpenedPart, PutBack, open_part, put_back
 from ..layers.navigation import canvas_size
@@ -98,7 +99,7 @@ class ProofParts:
             lambda: open_part(path, plane, box), lambda opened: self._add(opened, *about), self._on_failed
         )  # fmt: skip
 
-    def _check_free(self, path: Any, plane: Index, box: Box) -> None:
+    def _check_free(self, path: Any, plane: PlaneIndex, box: Box) -> None:
         """Raise a :class:`DataError` when a part that is open already has pixels in common."""
         for other in filter(is_part, labels_of(self._viewer)):
             part = _part(other)
@@ -109,7 +110,7 @@ class ProofParts:
         self._view.show_busy(False)
         self._view.messages.say(message, "error")
 
-    def _add(self, opened: OpenedPart, whole: weakref.ref[Labels], axes: str, plane: Index) -> None:
+    def _add(self, opened: OpenedPart, whole: weakref.ref[Labels], axes: str, plane: PlaneIndex) -> None:
         """Show a part as a layer that can be corrected, in place of what it belongs to."""
         self._view.show_busy(False)
         layer = whole()

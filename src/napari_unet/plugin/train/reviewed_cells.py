@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ...core.data.annotation import AnnotatedImage
-from ...core.data.arrays import Planes
-from ...core.proofreading.bounding_boxes import Index, around, widened
+from ...core.data.arrays import PlaneIndex, Planes
+from ...core.proofreading.bounding_boxes import around, widened
 from ...core.proofreading.review import ReviewedCell, as_annotation
 from ..layers.painted import BACKGROUND
 from ..layers.reading import label_shape
@@ -29,7 +29,7 @@ _TILE, _MARGIN = 1024, 256
 class SparseSource(Source):
     """Checked cells in planes that are too large to be read as a whole: what is around them is learnt."""
 
-    def counts(self, planes: Iterable[Index] | None = None) -> dict[Index, int]:
+    def counts(self, planes: Iterable[PlaneIndex] | None = None) -> dict[PlaneIndex, int]:
         """Return that nothing is painted, without looking."""
         return dict.fromkeys(self.planes.indices() if planes is None else planes, BARE)
 
@@ -41,7 +41,7 @@ class SparseSource(Source):
             for number, cells in enumerate(_neighbours(kept), 1)
         ]
 
-    def _part(self, plane: Index, cells: Sequence[ReviewedCell], number: int) -> AnnotatedImage:
+    def _part(self, plane: PlaneIndex, cells: Sequence[ReviewedCell], number: int) -> AnnotatedImage:
         box = cells[0].box
         for kept in cells[1:]:
             box = around(box, kept.box)
