@@ -4,7 +4,7 @@
 
 Each dock is opened in a fresh napari, as its menu does, where nothing of the plugin was imported
 before. Counted is the click itself and all further time over the next seconds in which the main
-thread kept a 10 ms timer from ticking (first painting, the computing process being started).
+thread kept a 10 ms timer from ticking (first painting, the backend being started).
 """
 
 from __future__ import annotations

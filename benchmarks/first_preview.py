@@ -4,7 +4,7 @@
 
 A real napari viewer on two cores, a fresh one for each run. The engine is ready, as it is for a user
 who has been painting for half a minute (*ready*); and, for comparison, Train is clicked right after
-the dock was opened, while the computing process is still importing torch (*cold*).
+the dock was opened, while the backend is still importing torch (*cold*).
 """
 
 from __future__ import annotations

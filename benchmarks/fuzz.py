@@ -5,7 +5,7 @@
     python benchmarks/fuzz.py --shrink walk.jsonl
 
 Each walk is a process of its own: a real viewer with all docks, in which layers are added, renamed, deleted and
-reordered, strokes painted, buttons clicked, trainings started and the computing process killed. A walk that fails
+reordered, strokes painted, buttons clicked, trainings started and the backend killed. A walk that fails
 leaves its actions in a file; ``--shrink`` leaves out what it fails without. Ends with 1 when a walk failed.
 """
 

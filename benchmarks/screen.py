@@ -185,13 +185,13 @@ class Stage:
         return self.viewer.window.add_plugin_dock_widget(PLUGIN, name)[1]
 
     def wait_for_engine(self) -> None:
-        """Wait until the computing process has loaded torch."""
+        """Wait until the backend has loaded torch."""
         from napari_unet.plugin.runtime.engine import Engine
 
         engine = Engine.shared()
-        self.wait_until(lambda: engine.state in ("ready", "dead"), "the computing process")
+        self.wait_until(lambda: engine.state in ("ready", "dead"), "the backend")
         if engine.state == "dead":
-            raise CannotMeasure(f"the computing process has died: {engine.reason}")
+            raise CannotMeasure(f"the backend has died: {engine.reason}")
 
     def annotate(self, view: Any, truth: NDArray[Any], cells: int = 20) -> None:
         """Make a new annotation with the dock, and paint on it."""
@@ -199,7 +199,7 @@ class Stage:
         view.annotation.layer().data = painted(truth, cells)
 
     def close(self) -> None:
-        """Close the viewer, and the computing process with it."""
+        """Close the viewer, and the backend with it."""
         from napari_unet.plugin.runtime.engine import Engine
 
         Engine.shared().close()

@@ -197,7 +197,7 @@ def test_ends_are_described(tmp_path):
     assert "signal 9 (SIGKILL), most likely because the memory was full" in describe_end(-9, "")
     assert "signal 11 (SIGSEGV)." in describe_end(-11, "")
     assert "exit code 1 with: ImportError: no torch. Details are in" in describe_end(1, str(log))
-    assert "connection to the computing process was lost" in describe_end(None, "")
+    assert "connection to the backend was lost" in describe_end(None, "")
 
 
 # ---- a real child -----------------------------------------------------------------------------------
@@ -415,7 +415,7 @@ def test_only_the_newest_preview_is_answered(client):
     [
         ("user_error", "No labels are painted; paint some cells."),
         ("memory", "The memory is full. Close other images or programs, or choose a smaller tile."),
-        ("nonsense", "The computing process knows no job 'nonsense'; is it of the same version?"),
+        ("nonsense", "The backend knows no job 'nonsense'; is it of the same version?"),
     ],
 )
 def test_mistakes_are_told_as_they_are(client, kind, expected):
@@ -483,7 +483,7 @@ def test_a_hanging_child_is_ended_on_close(client):
 def test_jobs_that_cannot_be_imported_are_told(states):
     client = EngineClient(jobs="no_such_module", on_state=lambda state, reason: states.append(state))
     message = run(client, "count").failure
-    assert "The computing process cannot start: ModuleNotFoundError: No module named 'no_such_module'" in message
+    assert "The backend cannot start: ModuleNotFoundError: No module named 'no_such_module'" in message
     assert states == ["starting", "dead"]
 
 

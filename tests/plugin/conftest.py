@@ -119,7 +119,7 @@ def make_napari_viewer(make_napari_viewer):
 
 @pytest.fixture
 def docks(make_napari_viewer, qtbot, monkeypatch):
-    """Return a function that opens a viewer with docks; afterwards no computing process may be left."""
+    """Return a function that opens a viewer with docks; afterwards no backend may be left."""
     monkeypatch.setattr(ModelRegistry, "_shared", None)
     opened = []
 

@@ -88,7 +88,7 @@ _SET = {
     }
 }
 
-_MANY = {
+_MANY: dict[str, dict[str, Any]] = {
     "--workers": {
         "type": int,
         "metavar": "N",

@@ -140,7 +140,7 @@ class Desk:
         return [process for process in found if process.is_running() and process.status() != psutil.STATUS_ZOMBIE]
 
     def kill_engine(self) -> bool:
-        """End the computing process as a lack of memory does."""
+        """End the backend as a lack of memory does."""
         pid = Engine.shared().pid
         if pid is None or not psutil.pid_exists(pid):
             return False

@@ -571,7 +571,7 @@ def add_controls(desk: Desk, weight: float = 60.0) -> None:
 
 @action(0.5)
 def kill_engine(desk: Desk) -> bool:
-    """The computing process dies."""
+    """The backend dies."""
     return desk.kill_engine()
 
 

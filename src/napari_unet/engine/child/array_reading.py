@@ -1,4 +1,4 @@
-"""The viewer's arrays, read from their own files where these are known to hold the same. Needs no torch."""
+"""Read the viewer's arrays, from their own files where these hold the same data. Needs no torch."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ...core.errors import UNetError
 from .server import Job
 
 _PLACES = (0.0, 0.37, 0.5, 0.83, 1.0)
-"""Where along each axis a file is compared with the viewer's array."""
+"""Positions along each axis at which a file is compared with the viewer's array."""
 _PIECE = 24
 """Side in pixels of what is compared there."""
 
@@ -41,7 +41,7 @@ def array_of(job: Job, index: int, about: dict[str, Any]) -> ArrayLike:
         found, _ = stores.open_array(Path(path))
         return found if same_pixels(found, asked) else asked
     except UNetError:
-        # Of a kind that only the viewer's reader knows, or gone: then the viewer is asked.
+        # Unknown format or missing file: ask the viewer.
         return asked
 
 

@@ -1,4 +1,4 @@
-"""What the child keeps for the next request: network outputs, loaded models. Needs no torch."""
+"""Caches of the child: network outputs and loaded models. Needs no torch."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class CachedOutputs:
-    """What the network said of one plane.
+    """The network outputs of one plane.
 
     Attributes
     ----------
@@ -39,7 +39,7 @@ class CachedOutputs:
 
 
 class KeptOutputs:
-    """The network outputs of the last planes, least recently used out.
+    """The network outputs of recent planes, in an LRU cache.
 
     As precise as they came: rounded any further, labels made of them would differ in a few pixels from those that
     the same values give in a run of their own.
@@ -65,14 +65,14 @@ class KeptOutputs:
             self._drop(next(iter(self._planes)))
 
     def get(self, job: int, plane: PlaneIndex) -> CachedOutputs | None:
-        """Return what was kept, or None when they are no longer kept."""
+        """Return the outputs, or None if they were dropped."""
         found = self._planes.get((job, plane))
         if found is not None:
             self._planes.move_to_end((job, plane))
         return found
 
     def _drop(self, key: tuple[int, PlaneIndex]) -> None:
-        """Forget one plane, if it is there."""
+        """Drop one plane."""
         found = self._planes.pop(key, None)
         if found is not None:
             self.size -= found.size
@@ -95,7 +95,7 @@ class KeptModels(Generic[T]):
         self._models: OrderedDict[tuple[str, int], T] = OrderedDict()
 
     def get(self, model: str) -> T:
-        """Return the model, from memory when its files are as they were."""
+        """Return the model, from memory if its files are unchanged."""
         key = (model, _modified(model_path(model)))
         if key not in self._models:
             self._models[key] = self._load(model)

@@ -1,4 +1,4 @@
-"""One file to another: a part of a batch, run by the engine, which loads the model once for all of them."""
+"""Segment one file into another, as part of a batch; the engine loads the model once."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def segment_file(job: Job, model: Model, settings: PredictionSettings) -> Genera
     if planes.rgb and planes.channels != model.card.channels:
         planes = planes.as_grey()
     stores.check_output(output, overwrite, source)
-    # The same as on the command line, which can go on with it.
+    # The same as on the command line, which can resume it.
     known = made_with(planes, model, settings, input=stores.state_of(source), planes="")
     with stores.resumable_labels(
         output,
@@ -58,7 +58,7 @@ def segment_file(job: Job, model: Model, settings: PredictionSettings) -> Genera
 
 
 def _open(source: Path, axes: str) -> stores.Picture:
-    """Return a file, opened; what is wrong is said in the words of the dock."""
+    """Open a file; errors use the dock's terms."""
     try:
         return stores.open_picture(source, axes or None, complete=True)
     except StoreError as error:

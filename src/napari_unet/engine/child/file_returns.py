@@ -43,19 +43,19 @@ class Returns:
         self._outbox.put(message, key="files")
 
     def arrived(self, number: int) -> None:
-        """Note that the viewer has written a bundle."""
+        """Record that the viewer has written a bundle."""
         with self._changed:
             self._arrived = max(self._arrived, number)
             self._changed.notify_all()
 
     def leave(self) -> None:
-        """Note that nobody is there any more."""
+        """Record that the viewer has gone."""
         with self._changed:
             self._gone = True
             self._changed.notify_all()
 
     def wait(self) -> bool:
-        """Wait until all has arrived; False when it never will."""
+        """Wait until everything has arrived; False if the viewer has gone."""
         with self._changed:
             self._changed.wait_for(lambda: self._gone or self._arrived >= self._last)
             return self._arrived >= self._last

@@ -66,13 +66,13 @@ def _resumed(job: Job, folder: str) -> Path:
 
 
 class _Paint:
-    """What is painted while a training runs, and which state of it was taken last, by the viewer's count."""
+    """Annotations painted during a training, and the last version used, by the viewer's count."""
 
     def __init__(self, job: Job) -> None:
         self.job, self.newest = job, 0
 
     def get_updates(self, present: plan.TrainingPlan) -> plan.TrainingPlan | None:
-        """Return the plan with what was painted meanwhile, when the viewer says that it lies in the run folder."""
+        """Return the plan with the new annotations, once the viewer reports that they are in the run folder."""
         told = self.job.latest("repainted")
         if told is None:
             return None
@@ -135,7 +135,7 @@ def segment_file(job: Job) -> Generator[Event, None, None]:
 
 
 def relabel(job: Job) -> Generator[Event, None, None]:
-    """Label planes of earlier jobs again, from their kept outputs and without the network."""
+    """Label planes of earlier jobs again from cached outputs, without the network."""
     settings = with_values(PredictionSettings(), job.payload["settings"])
     for wanted in job.payload["planes"]:
         if job.stop():
@@ -149,7 +149,7 @@ def relabel(job: Job) -> Generator[Event, None, None]:
 
 
 def suggest(job: Job) -> Generator[Event, None, None]:
-    """Tell plane by plane where a model is uncertain."""
+    """Yield uncertainty maps, plane by plane."""
     settings = with_values(PredictionSettings(), job.payload["settings"])
     model = _MODELS.get(job.files.find(job.payload["model"]))
     image = _planes(job, model)
@@ -175,12 +175,12 @@ def suggest(job: Job) -> Generator[Event, None, None]:
 
 
 def devices() -> dict[str, str]:
-    """Return what can compute here and its name, by the setting ``device``."""
+    """Return the available devices and their names, by the setting ``device``."""
     return device.names()
 
 
 def warm_up() -> None:
-    """Make one tiny training step, so that what torch loads at the first one is there before Train is clicked.
+    """Run one tiny training step, so that torch's lazy imports are done before Train is clicked.
 
     The first optimiser alone imports some eight hundred modules.
     """

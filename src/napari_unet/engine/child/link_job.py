@@ -1,4 +1,4 @@
-"""Planes of labels that are linked into cells of the whole stack, for the viewer. Needs no torch."""
+"""Link the viewer's label planes into cells of the whole stack. Needs no torch."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def _labels(job: Job) -> tuple[ArrayLike, str]:
 
 
 def _identity(labels: ArrayLike, settings: LinkSettings) -> dict[str, Any]:
-    """Return what the result is of; it begins anew each time, as it takes little."""
+    """Return the job's identity; linking is fast, so it never resumes."""
     corner = np.asarray(labels[(*(0 for _ in labels.shape[:-2]), slice(0, 512), slice(0, 512))])
     return {
         "labels": hashlib.sha256(corner.tobytes()).hexdigest(),
@@ -78,7 +78,7 @@ def _link_to_viewer(job: Job, labels: ArrayLike, axes: str, settings: LinkSettin
 def _linked(
     job: Job, labels: ArrayLike, axes: str, output: Any, settings: LinkSettings
 ) -> Generator[Event, None, None]:
-    """Yield how far it is and each plane that is written."""
+    """Yield the progress and each written plane."""
     planes = list(np.ndindex(*labels.shape[:-2]))
     steps = link_labels(labels, axes, output, settings)
     while True:

@@ -1,4 +1,4 @@
-"""Where a job puts a result that grows on disk: into the store itself, or to the viewer's computer. Needs no torch."""
+"""The target of a progressive result: the store itself, or the viewer's computer. Needs no torch."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from .server import Job
 
 
 class Place(Protocol):
-    """A result that grows; use it as a context.
+    """A progressive result; use it as a context.
 
     Attributes
     ----------
     path, partial : str
         Where it will lie, and where it lies until then, on the viewer's computer.
     resumed : bool
-        Whether something of it was there already.
+        Whether it continues an earlier run.
     array : WritableArray
         What final labels are written to.
     work : Workspace

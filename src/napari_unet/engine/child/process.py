@@ -1,4 +1,4 @@
-"""What the child does with itself: where its output goes, and its place behind the viewer. Needs no torch."""
+"""Output and priority of the child process. Needs no torch."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def redirect_output() -> Path:
 
 
 def be_modest(nice: int) -> None:
-    """Lower the priority, and be the first to go when the machine runs out of memory."""
+    """Lower the priority, and volunteer for the out-of-memory killer."""
     if hasattr(os, "nice"):
         os.nice(nice)
     elif sys.platform == "win32":

@@ -94,7 +94,7 @@ class Showing:
         self._spent, self._begin = 0.0, time.perf_counter()
 
     def view(self, plane: PlaneIndex) -> Box | None:
-        """Return what part of a plane the user looks at."""
+        """Return the visible part of a plane."""
         self._look = self._job.latest("view") or self._look
         if not self._look or tuple(self._look["plane"]) != plane:
             return None
@@ -102,7 +102,7 @@ class Showing:
         return y0, y1, x0, x1
 
     def show(self, plane: PlaneIndex, box: Box, outputs: Outputs) -> None:
-        """Write the labels of a part, unless that would hold up the work for nobody."""
+        """Write the labels of a part, unless it is off screen and would slow the job down."""
         now = time.perf_counter()
         if self._spent > _SHARE * (now - self._begin) and not self._is_looked_at(plane, box):
             return

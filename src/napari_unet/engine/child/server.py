@@ -37,9 +37,9 @@ from .process import be_modest, redirect_output
 from .remote_array import RemoteArray
 
 GRACE = 2.0
-"""Seconds that a running job has to stop by itself after the viewer has gone."""
+"""Grace period in seconds for a running job after the viewer has gone."""
 SILENCE = 900.0
-"""Seconds without a sign of a viewer on another computer, after which it is taken to be gone."""
+"""Seconds of silence after which a viewer on another computer counts as gone."""
 
 
 class Channel(Protocol):
@@ -90,7 +90,7 @@ class Job:
         self._stop.set()
 
     def tell(self, what: str, value: Any) -> None:
-        """Leave something for the generator; it replaces what was not taken yet."""
+        """Store a value for the generator; it replaces one that was not read yet."""
         with self._lock:
             self._told[what] = value
 
@@ -278,7 +278,7 @@ class Server:
             self._emit(job, Stopped("stopped before it began"))
             return
         if job.kind not in self._kinds:
-            raise UNetError(f"The computing process knows no job {job.kind!r}; is it of the same version?")
+            raise UNetError(f"The backend knows no job {job.kind!r}; is it of the same version?")
         # Closed at once, and not by the garbage collector, so that its `finally` has run before `JobDone`.
         with contextlib.closing(self._kinds[job.kind](job)) as generator:
             for event in generator:

@@ -161,7 +161,7 @@ def _pack(value: Any, arrays: list[NDArray[Any]]) -> Any:
         return [_pack(item, arrays) for item in value]
     if isinstance(value, Path):
         return str(value)
-    raise TypeError(f"{type(value).__name__} cannot be sent to the computing process: {value!r}")
+    raise TypeError(f"{type(value).__name__} cannot be sent to the backend: {value!r}")
 
 
 def _builtin(value: Any) -> Any:

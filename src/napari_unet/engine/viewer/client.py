@@ -1,4 +1,4 @@
-"""The viewer's side of the engine: one child at a time, and the jobs that it was given. Needs no torch."""
+"""The viewer's side of the engine: one child process and its jobs. Needs no torch."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ STOPPED, STARTING, READY, DEAD = "stopped", "starting", "ready", "dead"
 
 @dataclass(frozen=True)
 class _Open:
-    """A job that is not done: who wants its events, what the child may read, and where its result grows."""
+    """A running job: the receiver of its events, what the child may read, and where its result is written."""
 
     on_message: Callable[[Event], None]
     arrays: tuple[ArrayLike, ...]
@@ -137,7 +137,7 @@ class EngineClient:
         link.open()
 
     def _config(self) -> dict[str, Any]:
-        """Return what the child is told first."""
+        """Return the child's configuration."""
         from ... import __version__
 
         # The child finds the package also when the viewer found it by a path of its own.
@@ -195,7 +195,7 @@ class EngineClient:
         self._post({"type": "stop", "job": job})
 
     def tell(self, job: int, what: str, value: Any) -> None:
-        """Leave something for a running job; what it did not take yet is replaced."""
+        """Send a value to a running job; it replaces an earlier one that was not read yet."""
         self._post({"type": "tell", "job": job, "what": what, "value": value}, key=f"{job} {what}")
 
     def close(self, timeout: float = 0.0) -> None:
@@ -212,13 +212,13 @@ class EngineClient:
                 self._link.post(message, key)
 
     def _set_state(self, state: str, reason: str = "") -> None:
-        """Change the state and tell."""
+        """Change the state and notify."""
         self.state, self.reason = state, reason
         if self.on_state is not None:
             self.on_state(state, reason)
 
     def _answer(self, question: dict[str, Any]) -> dict[str, Any]:
-        """Return what the child asks for, on the reader thread."""
+        """Answer a request of the child, on the reader thread."""
         job = self._jobs[question["job"]]
         if question["type"] == "read":
             return {"data": read_block(job.arrays[question["array"]], question["key"])}
@@ -242,7 +242,7 @@ class EngineClient:
             self._on_files(message)
 
     def _on_files(self, message: dict[str, Any]) -> None:
-        """Write what a job on another computer has made, then deliver the event that speaks of it."""
+        """Write the files of a job on another computer, then deliver the event that names them."""
         number = message["job"]
         try:
             if number in self._jobs and message["files"]:
@@ -267,7 +267,7 @@ class EngineClient:
         self._deliver(number, event)
 
     def _deliver(self, number: int, event: Event) -> None:
-        """Hand an event to whoever submitted the job; nothing follows :class:`JobDone`."""
+        """Pass an event to the job's callback; nothing follows :class:`JobDone`."""
         with self._lock:
             job = self._jobs.pop(number, None) if isinstance(event, JobDone) else self._jobs.get(number)
         if job is None:
@@ -288,13 +288,13 @@ class EngineClient:
             orphans = list(self._jobs)
             self._set_state(DEAD if reason else STOPPED, reason)
         for number in orphans:
-            self._deliver(number, JobFailed(reason or "The computing process was closed."))
+            self._deliver(number, JobFailed(reason or "The backend was closed."))
             self._deliver(number, JobDone())
 
 
 def _sharing(payload: Mapping[str, Any], files: Sequence[str]) -> Sharing:
-    """Return what a job may see and write of the files here."""
-    # A result that grows on disk is no file that is sent.
+    """Return the files that a job may read and write."""
+    # A progressive result is not sent as a file.
     output = "" if _grows(payload) else payload.get("output", "")
     return Sharing(payload.get("folder", ""), files, output)
 
@@ -306,7 +306,7 @@ def _named_files(payload: Mapping[str, Any]) -> frozenset[str]:
 
 
 def _state(path: str) -> dict[str, Any] | None:
-    """Return what a file is known again by; None where there is none."""
+    """Return what identifies a file; None if there is none."""
     try:
         return state_of(Path(path))
     except OSError:
@@ -314,5 +314,5 @@ def _state(path: str) -> dict[str, Any] | None:
 
 
 def _grows(payload: Mapping[str, Any]) -> bool:
-    """Return whether a job's result grows on disk."""
+    """Return whether a job writes its result to disk progressively."""
     return isinstance(payload.get("output"), dict)

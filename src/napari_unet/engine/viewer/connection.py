@@ -37,9 +37,9 @@ if TYPE_CHECKING:
 _logger = logging.getLogger(__name__)
 
 _ALIVE_EVERY = 30.0
-"""Seconds after which the other computer is told that somebody is still there."""
+"""Seconds between keep-alive messages to another computer."""
 _QUESTIONS = ("read", "list", "file", "grow", "state")
-"""What the child may ask."""
+"""Requests that the child may make."""
 
 # Also runs where the package is missing, is of another version, or is another team's of the same import name.
 _BOOTSTRAP = """
@@ -110,7 +110,7 @@ class Link:
         threading.Thread(target=self._run_reader, name="unet-reader", daemon=True).start()
 
     def post(self, message: dict[str, Any], key: str | None = None) -> None:
-        """Send a message when its turn comes; see :class:`Outbox` for the key."""
+        """Queue a message; see :class:`Outbox` for the key."""
         self._outbox.put(message, key)
 
     def close(self, timeout: float = 0.0) -> None:
@@ -128,9 +128,9 @@ class Link:
             self._finish(str(error))
             return
         except Exception as error:
-            # No interpreter, no memory: whatever it is, the dock has to say it.
-            _logger.warning("the computing process cannot be started", exc_info=True)
-            self._finish(f"The computing process cannot be started: {type(error).__name__}: {error}")
+            # No interpreter, no memory: whatever it is, the dock has to report it.
+            _logger.warning("the backend cannot be started", exc_info=True)
+            self._finish(f"The backend cannot be started: {type(error).__name__}: {error}")
             return
         if self._ended.locked():
             self._release(0.0)  # closed while it started
@@ -141,7 +141,7 @@ class Link:
             self._finish()  # a broken pipe: the child is gone
         except Exception as error:
             _logger.exception("a message could not be sent")
-            self._finish(f"A message could not be sent to the computing process: {type(error).__name__}: {error}")
+            self._finish(f"A message could not be sent to the backend: {type(error).__name__}: {error}")
 
     def _pump(self, channel: Any) -> None:
         """Send messages until the outbox is closed."""
@@ -195,10 +195,10 @@ class Link:
                 self._dispatch(message)
         except Exception:
             # Raising here would make execnet close the channel; one bad message is no reason for that.
-            _logger.exception("a message of the computing process could not be handled")
+            _logger.exception("a message from the backend could not be handled")
 
     def _dispatch(self, message: dict[str, Any]) -> None:
-        """Handle what concerns the connection, and pass the rest on."""
+        """Handle messages on the connection itself, and pass on the rest."""
         if self._ended.locked() or self._foreign:
             return
         kind = message["type"]
@@ -213,14 +213,14 @@ class Link:
             threading.Thread(target=self._finish, args=(reason,), name="unet-end", daemon=True).start()
             return
         if kind == "fatal":
-            self._reason = f"The computing process{self._there} cannot start: {message['message']}"
+            self._reason = f"The backend{self._there} cannot start: {message['message']}"
         self._on_message(message)
 
     def _describe_other(self, version: str) -> str:
-        """Return what to do about another version of the package, or none."""
+        """Return a message on a version mismatch, or None."""
         wanted = self._config["version"]
         if self._address is None:
-            return f"The computing process is of another version of {DISTRIBUTION}; install the same on both."
+            return f"The backend is of another version of {DISTRIBUTION}; install the same on both."
         there = self._address
         has = f"has napari_unet {version}" if version and version != wanted else f"has no {DISTRIBUTION}"
         has = "has another napari_unet of the same number" if version == wanted else has
@@ -254,7 +254,7 @@ class Link:
         return getattr(self._ssh or getattr(self._gateway, "_io", None), "popen", None)
 
     def _finish(self, reason: str = "") -> None:
-        """Release everything once, and say why it ended."""
+        """Release everything once, and report why it ended."""
         if not self._ended.acquire(blocking=False):
             return
         self._outbox.close()
@@ -267,7 +267,7 @@ class Link:
         self._on_end(reason or self._reason or self._describe_end(code))
 
     def _describe_end(self, code: int | None) -> str:
-        """Return how the child ended, of which nothing else is known."""
+        """Describe how the child ended, from its exit code and log."""
         if self._address is None or self._ssh is None:
             return describe_end(code, self.log)
         from .ssh import describe_loss
@@ -292,22 +292,22 @@ class Link:
 
 
 def describe_end(code: int | None, log: str) -> str:
-    """Return a sentence on how a process ended, from its exit code (negative: signal)."""
+    """Describe how a process ended, from its exit code (negative: signal)."""
     details = f" Details are in {log}." if log and log != os.devnull else ""
-    again = " Nothing in the viewer is lost; the next click starts it anew."
+    again = " Nothing in the viewer is lost; the next click starts it again."
     if code is None:
-        return f"The connection to the computing process was lost.{details}{again}"
+        return f"The connection to the backend was lost.{details}{again}"
     if code >= 0:
         last = _last_line(log)
         said = f" with: {last}" if last else ""
-        return f"The computing process ended unexpectedly with exit code {code}{said}.{details}{again}"
+        return f"The backend stopped unexpectedly with exit code {code}{said}.{details}{again}"
     name = str(-code)
     with contextlib.suppress(ValueError):
         name = f"{-code} ({signal.Signals(-code).name})"
     cause = ""
     if code == -getattr(signal, "SIGKILL", 9):
         cause = ", most likely because the memory was full, or by hand"
-    return f"The computing process was ended by signal {name}{cause}.{details}{again}"
+    return f"The backend was stopped by signal {name}{cause}.{details}{again}"
 
 
 def _last_line(log: str) -> str:

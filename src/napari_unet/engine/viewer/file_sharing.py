@@ -1,6 +1,6 @@
-"""What a job on another computer may see of this one's files, and what it may leave here. Needs no torch.
+"""The files of this computer that a job on another one may read and write. Needs no torch.
 
-The other side names files only by what was shared with it; whatever else lies on this computer is out of its reach.
+The other side can name only files that were shared with it.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Sharing:
     folder : str
         The run folder, in which the job may leave files; empty when there is none.
     paths : sequence of str
-        Files and folders that it may read besides.
+        Further files and folders that it may read.
     output : str
         A file or folder that the job writes, as a whole; empty when there is none.
     """
@@ -97,7 +97,7 @@ class Sharing:
             raise StoreError(f"{file} cannot be read: {error.strerror or error}.") from error
 
     def write(self, files: Mapping[str, NDArray[np.uint8]]) -> None:
-        """Write files into the run folder, or the result; nobody sees one half written.
+        """Write files into the run folder, or the result, each atomically.
 
         Raises
         ------
@@ -119,7 +119,7 @@ class Sharing:
             ) from error
 
     def _replace_each(self, folder: Path, files: Mapping[str, NDArray[np.uint8]]) -> None:
-        """Write all files under other names, then give them theirs."""
+        """Write all files under temporary names, then rename them."""
         parts: list[tuple[Path, Path]] = []
         for name, data in files.items():
             target = _target(folder, name)
@@ -151,7 +151,7 @@ class Sharing:
             runs.append_event(self._folder, event)
 
     def _allowed(self, path: str) -> Path:
-        """Return a path that lies in what was shared."""
+        """Return a path, checked to be shared."""
         asked = Path(os.path.normpath(Path(path).absolute()))
         if not any(asked.is_relative_to(root) for root in self._readable):
             raise StoreError(f"The other computer asked for {path}, which is no part of its job.")
@@ -160,7 +160,7 @@ class Sharing:
         return asked
 
     def _entry(self, file: Path, name: str) -> dict[str, Any]:
-        """Return what a listing says of a file."""
+        """Return the listing entry of a file."""
         about = file.stat()
         key = (file, about.st_mtime_ns, about.st_size)
         if key not in self._digests:
@@ -169,7 +169,7 @@ class Sharing:
 
 
 def digest_of(file: Path) -> str:
-    """Return a number that two files have in common only when their bytes are the same.
+    """Return the SHA-256 digest of a file.
 
     Raises
     ------
@@ -197,7 +197,7 @@ def _is_half_written(name: str) -> bool:
 
 
 def _target(folder: Path, name: str) -> Path:
-    """Return where a file belongs that the other side names."""
+    """Return the path of a file that the other side names."""
     parts = PurePosixPath(name).parts
     if not parts or PurePosixPath(name).is_absolute() or ".." in parts or "\\" in name or ":" in name:
         raise StoreError(f"The other computer sent a file with the name {name!r}, which is refused.")

@@ -1,4 +1,4 @@
-"""The queue between whoever wants to say something to the child and the one thread that writes the pipe."""
+"""The queue of messages to the child, and the only source of the thread that writes the pipe."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _Item = tuple[dict[str, Any], str | None]
 
 
 class Outbox:
-    """First in, first out; never blocks the one who puts.
+    """A first-in, first-out queue; putting never blocks.
 
     A message with a key takes the place of an older one with the same key that was not sent yet, so
     that preview requests do not pile up while the pipe is busy.

@@ -1,4 +1,4 @@
-"""Results that grow on the disk of the viewer's computer, whoever computes them. Needs no torch.
+"""Results written progressively to the viewer's disk, wherever they are computed. Needs no torch.
 
 A process on the same computer writes into the store itself. One on another computer cannot: it sends each part, and
 :class:`Growing`, in the viewer's process, writes it. So the result lies in one place, looks the same while it grows,
@@ -52,7 +52,7 @@ def open_result(
 
 
 def missing_planes(out: stores.UnfinishedLabels) -> bool:
-    """Return whether planes of a result are not done yet."""
+    """Return whether planes of a result are missing."""
     return any(out.work.recall(plane_key(plane)) is None for plane in np.ndindex(*out.array.shape[:-2]))
 
 
@@ -75,7 +75,7 @@ class Growing:
         self._lock = threading.Lock()
 
     def answer(self, question: Mapping[str, Any]) -> Any:
-        """Do what the other computer asks for, and return what it has to know.
+        """Execute a request of the other computer, and return the answer.
 
         Raises
         ------
@@ -91,14 +91,14 @@ class Growing:
             return work(question)
 
     def close(self) -> None:
-        """Let others use the result; what is done of it is kept."""
+        """Release the result; finished planes are kept."""
         with self._lock:
             if self._out is not None:
                 self._out.work.close()
             self._out = self._levels = None
 
     def _open(self, question: Mapping[str, Any]) -> dict[str, Any]:
-        """Open the result, and tell where it lies and which planes of it are done."""
+        """Open the result; return its place and its finished planes."""
         dtype = np.dtype(question["dtype"])
         out = open_result(self._about or {}, tuple(question["shape"]), question["axes"], dtype, question["identity"])
         self._out, self._levels = out, stores.Levels(out.partial)
@@ -117,7 +117,7 @@ class Growing:
         self._opened()[1].put(tuple(question["plane"]), (y0, y1, x0, x1), question["labels"])
 
     def _plane(self, question: Mapping[str, Any]) -> None:
-        """Note that all parts of a plane are here."""
+        """Record that a plane is complete."""
         self._opened()[0].work.remember(plane_key(tuple(question["plane"])), int(question["objects"]))
 
     def _save(self, question: Mapping[str, Any]) -> str:

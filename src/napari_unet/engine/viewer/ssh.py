@@ -23,20 +23,20 @@ MARK = "napari-unet-listens"
 # What the login there prints, before Python speaks, is read over up to the mark.
 _CODE = f"import sys;print('{MARK}');sys.stdout.flush();exec(eval(sys.stdin.readline()))"
 _LAST_WORDS = 3.0
-"""Seconds that ssh has to end after its output did."""
+"""Seconds that ssh has to exit after closing its output."""
 _NOISE = 200
-"""Lines that a login may print."""
+"""Maximum number of lines printed by a login."""
 
 
 class SshIO(Popen2IO):
-    """The pipe to the other computer, as execnet takes it."""
+    """The pipe to the other computer, with execnet's interface."""
 
     def __init__(self, process: subprocess.Popen[bytes], errors: IO[bytes], group: execnet.Group) -> None:
         super().__init__(process.stdin, process.stdout, execmodel=group.execmodel)
         self.popen, self._errors = process, errors
 
     def said(self) -> str:
-        """Return what ssh, or the shell there, had to say against it."""
+        """Return the error output of ssh or of the remote shell."""
         self._errors.seek(0)
         return self._errors.read(16_384).decode(errors="replace").strip()
 
@@ -129,7 +129,7 @@ def _open(address: Address, group: execnet.Group) -> SshIO:
 
 
 def describe_refusal(address: Address, code: int, said: str) -> str:
-    """Return why no Python was reached and what to do, from ssh's exit code and words."""
+    """Explain why no Python was reached and what to do, from ssh's exit code and output."""
     advice = next((words for sign, words in _advice(address) if sign in said), "")
     if not advice and code in (126, 127):
         advice = (
@@ -142,7 +142,7 @@ def describe_refusal(address: Address, code: int, said: str) -> str:
 
 
 def _advice(address: Address) -> list[tuple[str, str]]:
-    """Return what to do, by a sign in what ssh says; the most telling first."""
+    """Return advice by a pattern in ssh's output, the most specific first."""
     login = address.login()
     return [
         (
@@ -169,11 +169,11 @@ def _advice(address: Address) -> list[tuple[str, str]]:
 
 
 def describe_loss(address: Address, code: int | None, said: str, log: str) -> str:
-    """Return how a connection that worked has ended."""
+    """Describe how an established connection ended."""
     details = f" Details are in {log} {address.where}." if log else ""
-    again = " Nothing in the viewer is lost; the next click connects anew."
+    again = " Nothing in the viewer is lost; the next click reconnects."
     last = said.splitlines()[-1].strip() if said else ""
     if code == 255 and last:
         return f"The connection to {address.name} was lost ({last}).{again}{details}"
     cause = f" with exit code {code}" if code not in (None, 0, 255) else ", by hand or because its memory was full"
-    return f"The computing process {address.where} was ended{cause}.{again}{details}"
+    return f"The backend {address.where} was ended{cause}.{again}{details}"
