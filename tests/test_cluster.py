@@ -164,7 +164,7 @@ def test_probabilities_are_the_same_to_the_last_bit_whatever_threads_a_worker_ha
         ("stack.tif", {"diameter": 26.0, "precision": "auto"}),
         ("cells.tif", {"what": "probabilities"}),
         ("cells.tif", {"diameter": 26.0, "boundary_erosion": 2, "holes": -1}),
-        ("cells.tif", {"separation": "shape"}),
+        ("cells.tif", {"separation": "components"}),
     ],
     ids=str,
 )

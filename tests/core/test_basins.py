@@ -10,7 +10,6 @@ from scipy import ndimage
 from skimage.io import imread
 
 from napari_unet.core.data.blocks import blocks, representatives
-from napari_unet.core.instances import elevation
 from napari_unet.core.instances.elevation import DISTANCE_STEPS, PROBABILITY_STEPS, Maps, in_steps
 from napari_unet.core.instances.pipeline import segment_maps
 from napari_unet.core.instances.watershed import Edges, Graph, Summits, basins, components, join
@@ -168,7 +167,7 @@ def fields(height: int, width: int, kind: str, seed: int) -> Maps:
 @given(
     height=st.integers(1, 24), width=st.integers(1, 24), kind=st.sampled_from(["noise", "hills", "levels"]),
     seed=st.integers(0, 10**6), sides=st.lists(st.integers(1, 25), min_size=1, max_size=2),
-    separation=st.sampled_from(["distance", "shape", "components"]), threshold=st.sampled_from([0.01, 0.3, 0.5]),
+    separation=st.sampled_from(["distance", "components"]), threshold=st.sampled_from([0.01, 0.3, 0.5]),
     seed_height=st.sampled_from([0.0, 0.02, 0.2]), boundary_erosion=st.integers(0, 3),
     holes=st.sampled_from([-1, 0, 6]),
     smallest=st.sampled_from([0, 5]), min_peak=st.sampled_from([0.0, 0.55, 0.9]),
@@ -187,7 +186,7 @@ def test_labels_do_not_depend_on_the_blocks(
         np.testing.assert_array_equal(instances(maps, chosen, side), whole)
 
 
-@pytest.mark.parametrize("separation", ["distance", "shape", "components"])
+@pytest.mark.parametrize("separation", ["distance", "components"])
 def test_one_cell_through_all_blocks(separation: str) -> None:
     """A spiral crosses each seam many times, and its background is one hole-less piece."""
     spiral = np.zeros((41, 41), np.float64)
@@ -203,20 +202,6 @@ def test_one_cell_through_all_blocks(separation: str) -> None:
     assert whole.max() == ndimage.label(spiral)[1]
     for side in (1, 5, 8):
         np.testing.assert_array_equal(instances(maps, chosen, side), whole)
-
-
-def test_deep_shapes_are_flat_inside_and_the_same_by_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(elevation, "SHAPE_REACH", 4)
-    ys, xs = np.mgrid[:50, :90]
-    mask = (np.hypot(ys - 25, xs - 27) < 20) | (np.hypot(ys - 25, xs - 64) < 20)
-    maps = Maps(in_steps(mask, PROBABILITY_STEPS))
-    chosen = PredictionSettings(separation="shape")
-    whole = instances(maps, chosen, 100)
-    for side in (3, 16, 47):
-        np.testing.assert_array_equal(instances(maps, chosen, side), whole)
-    assert whole.max() == 1  # the neck is deeper than 4 px
-    monkeypatch.setattr(elevation, "SHAPE_REACH", 128)
-    assert instances(maps, chosen, 16).max() == 2
 
 
 def test_steps_of_16_bits() -> None:
@@ -237,7 +222,7 @@ def test_real_pictures_as_landscapes_give_the_same_cells_for_any_blocks(name: st
     low, high = np.percentile(picture, (5, 99.8))
     smooth = np.clip((ndimage.gaussian_filter(picture, 2) - low) / (high - low), 0, 1)
     maps = Maps(in_steps(smooth, PROBABILITY_STEPS), in_steps(smooth, DISTANCE_STEPS))
-    for separation in ("distance", "shape"):
+    for separation in ("distance", "components"):
         chosen = PredictionSettings(separation=separation, threshold=0.25, seed_height=0.05)
         whole = instances(maps, chosen, 1300)
         assert whole.max() > 50

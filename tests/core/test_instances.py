@@ -41,7 +41,7 @@ def test_the_threshold_decides() -> None:
         assert np.array_equal(labels[0] > 0, probability[0] > threshold)
 
 
-@pytest.mark.parametrize("separation", ["auto", "distance", "shape"])
+@pytest.mark.parametrize("separation", ["auto", "distance"])
 def test_two_touching_discs_are_split(separation: str) -> None:
     truth = discs((60, 90), [(30, 30), (30, 56)], 15)
     found = labels_from_outputs(perfect(truth), chosen(separation=separation))
@@ -52,13 +52,12 @@ def test_two_touching_discs_are_split(separation: str) -> None:
     assert min(overlap) > 0.97
 
 
-@pytest.mark.parametrize("separation", ["distance", "shape"])
-def test_discs_that_the_mask_joins_are_split_too(separation: str) -> None:
+def test_discs_that_the_mask_joins_are_split_too() -> None:
     truth = discs((60, 90), [(30, 30), (30, 56)], 15)
     outputs = perfect(truth)
     inside = (truth > 0).astype(np.float32)
     outputs["classes"] = np.stack([1 - inside, inside])
-    found = labels_from_outputs(outputs, chosen(separation=separation, boundary_erosion=0))
+    found = labels_from_outputs(outputs, chosen(separation="distance", boundary_erosion=0))
     assert found.max() == 2 and np.array_equal(found > 0, truth > 0)
     assert (found == truth).mean() > 0.99
     assert labels_from_outputs(outputs, chosen(separation="components")).max() == 1
@@ -72,7 +71,7 @@ def test_auto_takes_the_distance_where_there_is_one() -> None:
     assert labels_from_outputs(outputs, chosen()).max() == 2
     del outputs["distance"]
     assert labels_from_outputs(outputs, chosen()).max() == 1
-    with pytest.raises(SettingsError, match="no distance output; choose auto, components or shape"):
+    with pytest.raises(SettingsError, match="no distance output; choose auto or components"):
         labels_from_outputs(outputs, chosen(separation="distance"))
 
 
@@ -97,9 +96,8 @@ def test_cells_that_rise_less_than_the_lowest_peak_are_dropped() -> None:
     assert left == {0.0: {1, 2, 3}, 0.3: {1, 2, 3}, 0.5: {1, 2}, 0.8: {1}, 1.0: {1}}
     numbers = labels_from_outputs(outputs, chosen(min_peak=0.5))
     assert sorted(np.unique(numbers)) == [0, 1, 2]
-    for separation in ("components", "shape"):
-        # Those say nothing of how sure the network is.
-        assert labels_from_outputs(outputs, chosen(min_peak=1.0, separation=separation)).max() == 3
+    # Components say nothing of how sure the network is.
+    assert labels_from_outputs(outputs, chosen(min_peak=1.0, separation="components")).max() == 3
 
 
 @pytest.mark.parametrize("radius", [3, 5, 12, 30])
@@ -121,7 +119,7 @@ def test_a_piece_without_a_summit_is_a_cell_all_the_same() -> None:
     assert found.max() == 2 and np.array_equal(found > 0, mask > 0)
 
 
-@pytest.mark.parametrize("separation", ["distance", "shape"])
+@pytest.mark.parametrize("separation", ["distance", "components"])
 def test_a_piece_that_meets_a_higher_one_at_a_corner_is_not_lost(separation: str) -> None:
     mask = np.zeros((20, 20), np.float32)
     mask[2:10, 2:10] = mask[10:12, 10:12] = 1
@@ -201,7 +199,7 @@ def test_small_cells_are_dropped_and_the_rest_is_numbered_in_raster_order() -> N
 @settings(deadline=None)
 @given(arrays_of.arrays(np.float32, st.tuples(st.integers(1, 25), st.integers(1, 25)),
                         elements=st.sampled_from([0.0, 0.3, 0.6, 1.0])),
-       st.sampled_from(["components", "shape", "distance"]), st.integers(0, 3), st.sampled_from([-1, 0, 4]),
+       st.sampled_from(["components", "distance"]), st.integers(0, 3), st.sampled_from([-1, 0, 4]),
        st.integers(0, 6))  # fmt: skip
 def test_any_map_gives_sound_labels(
     probability: np.ndarray, separation: str, boundary_erosion: int, holes: int, smallest: int
@@ -238,7 +236,7 @@ def test_classes_and_probabilities() -> None:
 
 
 @pytest.mark.parametrize("value", [0, 1, np.nan])
-@pytest.mark.parametrize("separation", ["components", "shape", "distance"])
+@pytest.mark.parametrize("separation", ["components", "distance"])
 def test_nothing_everything_and_undefined(value: float, separation: str) -> None:
     maps = np.full((12, 14), value, np.float32)
     labels = segment_instances(maps, maps, chosen(separation=separation))

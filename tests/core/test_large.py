@@ -46,7 +46,7 @@ def picture() -> Planes:
     return Planes(cells_picture(side=200)[0][:, :150], "yx")
 
 
-@pytest.mark.parametrize("separation", ["distance", "shape", "components"])
+@pytest.mark.parametrize("separation", ["distance", "components"])
 def test_a_plane_by_chunks_is_the_plane_at_once(
     tiny_model: Make, monkeypatch: pytest.MonkeyPatch, separation: str
 ) -> None:

@@ -17,7 +17,7 @@ import torch
 from ..core.data.arrays import Normalisation, PlaneIndex, Planes
 from ..core.errors import ClusterError
 from ..core.events import Fallback, Finished, PlaneDone, PredictionEvent, Started, Stopped, TileDone
-from ..core.inference.chunked import LargePlane, PlaneOf, is_large, plane_key
+from ..core.inference.chunked import LargePlane, is_large, plane_key
 from ..core.inference.predict import check_fit, never
 from ..core.network.model_io import Model, fingerprint, load_model, save_model
 from ..core.settings import PredictionSettings, validate
@@ -360,18 +360,8 @@ class _ClusterRun:
         settings = self.spec.settings
         if settings.what != "instances":
             return (yield from write_values(blocks))
-        if large.maps().method(settings) != "shape":
-            scratches(large)
-            return (yield from write_labels(blocks))
-        # Depth in the whole mask is measured in several rounds: it is done here, as in one process.
-        steps = large.write(PlaneOf(self.job.out.array, large.plane))
-        while True:
-            try:
-                next(steps)
-            except StopIteration as end:
-                return int(end.value)
-            if self.stop():
-                return None
+        scratches(large)
+        return (yield from write_labels(blocks))
 
 
 def _told(part: TaskResult) -> Iterator[Fallback]:

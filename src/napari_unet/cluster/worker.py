@@ -36,7 +36,7 @@ from ..core.inference.chunked import Box, LargePlane, PlaneOf, Workspace
 from ..core.inference.model_selection import choose_model
 from ..core.inference.tiled import SMALLEST_TILE, Predictor, choose_tile, predict_region
 from ..core.instances.cleanup import Notes, finish, notes_of, restore_boundaries
-from ..core.instances.pipeline import Outputs, labels_from_outputs, splitter
+from ..core.instances.pipeline import Outputs, labels_from_outputs, segment_block
 from ..core.instances.watershed import Pieces
 from ..core.network.device import choose, fixed_threads
 from ..core.network.model_io import Model, fingerprint, load_model
@@ -347,7 +347,7 @@ def scratches(large: LargePlane) -> tuple[WritableArray, WritableArray]:
 def split(spec: JobSpec, plane: PlaneIndex, block: Block) -> Pieces:
     """Split a block into components, store their labels, and return the rest of their data."""
     large = _large(spec, plane)
-    found = splitter(large.maps(), spec.settings, [block])(block)
+    found = segment_block(large.maps(), spec.settings, block)
     scratches(large)[0][block.slices] = found.labels
     return dataclasses.replace(found, labels=np.zeros((0, 0), np.int32))
 

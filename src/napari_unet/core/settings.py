@@ -226,8 +226,8 @@ class PredictionSettings:
     )  # fmt: skip
     separation: str = option(
         "auto", "How touching cells are told apart. distance: watershed on the distance output. components: "
-        "connected pieces, as in the paper. shape: watershed on the distance inside the mask. auto: distance where "
-        "the model has it.", choices=("auto", "distance", "components", "shape"),
+        "connected components, as in the paper. auto: distance where the model has it.",
+        choices=("auto", "distance", "components"),
     )  # fmt: skip
     seed_height: float = option(
         0.2, "How far a valley between two cells has to dip for them to be split. Larger splits less.",

@@ -15,7 +15,7 @@ from scipy import ndimage
 
 from ..data.blocks import Block, Border, Seams, border_of
 from ..data.label_ops import near_two
-from .elevation import least_height
+from .elevation import min_peak_for_size
 
 Labels = NDArray[np.int32]
 _SIDES = ((-1, 0), (0, -1), (0, 1), (1, 0))
@@ -167,7 +167,7 @@ class Tidy:
     smallest : int
         Cells with fewer pixels are dropped.
     peak : float
-        Cells that rise less are dropped, see :func:`~napari_unet.core.instances.elevation.least_height`.
+        Cells that rise less are dropped, see :func:`~napari_unet.core.instances.elevation.min_peak_for_size`.
     """
 
     def __init__(self, heights: NDArray[np.float32], holes: int, smallest: int, min_peak: float = 0.0) -> None:
@@ -207,7 +207,7 @@ class Tidy:
     def decide(self) -> int:
         """Decide about all cells and holes; return how many cells there are."""
         self._filler = self._fill()
-        high = self.heights >= least_height(self._size, self.min_peak)
+        high = self.heights >= min_peak_for_size(self._size, self.min_peak)
         kept = np.flatnonzero((self._size >= self.smallest) & (self._size > 0) & high)
         self._numbers = np.zeros(len(self._size), np.int32)
         # A hole's first pixel comes after that of the cell around it, so the cell's own one counts.

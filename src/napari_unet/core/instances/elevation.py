@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,14 +13,12 @@ from ..data.arrays import ArrayLike
 from ..data.blocks import Block
 from ..errors import SettingsError
 from ..settings import PredictionSettings
-from .watershed import Graph, Landscape, components
+from .watershed import Elevation
 
 PROBABILITY_STEPS = 65_535
 """What probability 1 becomes in 16 bits."""
 DISTANCE_STEPS = 50_000
 """What distance 1, the middle of a cell, becomes in 16 bits; networks sometimes go a little beyond."""
-SHAPE_REACH = 128
-"""Depth in pixels from which on a mask counts as equally deep when cells are separated by shape."""
 
 _SMOOTHING = 1.0
 """Standard deviation in pixels: takes out single-pixel summits, and is far below any cell's size."""
@@ -63,7 +60,7 @@ class Maps:
     distance: ArrayLike | None = None
 
     def method(self, settings: PredictionSettings) -> str:
-        """Return how cells are told apart: distance, shape or components.
+        """Return how cells are told apart: distance or components.
 
         Raises
         ------
@@ -73,7 +70,7 @@ class Maps:
         if settings.separation == "auto":
             return "components" if self.distance is None else "distance"
         if settings.separation == "distance" and self.distance is None:
-            raise SettingsError("The model has no distance output; choose auto, components or shape for separation.")
+            raise SettingsError("The model has no distance output; choose auto or components for separation.")
         return settings.separation
 
     def min_peak(self, settings: PredictionSettings) -> float:
@@ -85,39 +82,23 @@ class Maps:
         return np.asarray(block.read(self.foreground, halo) > np.float32(threshold * PROBABILITY_STEPS))
 
 
-def landscapes(maps: Maps, settings: PredictionSettings, blocks: list[Block]) -> Callable[[Block], Landscape]:
-    """Return what gives the heights of a block and one pixel around it, -1 outside of the mask.
+def elevation(maps: Maps, settings: PredictionSettings, block: Block) -> Elevation:
+    """Return the elevation of a block and one pixel around it, -1 outside the mask.
 
-    All blocks have to be given, as separation by shape looks through them once.
+    It is the smoothed distance output, or 0 everywhere when connected components are the cells.
     """
-    method = maps.method(settings)
-    if method == "shape":
-        shape = _Shape(maps, settings.threshold)
-        shape.measure(blocks)
-        return shape.landscape
-    if method == "distance" and maps.distance is not None:
-        distance = maps.distance
-        return lambda block: _by_distance(maps, distance, settings.threshold, block)
-    return lambda block: _flat(maps, settings.threshold, block)
-
-
-def _flat(maps: Maps, threshold: float, block: Block) -> Landscape:
-    """Return 0 in the mask."""
-    mask = block.framed(maps.mask(block, 1, threshold), 1, 0)
-    return np.where(mask, np.float32(0), np.float32(-1))
-
-
-def _by_distance(maps: Maps, distance: ArrayLike, threshold: float, block: Block) -> Landscape:
-    """Return the smoothed distance output, about 1 high."""
+    if maps.method(settings) == "components" or maps.distance is None:
+        mask = block.framed(maps.mask(block, 1, settings.threshold), 1, 0)
+        return np.where(mask, np.float32(0), np.float32(-1))
     halo = _SMOOTHING_REACH + 1
-    raw = block.read(distance, halo).astype(np.float32) / np.float32(DISTANCE_STEPS)
-    # Every pixel's sum has the same terms in the same order wherever the block begins.
+    raw = block.read(maps.distance, halo).astype(np.float32) / np.float32(DISTANCE_STEPS)
+    # The same terms in the same order for every pixel, wherever the block begins.
     smooth = ndimage.gaussian_filter(raw, _SMOOTHING, radius=_SMOOTHING_REACH)
-    mask = maps.mask(block, halo, threshold)
+    mask = maps.mask(block, halo, settings.threshold)
     return block.framed(np.where(mask, np.maximum(smooth, 0), np.float32(-1)), halo, -1)
 
 
-def least_height(size: NDArray[np.int64], min_peak: float) -> NDArray[np.float64]:
+def min_peak_for_size(size: NDArray[np.int64], min_peak: float) -> NDArray[np.float64]:
     """Return how high cells have to rise not to be dropped as doubtful.
 
     The distance output falls evenly from 1 in the middle of a cell to 0 at its border, so smoothing lowers it by
@@ -136,47 +117,4 @@ def least_height(size: NDArray[np.int64], min_peak: float) -> NDArray[np.float64
     return np.asarray(np.minimum(min_peak, max(min_peak, _SURE) * full))
 
 
-class _Shape:
-    """Heights from the mask alone: depth in it, over the depth of the connected piece's deepest pixel.
-
-    Depth is measured up to :data:`SHAPE_REACH`, so that a block and what lies so far around it suffice.
-    """
-
-    def __init__(self, maps: Maps, threshold: float) -> None:
-        self.maps, self.threshold = maps, threshold
-        self._offsets: dict[tuple[int, int], int] = {}
-        self._deepest = np.ones(1, np.float32)
-
-    def measure(self, blocks: list[Block]) -> None:
-        """Find the deepest pixel of every connected piece of the mask."""
-        graph, deepest = Graph(0.0), []
-        for block in blocks:
-            pieces = components(_flat(self.maps, self.threshold, block), block)
-            count = len(pieces.summits.places)
-            depth = self._depth(block)[1:-1, 1:-1]
-            deepest.append(np.zeros(count, np.float32))
-            np.maximum.at(deepest[-1], pieces.labels[pieces.labels > 0] - 1, depth[pieces.labels > 0])
-            self._offsets[block.y0, block.x0] = graph.add(pieces)
-        group = graph.solve()
-        highest = np.ones(int(group.max()) + 1, np.float32)
-        np.maximum.at(highest, group[1:], np.concatenate([np.zeros(0, np.float32), *deepest]))
-        self._deepest = highest[group]
-
-    def _depth(self, block: Block) -> NDArray[np.float32]:
-        """Return the distance to what is not in the mask, in a block and one pixel around it."""
-        halo = SHAPE_REACH + 1
-        # The pixel of padding is the plane's end, or so far away that it makes no difference.
-        inside = ndimage.distance_transform_edt(np.pad(self.maps.mask(block, halo, self.threshold), 1))[1:-1, 1:-1]
-        return block.framed(np.minimum(inside, SHAPE_REACH).astype(np.float32), halo, 0)
-
-    def landscape(self, block: Block) -> Landscape:
-        """Return the heights of a block and one pixel around it."""
-        flat = _flat(self.maps, self.threshold, block)
-        labels = components(flat, block).labels
-        numbers = np.where(labels > 0, labels + self._offsets[block.y0, block.x0], 0)
-        # A pixel beyond the block matters only beside one of the same piece.
-        around = np.pad(numbers, 1, mode="edge")
-        return np.where((flat >= 0) & (around > 0), self._depth(block) / self._deepest[around], np.float32(-1))
-
-
-__all__ = ["DISTANCE_STEPS", "PROBABILITY_STEPS", "SHAPE_REACH", "Maps", "in_steps", "landscapes", "least_height"]
+__all__ = ["DISTANCE_STEPS", "PROBABILITY_STEPS", "Maps", "elevation", "in_steps", "min_peak_for_size"]

@@ -8,6 +8,7 @@ does not depend on the blocks, see :mod:`~napari_unet.core.instances.watershed` 
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator, Mapping
+from functools import partial
 from typing import Any, TypeVar
 
 import numpy as np
@@ -18,7 +19,7 @@ from ..data.blocks import Block, blocks
 from ..data.prefetch import ahead, cores
 from ..settings import PredictionSettings
 from .cleanup import Tidy, restore_boundaries
-from .elevation import DISTANCE_STEPS, PROBABILITY_STEPS, Maps, in_steps, landscapes
+from .elevation import DISTANCE_STEPS, PROBABILITY_STEPS, Maps, elevation, in_steps
 from .watershed import Graph, Pieces, basins, components
 
 SIDE = 512
@@ -132,14 +133,14 @@ def segment_maps(
     """
     height, width = maps.foreground.shape
     every = blocks(height, width, side)
-    split, min_peak = splitter(maps, settings, every), maps.min_peak(settings)
+    min_peak = maps.min_peak(settings)
     if len(every) == 1:
-        labels, count = _at_once(split(every[0]), every[0], settings, min_peak)
+        labels, count = _at_once(segment_block(maps, settings, every[0]), every[0], settings, min_peak)
         output[every[0].slices] = labels
         return count
     provisional = scratch((height, width), np.uint32)
     graph = Graph(settings.seed_height)
-    regions = yield from _pieces_pass(split, graph, every, provisional)
+    regions = yield from _pieces_pass(partial(segment_block, maps, settings), graph, every, provisional)
     # Provisional numbers may be larger than the final ones.
     between = output if np.dtype(output.dtype).itemsize >= 4 else scratch((height, width), np.uint32)
     work = Tidy(graph.heights, settings.holes, settings.smallest, min_peak)
@@ -151,15 +152,12 @@ def _in_threads(work: Callable[[Block], T], every: list[Block]) -> Iterator[tupl
     return ahead(work, every, max(1, min(_MOST_WORKERS, len(every), cores())))
 
 
-def splitter(maps: Maps, settings: PredictionSettings, every: list[Block]) -> Callable[[Block], Pieces]:
-    """Return what cuts a block into pieces.
-
-    Separation by shape looks through every block of the plane first; the others need no more than the block.
-    """
-    landscape = landscapes(maps, settings, every)
+def segment_block(maps: Maps, settings: PredictionSettings, block: Block) -> Pieces:
+    """Return the connected components or catchment basins of a block."""
+    heights = elevation(maps, settings, block)
     if maps.method(settings) == "components":
-        return lambda block: components(landscape(block), block)
-    return lambda block: basins(landscape(block), block, settings.seed_height)
+        return components(heights, block)
+    return basins(heights, block, settings.seed_height)
 
 
 def _at_once(
@@ -225,5 +223,5 @@ __all__ = [
     "labels_from_outputs",
     "segment_instances",
     "segment_maps",
-    "splitter",
+    "segment_block",
 ]

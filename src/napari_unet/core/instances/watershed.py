@@ -28,7 +28,7 @@ from scipy import ndimage
 
 from ..data.blocks import DOWN, RIGHT, Block, Border, Nodes, Places, Seams, border_of, representatives, step_places
 
-Landscape = NDArray[np.float32]
+Elevation = NDArray[np.float32]
 """Heights of a block and one pixel around it; negative outside of the mask."""
 
 
@@ -107,23 +107,23 @@ class Pieces:
     border: Border
 
 
-def components(landscape: Landscape, block: Block) -> Pieces:
+def components(elevation: Elevation, block: Block) -> Pieces:
     """Return the connected pieces of a block's mask; by sides alone."""
-    labels, count = ndimage.label(landscape[1:-1, 1:-1] >= 0)
+    labels, count = ndimage.label(elevation[1:-1, 1:-1] >= 0)
     rows, columns = np.nonzero(labels)
     first = np.zeros(count, np.int64)
     # Of repeated indices the last one counts: backwards, that is the first pixel.
     first[labels[rows, columns][::-1] - 1] = block.places(rows, columns)[::-1]
     summits = Summits(first, np.zeros(count, np.float32), np.zeros(count, np.bool_))
-    flat = np.where(landscape >= 0, np.float32(0), np.float32(-1))
+    flat = np.where(elevation >= 0, np.float32(0), np.float32(-1))
     return Pieces(labels.astype(np.int32), summits, _no_edges(), border_of(block, labels, flat))
 
 
-def basins(landscape: Landscape, block: Block, height: float) -> Pieces:
+def basins(elevation: Elevation, block: Block, height: float) -> Pieces:
     """Return the basins of a block; joined already where nothing beyond the block can change that."""
-    labels, summits = _climb(landscape, block)
-    edges = _edges(labels, landscape[1:-1, 1:-1], summits, height, block)
-    border = border_of(block, labels, landscape)
+    labels, summits = _climb(elevation, block)
+    edges = _edges(labels, elevation[1:-1, 1:-1], summits, height, block)
+    border = border_of(block, labels, elevation)
     is_open = summits.leaves.copy()
     is_open[border.nodes] = True
     parents, left = join(summits, edges, height, is_open)
@@ -133,11 +133,11 @@ def basins(landscape: Landscape, block: Block, height: float) -> Pieces:
     return Pieces(relabelled, summits.where(kept), left.between(numbers), border.renumbered(numbers))
 
 
-def _climb(landscape: Landscape, block: Block) -> tuple[NDArray[np.int32], Summits]:
+def _climb(elevation: Elevation, block: Block) -> tuple[NDArray[np.int32], Summits]:
     """Return node + 1 of each pixel of a block, and the nodes: summits, and pixels beyond that arrows lead to."""
-    stride = landscape.shape[1]
-    heights = landscape.ravel()
-    inside = landscape >= 0
+    stride = elevation.shape[1]
+    heights = elevation.ravel()
+    inside = elevation >= 0
     core = np.zeros_like(inside)
     core[1:-1, 1:-1] = inside[1:-1, 1:-1]
     own, around = np.flatnonzero(core), np.flatnonzero(inside & ~core)
@@ -149,7 +149,7 @@ def _climb(landscape: Landscape, block: Block) -> tuple[NDArray[np.int32], Summi
     ends = representatives(arrows)[: len(own)]
     used = np.zeros(len(everywhere), np.bool_)
     used[ends] = True
-    labels = np.zeros(landscape.shape, np.int32)
+    labels = np.zeros(elevation.shape, np.int32)
     labels.ravel()[own] = np.cumsum(used, dtype=np.int32)[ends]
     nodes = np.flatnonzero(used)
     places = block.places(everywhere[nodes] // stride - 1, everywhere[nodes] % stride - 1)
