@@ -7,7 +7,7 @@
 A candidate is named STEM-wWIDTH-dDEPTH@SEEN, with SEEN the diameter in pixels at which the network sees the median cell
 of the training pictures. The stem is ``full``, the package's U-Net, or ``half``: space-to-depth by 2, the same U-Net at
 half resolution, and a pixel-shuffle head. Loss, augmentation, sampling, optimiser, calibration and labels are the
-package's own.
+package's own; a name that ends in ``+flow`` or ``+offset`` has that output in place of the distance (separations.py).
 
 Equal time means equal steps times cost: processor seconds of a step are measured beforehand, in turns, and the least
 of several rounds counts, so that other work on the machine favours nobody. Each candidate then gets as many steps as
@@ -24,7 +24,7 @@ import functools
 import json
 import re
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,11 +39,11 @@ from torch.nn import functional as F
 import pretrain
 import trials
 from napari_unet.core.data.annotation import AnnotatedImage, interpret
-from napari_unet.core.data.arrays import Planes, ScaledPlanes, plane_normalisation
+from napari_unet.core.data.arrays import Planes, ScaledPlanes, plane_normalisation, resample
 from napari_unet.core.data.label_ops import median_diameter, smallest_area
 from napari_unet.core.data.rescale import unless_nearly_own
 from napari_unet.core.data.tiles import Geometry
-from napari_unet.core.inference.tiled import Predictor
+from napari_unet.core.inference.tiled import Predictor, predict_region
 from napari_unet.core.network.device import choose
 from napari_unet.core.network.model_card import Card
 from napari_unet.core.network.model_io import Model
@@ -55,6 +55,7 @@ from napari_unet.core.training.plan import LEARNING_RATES, TrainingPlan, resized
 from napari_unet.core.training.sampling import Sample, Split, make_sample, patch_sizes
 from napari_unet.core.training.trainer import Learner
 from reporting import CannotMeasure, arguments, machine, run, say, table
+from separations import SEPARATIONS, Separation, best_threshold, with_outputs, without_specks
 from trials import Picture, Results
 
 KEPT_OUT = ("axons_tem", "qpi_cells", "yeast_phase")
@@ -68,6 +69,7 @@ SETTINGS = TrainingSettings(
     seconds=0, unpainted="background", validation=0.0, learning_rate=LEARNING_RATES["adamw", True], device="cpu"
 )
 _ROUNDS, _STEPS_PER_ROUND = 4, 5
+_SHOWN = 4
 _SIDE = 512
 """Side in pixels of what segmentation is timed on."""
 
@@ -123,20 +125,23 @@ class Candidate:
     width: int
     depth: int
     seen: float
+    separation: str = "distance"
 
     @classmethod
     def parse(cls, name: str) -> Candidate:
         """Return the candidate of a name, such as ``half-w32-d3@24``."""
-        found = re.fullmatch(r"(full|half)-w(\d+)-d(\d+)@(\d+)", name)
-        if found is None:
+        found = re.fullmatch(r"(full|half)-w(\d+)-d(\d+)@(\d+)(?:\+(\w+))?", name)
+        if found is None or (found[5] or "distance") not in ("distance", *SEPARATIONS):
             raise CannotMeasure(f"{name!r} is no candidate; write STEM-wWIDTH-dDEPTH@SEEN, such as {CANDIDATES[1]}.")
-        return cls(found[1], int(found[2]), int(found[3]), float(found[4]))
+        return cls(found[1], int(found[2]), int(found[3]), float(found[4]), found[5] or "distance")
 
     def network(self, seed: int) -> UNet:
         """Return the network with fresh weights."""
         torch.manual_seed(seed)
-        s = NetworkSettings(width=self.width, depth=self.depth)
-        return STEMS[self.stem](1, 2, s.width, s.depth, s.padding, s.norm, s.dropout, s.distance)
+        s, own = NetworkSettings(width=self.width, depth=self.depth), self.separation == "distance"
+        network = STEMS[self.stem](1, 2, s.width, s.depth, s.padding, s.norm, s.dropout, own)
+        per_pixel = 4 if self.stem == "half" else 1
+        return network if own else with_outputs(network, SEPARATIONS[self.separation].outputs, per_pixel)
 
 
 def _nuclei() -> tuple[list[str], list[str]]:
@@ -175,9 +180,11 @@ class Collection:
     tested: tuple[Picture, ...]
     scale: float
     smallest: int
+    shown: tuple[Picture, ...] = ()
+    """Parts of a few pictures learnt from, with most cells, to choose thresholds on."""
 
     @classmethod
-    def read(cls, folder: str, seen: float) -> Collection:
+    def read(cls, folder: str, seen: float, separation: str = "distance") -> Collection:
         """Return the collection at the size at which its median cell is ``seen`` pixels wide."""
         if not (pretrain.DATA / folder).exists():
             raise CannotMeasure(f"there is no folder ../shared/data/{folder} beside the repository.")
@@ -185,7 +192,16 @@ class Collection:
         diameters = [d for d in (median_diameter(p.truth) for p in taught) if d]
         scale = unless_nearly_own(round(seen / float(np.median(diameters)), 3))
         smallest = max(1, int(smallest_area([p.truth for p in taught])))
-        return cls(tuple(to_sample(p, scale) for p in taught), tuple(tested), scale, smallest)
+        samples = [to_sample(p, scale) for p in taught]
+        if separation != "distance":
+            samples = [SEPARATIONS[separation].prepare(sample) for sample in samples]
+        most = sorted(taught, key=lambda p: -int(p.truth.max()))[:_SHOWN]
+        return cls(tuple(samples), tuple(tested), scale, smallest, tuple(map(part_of, most)))
+
+
+def part_of(picture: Picture) -> Picture:
+    """Return the upper left of a picture."""
+    return Picture(picture.name, picture.image[:_SIDE, :_SIDE], picture.truth[:_SIDE, :_SIDE])
 
 
 def to_sample(picture: Picture, scale: float) -> Sample:
@@ -215,7 +231,8 @@ def learner_of(candidate: Candidate, collection: Collection, steps: int, seed: i
     plan = TrainingPlan(
         Model(network, card), Split(collection.samples, ()), settings, choose("cpu"), sizes, weights, (), None, None, {}
     )  # fmt: skip
-    return Learner(plan)
+    own = candidate.separation == "distance"
+    return Learner(plan) if own else SEPARATIONS[candidate.separation].learner(plan)
 
 
 def least(ways: Mapping[str, Callable[[], Any]], rounds: int) -> dict[str, float]:
@@ -230,9 +247,10 @@ def least(ways: Mapping[str, Callable[[], Any]], rounds: int) -> dict[str, float
     return {name: min(values) for name, values in taken.items()}
 
 
-def costs(folder: str, names: Sequence[str], get: Callable[[str, float], Collection]) -> dict[str, dict[str, float]]:
+def costs(folder: str, names: Sequence[str], get: Callable[..., Collection]) -> dict[str, dict[str, float]]:
     """Return processor seconds of a training step and of a megapixel through the network alone, by candidate."""
-    learners = {name: learner_of(c := Candidate.parse(name), get(folder, c.seen), 1000, 0) for name in names}
+    named = {name: Candidate.parse(name) for name in names}
+    learners = {n: learner_of(c, get(folder, c.seen, c.separation), 1000, 0) for n, c in named.items()}
     step = least({n: functools.partial(steps, x, _STEPS_PER_ROUND) for n, x in learners.items()}, _ROUNDS)
     networks = {n: Predictor.create(x.averaged(), x.compute) for n, x in learners.items()}
     bare = least({n: functools.partial(p.run, block_for(p)) for n, p in networks.items()}, _ROUNDS)
@@ -269,29 +287,74 @@ def trained(learner: Learner) -> tuple[Model, dict[str, Any]]:
         if len(losses) % 200 == 0:
             say(f"    step {len(losses)} of {total}, loss {np.nanmean(losses[-100:]):.3f}")
     used = time.process_time() - begin
-    network, card = learner.averaged_copy(), learner.plan.model.card
     learner.close()
-    base = dataclasses.replace(PredictionSettings(), smallest=card.prediction["smallest"])
-    chosen = tune(Predictor.create(network, learner.compute), learner.plan.split, base, card.scale)
     about = {
-        "steps": total, "training_seconds": round(used, 1), "prediction": chosen,
+        "steps": total, "training_seconds": round(used, 1),
         "loss": [round(float(np.nanmean(part)), 4) for part in (losses[:20], losses[-100:])],
         "undefined": int(np.sum(~np.isfinite(losses))),
     }  # fmt: skip
-    return Model(network, dataclasses.replace(card, prediction=chosen)), about
+    return Model(learner.averaged_copy(), learner.plan.model.card), about
+
+
+def calibrated(model: Model, samples: Sequence[Sample]) -> Model:
+    """Return the model with the prediction settings that separate its training pictures best."""
+    base = dataclasses.replace(PredictionSettings(), smallest=model.card.prediction["smallest"])
+    predictor = Predictor.create(model.network, choose("cpu"))
+    chosen = tune(predictor, Split(tuple(samples), ()), base, model.card.scale)
+    return Model(model.network, dataclasses.replace(model.card, prediction=chosen))
+
+
+def separated(
+    model: Model, pictures: Sequence[Picture], separation: Separation, threshold: float
+) -> list[NDArray[np.int32]]:
+    """Return the labels of pictures by a separation that the package does not have."""
+    scale, smallest = model.card.scale, model.card.prediction["smallest"]
+    found = (separation.labels(o, threshold, scale) for o in outputs_of(model, pictures))
+    return [without_specks(labels, smallest) for labels in found]
+
+
+def outputs_of(model: Model, pictures: Sequence[Picture]) -> Iterator[dict[str, NDArray[Any]]]:
+    """Yield the network's outputs of pictures at their own size."""
+    predictor = Predictor.create(model.network, choose("cpu"))
+    for picture in pictures:
+        planes: Planes = Planes(picture.image, "yx")
+        normalisation = plane_normalisation(planes, ())
+        if model.card.scale != 1:
+            planes = ScaledPlanes(planes, model.card.scale)
+        outputs = predict_region(predictor, planes, (), (0, planes.height, 0, planes.width), normalisation)
+        yield {name: resample(values, picture.truth.shape) for name, values in outputs.items()}
+
+
+def segmenter(
+    candidate: Candidate, model: Model, collection: Collection
+) -> tuple[Callable[[Sequence[Picture]], list[NDArray[np.int32]]], dict[str, Any]]:
+    """Return what segments pictures, calibrated on training pictures, and the settings that were chosen."""
+    if candidate.separation == "distance":
+        model = calibrated(model, collection.samples)
+        return functools.partial(trials.segmented, model), model.card.prediction
+    separation, scale = SEPARATIONS[candidate.separation], model.card.scale
+    measured = list(zip(outputs_of(model, collection.shown), (p.truth for p in collection.shown), strict=True))
+    threshold = best_threshold(measured, mean_ap, lambda outputs, t: separation.labels(outputs, t, scale))
+    return lambda pictures: separated(model, pictures, separation, threshold), {"threshold": threshold}
+
+
+def mean_ap(truth: NDArray[np.int32], labels: NDArray[np.int32]) -> float:
+    """Return the mean AP of one picture."""
+    return float(np.mean(trials.combined([trials.tally(truth, labels)])[0]))
 
 
 def measure(candidate: Candidate, collection: Collection, count: int, seed: int) -> dict[str, Any]:
     """Train a candidate for so many steps and measure it on the pictures held out."""
     model, about = trained(learner_of(candidate, collection, count, seed))
-    found = trials.segmented(model, collection.tested)
+    segment, chosen = segmenter(candidate, model, collection)
+    found = segment(collection.tested)
     tallies = [trials.tally(p.truth, labels) for p, labels in zip(collection.tested, found, strict=True)]
     image, pooled = trials.combined(tallies)
-    largest = max(collection.tested, key=lambda p: p.image.size)
-    part = Picture(largest.name, largest.image[:_SIDE, :_SIDE], largest.truth[:_SIDE, :_SIDE])
-    seconds = least({"whole": lambda: trials.segmented(model, [part])}, 2)["whole"]
+    part = part_of(max(collection.tested, key=lambda p: p.image.size))
+    seconds = least({"whole": lambda: segment([part])}, 2)["whole"]
     return {
-        **about, "ap": [round(float(v), 4) for v in image], "ap_pooled": [round(float(v), 4) for v in pooled],
+        **about, "prediction": chosen, "ap": [round(float(v), 4) for v in image],
+        "ap_pooled": [round(float(v), 4) for v in pooled],
         "pictures": len(tallies), "scale": collection.scale,
         "parameters": sum(p.numel() for p in model.network.parameters()),
         "labelled_megapixel": seconds / (part.image.size / 1e6),
@@ -358,7 +421,8 @@ def measure_all(known: Results, chosen: Any) -> None:
                 count = max(1, round(chosen.seconds_cpu / cost["step"]))
                 candidate = Candidate.parse(name)
                 say(f"{time.strftime('%H:%M')} {folder}, {name}, seed {seed}: {count} steps of {cost['step']:.3f} s")
-                make = functools.partial(measure, candidate, get(folder, candidate.seen), count, seed)
+                collection = get(folder, candidate.seen, candidate.separation)
+                make = functools.partial(measure, candidate, collection, count, seed)
                 done = known.once(key_of(folder, name, seed, chosen.seconds_cpu), make)
                 say(f"  AP at 0.5 {done['ap'][0]:.3f}, mean {np.mean(done['ap']):.3f}, loss {done['loss']}")
 

@@ -22,7 +22,8 @@ def collection():
     for seed in range(3):
         image, truth = generate("nuclei", (96, 96), seed, diameter=16, density=0.3)
         pictures.append(Picture(f"p{seed}", image, truth.astype(np.int32)))
-    return networks.Collection(tuple(networks.to_sample(p, 1.0) for p in pictures[:2]), (pictures[2],), 1.0, 5)
+    samples = tuple(networks.to_sample(p, 1.0) for p in pictures[:2])
+    return networks.Collection(samples, (pictures[2],), 1.0, 5, tuple(pictures[:1]))
 
 
 @pytest.fixture
@@ -30,7 +31,7 @@ def half():
     return networks.Candidate("half", 4, 2, 24.0).network(0).eval()
 
 
-@pytest.mark.parametrize("name", ["quarter-w32-d3@24", "half-w32-d3", "half"])
+@pytest.mark.parametrize("name", ["quarter-w32-d3@24", "half-w32-d3", "half-w32-d3@24+shape"])
 def test_a_name_that_is_no_candidate_is_refused(name):
     with pytest.raises(CannotMeasure, match="is no candidate"):
         networks.Candidate.parse(name)
@@ -62,20 +63,21 @@ def test_the_half_stem_sees_the_same_whatever_the_tiles_are(half):
         np.testing.assert_allclose(whole[name], tiled[name], atol=1e-4)
 
 
-def test_a_candidate_is_trained_and_measured(collection):
-    found = networks.measure(networks.Candidate.parse(NAME), collection, 3, 0)
+@pytest.mark.parametrize("name", [NAME, f"{NAME}+flow", f"{NAME}+offset", "full-w4-d1@16+flow"])
+def test_a_candidate_is_trained_and_measured(name, collection):
+    found = networks.measure(networks.Candidate.parse(name), collection, 3, 0)
     assert found["steps"] == 3 and len(found["ap"]) == 9 and found["pictures"] == 1 and found["undefined"] == 0
     assert json.loads(json.dumps(found)) == found
 
 
 def test_costs_are_positive(collection):
-    found = networks.costs("any", [NAME], lambda folder, seen: collection)
+    found = networks.costs("any", [NAME], lambda folder, seen, separation: collection)
     assert found.keys() == {NAME} and min(found[NAME].values()) > 0
 
 
 def test_what_is_in_the_results_is_not_measured_again(collection, tmp_path, monkeypatch):
     chosen = SimpleNamespace(collections=["any"], candidates=[NAME], seeds=[0], seconds_cpu=0.01)
-    monkeypatch.setattr(networks.Collection, "read", lambda folder, seen: collection)
+    monkeypatch.setattr(networks.Collection, "read", lambda folder, seen, separation: collection)
     networks.measure_all(Results(tmp_path / "results.jsonl"), chosen)
     monkeypatch.setattr(networks, "measure", lambda *given: pytest.fail("measured again"))
     known = Results(tmp_path / "results.jsonl")
