@@ -9,6 +9,9 @@ from screens import Screens
 
 SCREENS = Screens()
 
+# Before torch and BLAS are loaded, which read it once. Each process of pytest-xdist would start a thread per core.
+os.environ["OMP_NUM_THREADS"] = "1"
+
 
 def pytest_configure(config):
     """In a process of pytest-xdist, take the screen that is for it."""
@@ -30,9 +33,8 @@ def pytest_unconfigure():
 
 @pytest.fixture(autouse=True)
 def own_home(tmp_path, monkeypatch):
-    """Keep models, runs and logs of a test out of the user's folder, and computations small."""
+    """Keep models, runs and logs of a test out of the user's folder."""
     monkeypatch.setenv("NAPARI_UNET_HOME", str(tmp_path / "home"))
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
     return tmp_path / "home"
 
 

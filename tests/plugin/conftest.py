@@ -16,6 +16,7 @@ from qtpy.QtGui import QKeyEvent
 from qtpy.QtWidgets import QApplication, QFileDialog, QInputDialog
 
 from napari_unet.core.distribution import PLUGIN
+from napari_unet.plugin.dock.lifecycle import EngineUse
 from napari_unet.plugin.dock.state import Lasting
 from napari_unet.plugin.models.registry import ModelRegistry
 from napari_unet.plugin.runtime.engine import Engine
@@ -135,6 +136,25 @@ def docks(make_napari_viewer, qtbot, monkeypatch):
     qtbot.wait(100)
     qtbot.waitUntil(lambda: engine.state in ("stopped", "dead"), timeout=20_000)
     assert not alive(engine.pid)
+
+
+@pytest.fixture(autouse=True)
+def engine_on_demand(request, monkeypatch):
+    """Start the engine with the first job, and not with each dock: most tests need none, and torch loads long."""
+    if "engine_at_once" not in request.fixturenames:
+        monkeypatch.setattr(EngineUse, "start", lambda use: None)
+
+
+@pytest.fixture
+def engine_at_once():
+    """Let docks start the engine when they are opened, as users have it."""
+
+
+@pytest.fixture
+def quick_checkpoints(monkeypatch):
+    """Let trainings save a checkpoint every second, and not every half a minute."""
+    monkeypatch.setattr(Engine.shared()._client, "_jobs_module", "quick_jobs")
+    monkeypatch.setattr(Engine.shared()._client, "_path", (str(Path(__file__).parents[1]),))
 
 
 @pytest.fixture

@@ -25,7 +25,7 @@ LONG = 240_000
 
 
 @pytest.fixture
-def there(machine, qapp):
+def there(machine, qapp, engine_at_once):
     """The other computer, where the user prefers to compute."""
     Keeper.shared().change(engine_address=machine.address)
     return machine

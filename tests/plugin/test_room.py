@@ -15,7 +15,7 @@ LONG = 60_000
 
 
 @pytest.fixture
-def opened(docks, qtbot):
+def opened(docks, qtbot, engine_at_once):
     """Return a function that opens a dock beside a second one on a small screen, and one that checks its room."""
 
     def make(name):

@@ -180,7 +180,7 @@ def test_paint_joins_by_itself_then_continue_goes_on_and_discard_goes_back(docks
     assert runs.finished_model(before.folder)
 
 
-def test_continue_and_discard_outlive_the_dock(docks, click, qtbot):
+def test_continue_and_discard_outlive_the_dock(docks, click, qtbot, quick_checkpoints):
     viewer, dock = docks(DOCK)
     annotated(viewer, dock, click)
     make_small(dock.view, seconds=2.0)
@@ -212,7 +212,7 @@ def test_continue_and_discard_outlive_the_dock(docks, click, qtbot):
     assert last.view.continue_button.isHidden()
 
 
-def test_a_discarded_training_is_not_taken_when_the_dock_is_closed_at_once(docks, click, qtbot):
+def test_a_discarded_training_is_not_taken_when_the_dock_is_closed_at_once(docks, click, qtbot, quick_checkpoints):
     viewer, dock = docks(DOCK)
     annotated(viewer, dock, click)
     make_small(dock.view, seconds=600.0)
@@ -346,7 +346,7 @@ def test_without_a_model_it_says_so(docks, click):
 # --- room --------------------------------------------------------------------------------
 
 
-def test_the_main_controls_fit_in_every_state(docks, click, qtbot):
+def test_the_main_controls_fit_in_every_state(docks, click, qtbot, engine_at_once):
     # With a second dock, whose tab bar takes room too.
     viewer, _, dock = docks("Segment", DOCK, show=True)
     viewer.window._qt_window.resize(1280, 800)
