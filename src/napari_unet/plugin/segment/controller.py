@@ -240,7 +240,7 @@ class SegmentController:
             text = f"plane {event.done} of {event.total}, {time_left(event.remaining)}"
             self.view.progress.advance(event.done / event.total, text)
 
-    def _on_adapted(self, event: events.Fallback) -> None:
+    def _on_fallback(self, event: events.Fallback) -> None:
         self.view.messages.say(event.message, "warning")
 
     def _on_stopped(self, event: events.Stopped) -> None:

@@ -331,7 +331,7 @@ class TrainController:
         self.view.plot.add_validation(event.elapsed, event.loss, event.f1, event.iou, event.best)
         self.view.show_score(event.f1, event.iou, event.step, event.best)
 
-    def _on_joined(self, event: events.AnnotationsUpdated) -> None:
+    def _on_annotationsupdated(self, event: events.AnnotationsUpdated) -> None:
         if self.live is not None:
             self.live.note_joined(event.paint)
         self.view.plot.mark_paint(event.elapsed)
@@ -341,7 +341,7 @@ class TrainController:
         if self.feeder is not None:
             self.feeder.show(event)
 
-    def _on_adapted(self, event: events.Fallback) -> None:
+    def _on_fallback(self, event: events.Fallback) -> None:
         self.view.messages.say(event.message, "warning")
 
     def _on_checkpointsaved(self, event: events.CheckpointSaved) -> None:
