@@ -121,7 +121,7 @@ def test_a_new_field_appears_without_further_code(form):
     class More:
         """Settings with one more field."""
 
-        shine: float = option(0.25, "How much it shines.", unit="lx", minimum=0.0, maximum=2.0, step=0.25)
+        shine: float = option(0.25, "How much it shines.", unit="lx", bounds=(0.0, 2.0, 0.25))
 
     made = form(More())
     assert made.editors["shine"].text() == "0.25 lx"

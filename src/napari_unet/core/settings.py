@@ -38,9 +38,12 @@ class Option:
         return f" {unit}" if unit else ""
 
 
-def option(default: Any, help: str, **more: Any) -> Any:
-    """Return a dataclass field with its :class:`Option` in the metadata."""
-    return field(default=default, metadata={"option": Option(help, **more)})
+def option(default: Any, help: str, bounds: tuple[Any, Any, Any] = (None, None, None), **more: Any) -> Any:
+    """Return a dataclass field with its :class:`Option` in the metadata; bounds are minimum, maximum and step."""
+    minimum, maximum, step = bounds
+    return field(
+        default=default, metadata={"option": Option(help, minimum=minimum, maximum=maximum, step=step, **more)}
+    )
 
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
@@ -52,28 +55,36 @@ class NetworkSettings:
     """The U-Net to build when training starts from scratch (Fig. 1)."""
 
     width: int = option(
-        32, "Feature maps of the first level; they double at each level below. 64 in the paper. "
-        "Larger learns more and is slower (cost grows with the square).",
-        unit="maps", minimum=4, maximum=128, step=4,
-    )  # fmt: skip
+        32,
+        "Feature maps of the first level; they double at each level below. 64 in the paper. Larger has more "
+        "capacity and is slower (cost grows with the square).",
+        unit="maps",
+        bounds=(4, 128, 4),
+    )
     depth: int = option(
-        4, "Poolings on the contracting path. 4 in the paper. Larger sees more context and needs larger patches.",
-        unit="levels", minimum=1, maximum=6, step=1,
-    )  # fmt: skip
+        4,
+        "Pooling steps of the contracting path. 4 in the paper. Larger sees more context and needs larger patches.",
+        unit="levels",
+        bounds=(1, 6, 1),
+    )
     padding: str = option(
-        "same", "valid: unpadded convolutions as in the paper. same: the training patch is padded, which gets "
-        "more out of each training step; segmentation uses real context either way.", choices=("valid", "same"),
-    )  # fmt: skip
+        "same",
+        "valid: unpadded convolutions as in the paper. same: training patches are padded, which uses more pixels "
+        "per step; segmentation uses real context either way.",
+        choices=("valid", "same"),
+    )
     norm: str = option("batch", "batch normalisation, or none as in the paper.", choices=("none", "batch"))
     dropout: float = option(
-        0.0, "Share of features dropped at the end of the contracting path while training. Larger helps against "
-        "learning by heart and learns slower.",
-        minimum=0.0, maximum=0.9, step=0.05,
-    )  # fmt: skip
+        0.0,
+        "Fraction of features dropped at the end of the contracting path in training. Larger reduces overfitting "
+        "and learns more slowly.",
+        bounds=(0.0, 0.9, 0.05),
+    )
     distance: bool = option(
-        True, "Also learn each pixel's distance to its cell's border, which separates touching cells. "
-        "Off: the paper's class probabilities alone.",
-    )  # fmt: skip
+        True,
+        "Also predict each pixel's distance to its cell's border, which separates touching cells. Off: the "
+        "paper's class probabilities alone.",
+    )
 
 
 @dataclass(frozen=True)
@@ -81,124 +92,177 @@ class TrainingSettings:
     """How a model learns from annotations."""
 
     seconds: float = option(
-        60.0, "Training time. Longer is usually better up to a few minutes; 0 means until stopped or until "
-        "the steps are done.", label="Time", unit="s", lowest="until stopped", minimum=0.0, maximum=1e6, step=10.0,
+        60.0,
+        "Training time. Longer is usually better up to a few minutes; 0 trains until stopped or until the steps "
+        "are done.",
+        label="Time",
+        unit="s",
+        lowest="until stopped",
+        bounds=(0.0, 1e6, 10.0),
         advanced=False,
-    )  # fmt: skip
+    )
     steps: int = option(
-        0, "Number of training steps; 0 means that the time alone decides. More learn longer.", unit="steps",
-        lowest="no limit", minimum=0, maximum=10_000_000, step=100,
-    )  # fmt: skip
+        0,
+        "Number of training steps; more take longer, 0 sets no limit.",
+        unit="steps",
+        lowest="no limit",
+        bounds=(0, 10_000_000, 100),
+    )
     mode: str = option(
-        "instances", "instances: each label is one cell. classes: each label is one kind of tissue or cell.",
-        label="Labels are", choices=("instances", "classes"), advanced=False,
-    )  # fmt: skip
+        "instances",
+        "instances: each label is one cell. classes: each label is one class of tissue or cell.",
+        label="Labels are",
+        choices=("instances", "classes"),
+        advanced=False,
+    )
     unpainted: str = option(
-        "unknown", "What pixels without paint mean. unknown: they teach nothing, so painting a few cells is "
-        "enough. background: every cell is painted.", choices=("unknown", "background"), advanced=False,
-    )  # fmt: skip
+        "unknown",
+        "What unlabelled pixels mean. unknown: they are ignored, so a few painted cells are enough. background: "
+        "every cell is painted.",
+        choices=("unknown", "background"),
+        advanced=False,
+    )
     background_label: int = option(
-        0, "The label that is painted on background; 0 when there is none.", lowest="none",
-        minimum=0, maximum=2**31 - 1, step=1,
-    )  # fmt: skip
+        0,
+        "The label painted on background; 0 if there is none.",
+        lowest="none",
+        bounds=(0, 2**31 - 1, 1),
+    )
     optimiser: str = option("adamw", "adamw, or sgd with momentum as in the paper.", choices=("adamw", "sgd"))
     learning_rate: float = option(
-        0.0, "Size of a training step; 0 chooses by start and optimiser. Larger learns faster and may diverge.",
-        lowest="automatic", minimum=0.0, maximum=1.0, step=1e-5,
-    )  # fmt: skip
+        0.0,
+        "Step size of the optimiser; 0 chooses by start model and optimiser. Larger learns faster and may diverge.",
+        lowest="automatic",
+        bounds=(0.0, 1.0, 1e-5),
+    )
     momentum: float = option(
-        0.99, "Momentum of sgd: how much of each step goes on in the next ones. 0.99 in the paper. Larger is steadier "
-        "and turns slower.", minimum=0.0, maximum=0.999, step=0.01,
-    )  # fmt: skip
+        0.99,
+        "Momentum of SGD. 0.99 in the paper. Larger is smoother and responds more slowly.",
+        bounds=(0.0, 0.999, 0.01),
+    )
     weight_decay: float = option(
-        1e-4, "Pull of all weights towards zero. Larger learns less by heart, and too large learns little.",
-        minimum=0.0, maximum=1.0, step=1e-5,
-    )  # fmt: skip
+        1e-4,
+        "Decay of all weights towards zero. Larger reduces overfitting; too large underfits.",
+        bounds=(0.0, 1.0, 1e-5),
+    )
     patch: int = option(
-        256, "Side of a training patch. Larger sees more per step and is slower.", unit="px",
-        minimum=32, maximum=2048, step=16,
-    )  # fmt: skip
+        256,
+        "Side of a training patch. Larger sees more per step and is slower.",
+        unit="px",
+        bounds=(32, 2048, 16),
+    )
     batch: int = option(
-        1, "Patches per step. 1 in the paper. More make steadier steps, each slower and with more memory.",
-        unit="patches", minimum=1, maximum=64, step=1,
-    )  # fmt: skip
+        1,
+        "Patches per step. 1 in the paper. Larger gives smoother steps, each slower and with more memory.",
+        unit="patches",
+        bounds=(1, 64, 1),
+    )
     ema_decay: float = option(
-        0.98, "Running average of the weights that is kept as the model; 0 takes the last weights as they are. "
-        "Larger is smoother and lags more.", minimum=0.0, maximum=0.9999, step=0.01,
-    )  # fmt: skip
+        0.98,
+        "Decay of the exponential moving average of the weights, which becomes the model; 0 takes the last "
+        "weights. Larger is smoother and lags more.",
+        bounds=(0.0, 0.9999, 0.01),
+    )
     start_interpolation: bool = option(
-        True, "Keep up to half of the weights of a bundled start model, which has learnt from many kinds of image: "
-        "more of it where it finds the painted cells untrained, and where they are few. Off keeps nothing of it; a "
-        "model that you trained is never mixed.", label="Stay near the start",
-    )  # fmt: skip
+        True,
+        "Interpolate the weights with those of a bundled start model (WiSE-FT), up to one half: more where it "
+        "finds the painted cells untrained, and where they are few. Off keeps nothing of it. A model that you "
+        "trained is never interpolated.",
+        label="Keep part of the start model",
+    )
     border_weight: float = option(
-        10.0, "w0 of equation 2: how much pixels between close cells count. Larger separates more and may "
-        "thin the cells.", minimum=0.0, maximum=100.0, step=1.0,
-    )  # fmt: skip
+        10.0,
+        "w0 of equation 2: weight of pixels between close cells. Larger separates more and may thin the cells.",
+        bounds=(0.0, 100.0, 1.0),
+    )
     border_sigma: float = option(
-        5.0, "sigma of equation 2: how far apart two cells may be for the pixels between them to count more. Larger "
-        "takes in cells that are farther apart.", unit="px", minimum=0.5, maximum=50.0, step=0.5,
-    )  # fmt: skip
+        5.0,
+        "sigma of equation 2: range of the border weight. Larger includes cells that are farther apart.",
+        unit="px",
+        bounds=(0.5, 50.0, 0.5),
+    )
     boundary_erosion: int = option(
-        1, "Width of the background gap that is cut between touching cells before learning. Larger parts them more "
-        "surely and takes more away from thin cells.", unit="px", minimum=0, maximum=10, step=1,
-    )  # fmt: skip
+        1,
+        "Width of the background gap cut between touching cells before training. Larger separates more reliably "
+        "and removes more of thin cells.",
+        unit="px",
+        bounds=(0, 10, 1),
+    )
     balance: float = option(
-        0.5, "How much rare classes count more: 0 gives each pixel, 1 each class the same say.",
-        minimum=0.0, maximum=1.0, step=0.1,
-    )  # fmt: skip
+        0.5,
+        "Class balance: 0 weights every pixel equally, 1 every class. Larger favours rare classes.",
+        bounds=(0.0, 1.0, 0.1),
+    )
     background_rim: int = option(
-        2, "Width of the background rim around each painted cell where the rest is unknown; it shows the network "
-        "where cells end. Larger teaches more background, and wrongly where an unpainted cell is near. 0 is off.",
-        unit="px", lowest="off", minimum=0, maximum=20, step=1,
-    )  # fmt: skip
+        2,
+        "Width of the background rim around each painted cell where the rest is unknown; it shows the network "
+        "where cells end. Larger teaches more background, wrongly so if an unpainted cell is near. 0 is off.",
+        unit="px",
+        lowest="off",
+        bounds=(0, 20, 1),
+    )
     distance_weight: float = option(
-        1.0, "How much the distance output counts beside the classes. Larger cares more for telling cells apart, less "
-        "for what is cell.", minimum=0.0, maximum=100.0, step=0.1,
-    )  # fmt: skip
+        1.0,
+        "Weight of the distance loss relative to the class loss. Larger favours separation over foreground accuracy.",
+        bounds=(0.0, 100.0, 0.1),
+    )
     elastic: float = option(
-        10.0, "Elastic deformation: standard deviation of the displacement on a coarse grid of 3 x 3 points. "
-        "10 in the paper; 0 is off. Larger endures more variety of shapes, and too large bends cells out of shape.",
-        unit="px", lowest="off", minimum=0.0, maximum=50.0, step=1.0,
-    )  # fmt: skip
+        10.0,
+        "Elastic deformation: standard deviation of the displacement on a coarse grid of 3 x 3 points. 10 in the "
+        "paper; 0 is off. Larger is more robust to shape variation; too large distorts cells.",
+        unit="px",
+        lowest="off",
+        bounds=(0.0, 50.0, 1.0),
+    )
     rotate: bool = option(True, "Rotate patches by any angle.")
     mirror: bool = option(True, "Mirror patches.")
     resize: float = option(
-        0.15, "Random change of object size: 0.15 draws factors from 0.87 to 1.15. Larger endures more variety of "
-        "sizes.",
-        minimum=0.0, maximum=1.0, step=0.05,
-    )  # fmt: skip
+        0.15,
+        "Random scaling: 0.15 draws factors from 0.87 to 1.15. Larger is more robust to size variation.",
+        bounds=(0.0, 1.0, 0.05),
+    )
     grey: float = option(
-        0.2, "Random change of brightness, contrast and gamma. Larger endures more uneven pictures.",
-        minimum=0.0, maximum=1.0, step=0.05,
-    )  # fmt: skip
+        0.2,
+        "Random change of brightness, contrast and gamma. Larger is more robust to uneven images.",
+        bounds=(0.0, 1.0, 0.05),
+    )
     noise: float = option(
-        0.05, "Random noise and blur, relative to the contrast of the image. Larger endures worse pictures and may "
-        "miss faint cells.", minimum=0.0, maximum=1.0, step=0.01,
-    )  # fmt: skip
+        0.05,
+        "Random noise and blur, relative to the image contrast. Larger is more robust to poor images and may miss "
+        "faint cells.",
+        bounds=(0.0, 1.0, 0.01),
+    )
     diameter: float = option(
-        0.0, "Typical diameter of the objects, by which images are resized to what the model expects: larger shows "
-        "them to the network smaller. 0 measures the painted cells.", unit="px",
-        lowest="measured", minimum=0.0, maximum=10_000.0, step=1.0,
-    )  # fmt: skip
+        0.0,
+        "Typical diameter of the cells; images are rescaled so that cells have the size that the model expects. "
+        "Larger shows cells smaller to the network; 0 measures the painted cells.",
+        unit="px",
+        lowest="measured",
+        bounds=(0.0, 10_000.0, 1.0),
+    )
     validation: float = option(
-        0.2, "Share of the painted cells that are kept apart to measure on. Larger measures more reliably and learns "
-        "from fewer; 0 learns from all of them.",
-        minimum=0.0, maximum=0.8, step=0.05,
-    )  # fmt: skip
+        0.2,
+        "Fraction of the painted cells held out for validation. Larger gives more reliable scores and less "
+        "training data; 0 trains on all cells.",
+        bounds=(0.0, 0.8, 0.05),
+    )
     validate_every: float = option(
-        5.0, "Time between two measurements on the cells kept apart. Shorter draws finer curves and leaves less time "
-        "to learn.", unit="s", minimum=0.1, maximum=3600.0, step=1.0,
-    )  # fmt: skip
+        5.0,
+        "Time between two validations. Shorter gives finer curves and less training.",
+        unit="s",
+        bounds=(0.1, 3600.0, 1.0),
+    )
     patience: int = option(
-        0, "Stop after so many measurements without a better one; 0 never stops early. More wait longer.",
-        unit="measurements", lowest="never", minimum=0, maximum=10_000, step=1,
-    )  # fmt: skip
-    seed: int = option(0, "Start of all random choices; the same seed repeats a training.",
-                       minimum=0, maximum=2**31 - 1, step=1)  # fmt: skip
-    device: str = option("auto", "Where to compute; auto takes the fastest there is.", choices=DEVICES)
+        0,
+        "Stop after this many validations without improvement; more wait longer, 0 never stops early.",
+        unit="validations",
+        lowest="never",
+        bounds=(0, 10_000, 1),
+    )
+    seed: int = option(0, "Seed of all random choices; the same seed repeats a training.", bounds=(0, 2**31 - 1, 1))
+    device: str = option("auto", "Device to compute on; auto takes the fastest.", choices=DEVICES)
     precision: str = option(
-        "auto", "Number format; auto takes bfloat16 or float16 where the device is faster with it.", choices=PRECISIONS
+        "auto", "Number format; auto takes bfloat16 or float16 where that is faster.", choices=PRECISIONS
     )
 
 
@@ -207,55 +271,83 @@ class PredictionSettings:
     """How an image is segmented by a model."""
 
     what: str = option(
-        "instances", "instances: each cell gets its own label. classes: each pixel gets its class. probabilities: "
-        "the probability of not being background.", label="Result", choices=("instances", "classes", "probabilities"),
+        "instances",
+        "instances: each cell gets its own label. classes: each pixel gets its class. probabilities: "
+        "the probability of not being background.",
+        label="Result",
+        choices=("instances", "classes", "probabilities"),
         advanced=False,
-    )  # fmt: skip
+    )
     threshold: float = option(
-        0.5, "Probability from which a pixel belongs to a cell. Larger gives fewer and smaller cells.",
-        minimum=0.01, maximum=0.99, step=0.01, advanced=False,
-    )  # fmt: skip
+        0.5,
+        "Probability above which a pixel belongs to a cell. Larger gives fewer and smaller cells.",
+        bounds=(0.01, 0.99, 0.01),
+        advanced=False,
+    )
     smallest: int = option(
-        15, "Cells with fewer pixels are dropped. Larger drops more specks, then small cells too.",
-        label="Smallest cell", unit="px²",
-        minimum=0, maximum=100_000_000, step=5, advanced=False,
-    )  # fmt: skip
+        15,
+        "Smaller cells are dropped. Larger removes more specks, then small cells too.",
+        label="Smallest cell",
+        unit="px²",
+        bounds=(0, 100_000_000, 5),
+        advanced=False,
+    )
     holes: int = option(
-        -1, "Holes of up to so many pixels in a cell are filled; -1 fills all. Larger fills larger ones.", unit="px²",
-        lowest="all", minimum=-1, maximum=100_000_000, step=10,
-    )  # fmt: skip
+        -1,
+        "Holes in cells up to this size are filled; larger fills more, -1 all.",
+        unit="px²",
+        lowest="all",
+        bounds=(-1, 100_000_000, 10),
+    )
     separation: str = option(
-        "auto", "How touching cells are told apart. distance: watershed on the distance output. components: "
+        "auto",
+        "How touching cells are told apart. distance: watershed on the distance output. components: "
         "connected components, as in the paper. auto: distance where the model has it.",
         choices=("auto", "distance", "components"),
-    )  # fmt: skip
+    )
     seed_height: float = option(
-        0.2, "How far a valley between two cells has to dip for them to be split. Larger splits less.",
-        minimum=0.0, maximum=1.0, step=0.01,
-    )  # fmt: skip
+        0.2,
+        "Minimum depth of the valley between two cells for them to be split. Larger splits less.",
+        bounds=(0.0, 1.0, 0.01),
+    )
     min_peak: float = option(
-        0.0, "How high the distance output has to rise in a cell, where 1 is the middle of one without doubt. Cells in "
-        "which it stays lower are dropped. Larger drops more doubtful cells, 0 none.", label="Lowest peak",
-        lowest="off", minimum=0.0, maximum=1.0, step=0.05,
-    )  # fmt: skip
+        0.0,
+        "Cells whose distance output stays below this value are dropped; 1 is the centre of a certain cell. "
+        "Larger drops more low-confidence cells, 0 none.",
+        label="Min. cell confidence",
+        lowest="off",
+        bounds=(0.0, 1.0, 0.05),
+    )
     boundary_erosion: int = option(
-        1, "Gap between touching cells that is given back to them after separation, in pixels that the network sees: "
-        "wider in an image that it sees smaller. Larger brings cells nearer to each other; as large as in training is "
-        "right.", unit="px", minimum=0, maximum=10, step=1,
-    )  # fmt: skip
+        1,
+        "Gap between touching cells that is restored after separation, in pixels of the rescaled image. Larger "
+        "brings cells closer; the value used in training is right.",
+        unit="px",
+        bounds=(0, 10, 1),
+    )
     diameter: float = option(
-        0.0, "Typical diameter of the objects in this image; 0 takes the image as the model was trained, and "
-        "measures it where the model is for images of many kinds, as the bundled ones are. Larger joins pieces into "
-        "cells, smaller finds smaller cells.", unit="px", lowest="automatic", minimum=0.0, maximum=10_000.0, step=1.0,
-    )  # fmt: skip
-    tta: bool = option(False, "Average over the mirrored image too: slightly better, four times slower.")
+        0.0,
+        "Typical diameter of the cells in this image; 0 takes the scale of the training, or estimates the size if "
+        "the model is for many kinds of images, as the bundled ones are. Larger joins pieces into cells, smaller "
+        "finds smaller cells.",
+        unit="px",
+        lowest="automatic",
+        bounds=(0.0, 10_000.0, 1.0),
+    )
+    tta: bool = option(
+        False, "Test-time augmentation: average over mirrored images. Slightly better, four times slower."
+    )
     tile: int = option(
-        0, "Side of an output tile; 0 chooses by the memory there is. Larger is faster and needs more memory; the "
-        "result is the same.", unit="px", lowest="automatic", minimum=0, maximum=65_536, step=16,
-    )  # fmt: skip
-    device: str = option("auto", "Where to compute; auto takes the fastest there is.", choices=DEVICES)
+        0,
+        "Side of an output tile; 0 chooses by the available memory. Larger is faster and needs more memory; the "
+        "result is the same.",
+        unit="px",
+        lowest="automatic",
+        bounds=(0, 65_536, 16),
+    )
+    device: str = option("auto", "Device to compute on; auto takes the fastest.", choices=DEVICES)
     precision: str = option(
-        "auto", "Number format; auto takes bfloat16 or float16 where the device is faster with it.", choices=PRECISIONS
+        "auto", "Number format; auto takes bfloat16 or float16 where that is faster.", choices=PRECISIONS
     )
 
 
@@ -264,20 +356,25 @@ class LinkSettings:
     """How the cells of a stack's planes become cells of the whole stack."""
 
     along: str = option(
-        "z", "z: cells of neighbouring planes become one cell in depth. t: cells keep their number through time. zt: "
-        "first in depth, then through time. none: each plane's cells stay as they are, but no number occurs twice.",
-        choices=("z", "t", "zt", "none"), advanced=False,
-    )  # fmt: skip
+        "z",
+        "z: link cells of neighbouring planes in depth. t: track cells through time. zt: first in depth, then "
+        "through time. none: leave the cells, but make all labels unique.",
+        choices=("z", "t", "zt", "none"),
+        advanced=False,
+    )
     overlap: float = option(
-        0.5, "Share of the smaller of two cells that the other has to cover for them to be one. Larger for cells that "
-        "lie on top of each other, smaller for cells that move far.",
-        minimum=0.01, maximum=1.0, step=0.05,
-    )  # fmt: skip
+        0.5,
+        "Fraction of the smaller of two cells that the other has to cover to link them. Larger suits cells that "
+        "lie on top of each other, smaller cells that move far.",
+        bounds=(0.01, 1.0, 0.05),
+    )
     max_gap: int = option(
-        0, "A cell that is missing in up to so many planes (or time points) is picked up behind them; there it "
-        "stays missing. Larger may join cells that lie behind each other.", unit="planes",
-        minimum=0, maximum=100, step=1,
-    )  # fmt: skip
+        0,
+        "Number of planes (or time points) that a cell may be missing in and still keep its label. Larger may "
+        "link different cells.",
+        unit="planes",
+        bounds=(0, 100, 1),
+    )
 
 
 S = TypeVar("S", NetworkSettings, TrainingSettings, PredictionSettings, LinkSettings)
