@@ -58,6 +58,7 @@ def said(dock):
     return " ".join(text for _, text in dock.view.messages.lines())
 
 
+@pytest.mark.computing
 def test_files_that_cannot_be_segmented_keep_no_other_from_it(batch, click, done, folder, qtbot):
     _, dock = batch()
     files = dock.view.files
@@ -130,6 +131,7 @@ def test_a_batch_goes_by_keys_alone_and_its_dock_does_not_scroll_afterwards(batc
     qtbot.waitUntil(lambda: "a2" in {layer.name for layer in viewer.layers}, timeout=LONG)
 
 
+@pytest.mark.computing
 def test_stop_keeps_what_is_done_and_a_click_goes_on(batch, click, done, folder, qtbot):
     for path in folder.glob("[b-e]*"):
         path.unlink()
@@ -151,6 +153,7 @@ def test_stop_keeps_what_is_done_and_a_click_goes_on(batch, click, done, folder,
     assert zarr.open_group(str(folder.with_name("plates-labels") / "a8.zarr"), mode="r")["0"][:].max() > 20
 
 
+@pytest.mark.computing
 def test_a_process_that_dies_costs_one_file(batch, click, done, folder, qtbot):
     for path in folder.glob("[c-e]*"):
         path.unlink()

@@ -107,6 +107,7 @@ def test_the_whole_loop_by_clicks(docks, click, qtbot, done):
 # --- training -------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.computing
 def test_preview_follows_the_view_and_can_be_switched_off(docks, click, qtbot, done):
     viewer, train = docks("Annotate and train", show=True)
     annotation = painted_disc(viewer, train, click)
@@ -131,6 +132,7 @@ def test_preview_follows_the_view_and_can_be_switched_off(docks, click, qtbot, d
     done(train)
 
 
+@pytest.mark.computing
 def test_a_killed_engine_costs_nothing_and_the_next_click_works(docks, click, qtbot, done):
     viewer, train = docks("Annotate and train")
     annotation = painted_disc(viewer, train, click)
@@ -152,6 +154,7 @@ def test_a_killed_engine_costs_nothing_and_the_next_click_works(docks, click, qt
     assert train.controller.registry.just_trained
 
 
+@pytest.mark.computing
 def test_renaming_and_deleting_layers_while_training_hurts_nothing(docks, click, qtbot, done):
     viewer, train = docks("Annotate and train")
     annotation = painted_disc(viewer, train, click)
@@ -224,6 +227,7 @@ def test_labels_of_another_shape_are_refused_before_anything_starts(docks, click
     assert train.controller.job is None
 
 
+@pytest.mark.computing
 @pytest.mark.parametrize(
     ("image", "words"),
     [
@@ -270,6 +274,7 @@ def segmenting(docks, disc_model):
     return make
 
 
+@pytest.mark.computing
 def test_a_plane_then_the_next_fill_one_layer_and_the_whole_stack_another(segmenting, click, qtbot, done):
     viewer, segment, image = segmenting(stack(), scale=(4, 0.5, 0.5), units=("um", "um", "um"))
     viewer.dims.set_current_step(0, 3)
@@ -290,6 +295,7 @@ def test_a_plane_then_the_next_fill_one_layer_and_the_whole_stack_another(segmen
     assert all(plane.any() for plane in viewer.layers[-1].data)
 
 
+@pytest.mark.computing
 def test_the_current_plane_comes_first_and_cancel_keeps_it(segmenting, click, qtbot, done):
     viewer, segment, _ = segmenting(np.tile(stack(), (40, 2, 2)))
     viewer.dims.set_current_step(0, 100)
@@ -310,6 +316,7 @@ def test_the_current_plane_comes_first_and_cancel_keeps_it(segmenting, click, qt
     done(segment)
 
 
+@pytest.mark.computing
 def test_sliders_change_the_result_but_not_what_was_edited(segmenting, click, qtbot, done):
     viewer, segment, _ = segmenting(discs(seed=5)[0])
     click(segment.view.run_button)
@@ -330,6 +337,7 @@ def test_sliders_change_the_result_but_not_what_was_edited(segmenting, click, qt
     assert result.data[3, 3] == 77
 
 
+@pytest.mark.computing
 def test_all_planes_segmented_one_by_one_follow_the_sliders(segmenting, click, qtbot, done):
     viewer, segment, _ = segmenting(stack())
     for z in (3, 1, 0):
@@ -346,6 +354,7 @@ def test_all_planes_segmented_one_by_one_follow_the_sliders(segmenting, click, q
     assert not result.data[[2, 4]].any()
 
 
+@pytest.mark.computing
 def test_probabilities_become_a_picture_and_classes_labels(segmenting, click, done):
     viewer, segment, _ = segmenting(discs()[0])
     for index, name in ((1, "picture kinds"), (2, "picture probability")):
@@ -358,6 +367,7 @@ def test_probabilities_become_a_picture_and_classes_labels(segmenting, click, do
     assert data.dtype == np.float32
 
 
+@pytest.mark.computing
 def test_rgb_is_read_as_grey_by_a_model_of_one_channel(segmenting, click, done):
     grey = discs()[0].clip(0, 255).astype(np.uint8)
     viewer, segment, _ = segmenting(np.stack([grey] * 3, axis=-1), rgb=True)
@@ -393,6 +403,7 @@ def test_time_is_offered_as_time_and_roles_can_be_corrected(segmenting):
     assert image.metadata["napari_unet"]["axes"] == "cyx"
 
 
+@pytest.mark.computing
 @pytest.mark.parametrize("what", ["image", "result"])
 def test_deleting_a_layer_while_segmenting_hurts_nothing(segmenting, click, qtbot, done, what):
     viewer, segment, image = segmenting(np.tile(stack(), (20, 2, 2)))
@@ -410,6 +421,7 @@ def test_deleting_a_layer_while_segmenting_hurts_nothing(segmenting, click, qtbo
         assert any("result layer was deleted" in text for _, text in segment.view.messages.lines())
 
 
+@pytest.mark.computing
 def test_a_killed_engine_keeps_the_planes_that_were_done(segmenting, click, qtbot, done):
     viewer, segment, _ = segmenting(np.tile(stack(), (60, 2, 2)))
     segment.view.extent.setCurrentIndex(1)

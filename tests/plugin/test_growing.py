@@ -75,6 +75,7 @@ def messages(dock):
 # --- a slide ------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.computing
 def test_a_lazy_slide_is_never_read_whole_and_fills_in_where_the_user_looks(segmenting, click, qtbot, done, tmp_path):
     picture = Refusing(slide())
     levels = [da.from_array(picture, chunks=(1024, 1024)), *(picture.array[:: 2**n, :: 2**n] for n in (1, 2, 3, 4))]
@@ -126,6 +127,7 @@ def filled(result):
     return [z for z in range(result.data.shape[0]) if np.asarray(result.data[z]).any()]
 
 
+@pytest.mark.computing
 @pytest.mark.parametrize("end", ["cancel", "kill"])
 def test_what_was_done_stays_and_the_next_click_goes_on(segmenting, click, qtbot, done, tmp_path, small_memory, end):
     viewer, segment, _ = segmenting(np.tile(stack(), (12, 2, 2)), scale=(2.0, 0.5, 0.5))
@@ -156,6 +158,7 @@ def test_what_was_done_stays_and_the_next_click_goes_on(segmenting, click, qtbot
     assert result.scale.tolist() == [2.0, 0.5, 0.5]
 
 
+@pytest.mark.computing
 @pytest.mark.parametrize("gone", ["dock", "layer", "picture"])
 def test_what_goes_away_meanwhile_hurts_nothing(segmenting, click, qtbot, done, small_memory, gone):
     viewer, segment, image = segmenting(np.tile(stack(), (12, 2, 2)))
@@ -177,6 +180,7 @@ def test_what_goes_away_meanwhile_hurts_nothing(segmenting, click, qtbot, done, 
         assert filled(result) == list(range(60))
 
 
+@pytest.mark.computing
 def test_planes_done_one_by_one_grow_in_one_result(segmenting, click, done, small_memory):
     viewer, segment, _ = segmenting(np.tile(stack(), (3, 2, 2)))
     for z in (3, 7):

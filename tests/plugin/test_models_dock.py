@@ -197,6 +197,7 @@ def test_a_zip_goes_out_and_comes_back_in(models, tmp_path, qtbot, click, answer
     assert read_card(dock.view.path()) == read_card(out)
 
 
+@pytest.mark.computing
 def test_a_bioimageio_package_goes_out_comes_back_is_deleted_and_restored(
     models, tmp_path, qtbot, click, answer, saved
 ):
@@ -231,6 +232,7 @@ def test_a_bioimageio_package_goes_out_comes_back_is_deleted_and_restored(
     assert read_card(back) == read_card(saved)
 
 
+@pytest.mark.computing
 def test_onnx_goes_out_and_is_said_to_equal_torch(models, tmp_path, qtbot, click, answer):
     for name in ("onnx", "onnxruntime", "onnxscript"):
         pytest.importorskip(name)

@@ -261,6 +261,7 @@ def test_device_and_precision_begin_as_preferred_and_follow(docks):
     assert segment.view.advanced.values()["device"] == "cuda"
 
 
+@pytest.mark.computing
 def test_a_training_runs_as_preferred(docks, click, qtbot):
     preferences.Keeper.shared().change(device="cpu", precision="float32")
     viewer, dock = docks(TRAIN, show=True)

@@ -1,6 +1,7 @@
 """Proofreading as a user does it: keys and mouse in the picture, buttons in the dock."""
 
 import numpy as np
+import pytest
 from discs import discs, errors, make_small
 from hand import Hand, cells_in, kinds, labelled_stack, middle
 from napari.layers import Points
@@ -269,6 +270,7 @@ def test_renaming_and_moving_layers_and_three_dimensions_hurt_nothing(proofreadi
 # --- what follows from it ------------------------------------------------------------------------------------------
 
 
+@pytest.mark.computing
 def test_checked_cells_survive_a_new_segmentation_and_count_in_the_next_training(docks, disc_model, click, qtbot):
     viewer, segment = docks("Segment", show=True)
     image, _ = discs(seed=5)
@@ -345,6 +347,7 @@ def trained_on(train, qtbot):
     return load_run(list_runs()[0]).images
 
 
+@pytest.mark.computing
 def test_checked_cells_alone_are_enough_to_train_on(docks, click, qtbot):
     viewer, train = docks("Annotate and train")
     image, labels = labelled_stack()
@@ -374,6 +377,7 @@ def test_checked_cells_alone_are_enough_to_train_on(docks, click, qtbot):
     assert layer in viewer.layers
 
 
+@pytest.mark.computing
 def test_checked_cells_are_learnt_beside_the_paint_and_only_once(docks, click, qtbot):
     viewer, train = docks("Annotate and train")
     image, labels = labelled_stack(2)

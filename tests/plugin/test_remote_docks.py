@@ -48,6 +48,7 @@ def idle(dock, qtbot):
     qtbot.waitUntil(lambda: button.text() in ("Train", "Segment"), timeout=LONG)
 
 
+@pytest.mark.computing
 def test_train_and_segment_there_by_clicks(there, docks, click, qtbot):
     viewer, train, segment = docks("Annotate and train", "Segment", show=True)
     qtbot.waitUntil(lambda: words_of(train) == f"Getting ready on {NAME}", timeout=LONG)
@@ -73,6 +74,7 @@ def test_train_and_segment_there_by_clicks(there, docks, click, qtbot):
     assert viewer.layers["discs cells"].data.any()
 
 
+@pytest.mark.computing
 def test_a_lost_computer_is_told_and_the_next_click_connects_anew(there, docks, click, qtbot):
     viewer, train = docks("Annotate and train", show=True)
     painted_disc(viewer, train, click)
@@ -91,6 +93,7 @@ def test_a_lost_computer_is_told_and_the_next_click_connects_anew(there, docks, 
     idle(train, qtbot)
 
 
+@pytest.mark.computing
 def test_a_wrong_address_is_told_at_once_and_an_empty_one_computes_here(there, docks, click, qtbot):
     there.configure(Port=str(free_port()))
     viewer, segment = docks("Segment", show=True)
@@ -111,6 +114,7 @@ def test_a_wrong_address_is_told_at_once_and_an_empty_one_computes_here(there, d
     assert not alive(here)
 
 
+@pytest.mark.computing
 def test_a_stack_that_is_too_large_to_hold_grows_here_while_it_is_computed_there(
     there, docks, click, qtbot, disc_model, tmp_path, monkeypatch
 ):
@@ -151,6 +155,7 @@ def test_status_and_devices_are_named(qtbot):
     assert [editor.itemData(i) for i in range(4)] == ["auto", "cuda", "mps", "cpu"]
 
 
+@pytest.mark.computing
 def test_a_batch_is_segmented_there(there, docks, click, qtbot, disc_model, tmp_path):
     plates = tmp_path / "plates"
     plates.mkdir()

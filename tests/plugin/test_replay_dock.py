@@ -58,6 +58,7 @@ def run_again(words, folder):
     return tifffile.imread(folder / words[3])
 
 
+@pytest.mark.computing
 def test_a_picture_in_no_file_is_kept_and_gives_the_same_labels_after_the_sliders_too(segment, copied, qtbot, tmp_path):
     make, run = segment
     viewer, dock = make()
@@ -93,6 +94,7 @@ def test_the_command_beside_a_saved_result_gives_the_same_labels(segment, click,
     np.testing.assert_array_equal(run_again(shlex.split(command), tmp_path), tifffile.imread(saved))
 
 
+@pytest.mark.computing
 def test_a_result_is_saved_without_room_for_its_picture(segment, click, qtbot, answer, tmp_path, monkeypatch):
     make, run = segment
     viewer, dock = make()
@@ -107,6 +109,7 @@ def test_a_result_is_saved_without_room_for_its_picture(segment, click, qtbot, a
     assert job["image"] == {"name": "my discs", "path": "", "planes": None, "sparse": False}
 
 
+@pytest.mark.computing
 def test_a_model_that_measures_the_size_does_so_again_whatever_the_sliders_say(segment, copied, qtbot, tmp_path):
     make, run = segment
     viewer, dock = make()
@@ -123,6 +126,7 @@ def test_a_model_that_measures_the_size_does_so_again_whatever_the_sliders_say(s
     np.testing.assert_array_equal(run_again(copied(dock), tmp_path), result.data)
 
 
+@pytest.mark.computing
 def test_a_stack_that_lies_in_a_file_is_read_from_there(segment, copied, tmp_path, qtbot):
     make, run = segment
     viewer, dock = make()
@@ -144,6 +148,7 @@ def test_a_stack_that_lies_in_a_file_is_read_from_there(segment, copied, tmp_pat
     assert json.loads((tmp_path / "saved.tif.job.json").read_text())["command"] == shlex.join(words)
 
 
+@pytest.mark.computing
 def test_planes_that_were_done_one_by_one_are_repeated_together(segment, copied, tmp_path):
     make, run = segment
     viewer, dock = make()
@@ -166,6 +171,7 @@ def test_without_a_result_there_is_no_command(segment, click):
     assert ("warning", "There is no result yet; segment something first.") in dock.view.messages.lines()
 
 
+@pytest.mark.computing
 def test_the_command_of_a_training_names_its_pictures_and_labels(docks, click, qtbot, tmp_path):
     viewer, train = docks("Annotate and train", show=True)
     image, labels = discs()

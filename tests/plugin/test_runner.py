@@ -26,7 +26,6 @@ TESTS = Path(__file__).parents[1]
 @pytest.fixture(autouse=True)
 def home(tmp_path, monkeypatch):
     monkeypatch.setenv("NAPARI_UNET_HOME", str(tmp_path / "home"))
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
     return tmp_path / "home"
 
 
@@ -323,6 +322,7 @@ def model(real, qtbot):
     return Seen(real.train(train_request(steps=30))).wait(qtbot, timeout=120_000)
 
 
+@pytest.mark.computing
 def test_training_gives_a_model_and_a_record(model, real, qtbot):
     assert model.failure is None
     assert isinstance(model.events[0], Started) and len(model.of(StepDone)) == 30 and model.of(Validated)
@@ -332,6 +332,7 @@ def test_training_gives_a_model_and_a_record(model, real, qtbot):
     assert recorded == [type(event).__name__ for event in model.events]
 
 
+@pytest.mark.computing
 def test_training_shows_previews_and_stops_with_a_model(real, qtbot):
     seen = Seen(real.train(train_request(steps=10**6))).wait(qtbot, StepDone, 120_000)
     seen.job.request_preview(3, discs()[0][np.newaxis])
@@ -342,6 +343,7 @@ def test_training_shows_previews_and_stops_with_a_model(real, qtbot):
     assert seen.of(Stopped) and runs.finished_model(seen.job.folder)
 
 
+@pytest.mark.computing
 def test_segmenting_and_relabelling(model, real, qtbot):
     stack = np.stack([discs()[0] + 5 * n for n in range(3)])
     path = str(runs.finished_model(model.job.folder))
@@ -369,6 +371,7 @@ def test_segmenting_and_relabelling(model, real, qtbot):
     assert counts[0] > counts[1]
 
 
+@pytest.mark.computing
 def test_the_gap_between_large_cells_is_the_same_without_the_network(real, qtbot):
     rows, columns = np.mgrid[:180, :320]
     inside = np.minimum(*(np.hypot(rows - 90, columns - x) for x in (100, 219))) < 60
@@ -384,6 +387,7 @@ def test_the_gap_between_large_cells_is_the_same_without_the_network(real, qtbot
     np.testing.assert_array_equal(again, labels)
 
 
+@pytest.mark.computing
 def test_colour_images_are_read_as_grey_by_a_model_of_one_channel(model, real, qtbot):
     colours = np.repeat(discs()[0][..., np.newaxis], 3, axis=-1).clip(0, 255).astype(np.uint8)
     request = SegmentRequest(Planes(colours, "yxc", rgb=True), str(runs.finished_model(model.job.folder)))
@@ -391,6 +395,7 @@ def test_colour_images_are_read_as_grey_by_a_model_of_one_channel(model, real, q
     assert seen.failure is None and seen.of(PlaneResult)[0].labels.shape == (96, 96)
 
 
+@pytest.mark.computing
 def test_mistakes_of_the_user_are_told(real, qtbot, tmp_path):
     image = discs()[0]
     empty = AnnotatedImage(image, np.zeros(image.shape, int))
@@ -400,6 +405,7 @@ def test_mistakes_of_the_user_are_told(real, qtbot, tmp_path):
     assert seen.failure.startswith(f"There is no model at {tmp_path / 'nothing'}")
 
 
+@pytest.mark.computing
 @pytest.mark.skipif(os.name != "posix", reason="signals")
 def test_kill_9_in_a_real_training_leaves_the_run_and_the_next_click_works(real, qtbot):
     seen = Seen(real.train(train_request(steps=10**6))).wait(qtbot, StepDone, 120_000)
@@ -431,6 +437,7 @@ application.exec()
 """
 
 
+@pytest.mark.computing
 @pytest.mark.skipif(not Path("/proc").exists(), reason="needs /proc")
 def test_a_real_training_goes_with_a_killed_viewer(qtbot):
     pytest.importorskip("torch")

@@ -14,6 +14,7 @@ from napari_unet.core.settings import NetworkSettings, PredictionSettings, Train
 from napari_unet.plugin.runtime.engine import Engine, PlaneUncertainty, SegmentRequest, TrainRequest
 from napari_unet.records import runs
 
+pytestmark = pytest.mark.computing
 LONG = 120_000
 
 

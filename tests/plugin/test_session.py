@@ -3,6 +3,7 @@
 import re
 
 import numpy as np
+import pytest
 from discs import discs, errors, make_small, stack
 from napari.layers import Shapes
 from qtpy.QtCore import Qt
@@ -180,6 +181,7 @@ def test_paint_joins_by_itself_then_continue_goes_on_and_discard_goes_back(docks
     assert runs.finished_model(before.folder)
 
 
+@pytest.mark.computing
 def test_continue_and_discard_outlive_the_dock(docks, click, qtbot, quick_checkpoints):
     viewer, dock = docks(DOCK)
     annotated(viewer, dock, click)
@@ -212,6 +214,7 @@ def test_continue_and_discard_outlive_the_dock(docks, click, qtbot, quick_checkp
     assert last.view.continue_button.isHidden()
 
 
+@pytest.mark.computing
 def test_a_discarded_training_is_not_taken_when_the_dock_is_closed_at_once(docks, click, qtbot, quick_checkpoints):
     viewer, dock = docks(DOCK)
     annotated(viewer, dock, click)
@@ -225,6 +228,7 @@ def test_a_discarded_training_is_not_taken_when_the_dock_is_closed_at_once(docks
     assert not dock.controller.rounds.can_go_on()
 
 
+@pytest.mark.computing
 def test_strokes_at_the_very_end_start_another_round_and_discard_stops_it(docks, click, qtbot):
     viewer, dock = docks(DOCK)
     view = dock.view
@@ -245,6 +249,7 @@ def test_strokes_at_the_very_end_start_another_round_and_discard_stops_it(docks,
     assert not errors(view)
 
 
+@pytest.mark.computing
 def test_paint_that_a_training_was_given_too_late_starts_another_round(docks, click, qtbot):
     viewer, dock = docks(DOCK)
     view = dock.view
@@ -271,6 +276,7 @@ def test_paint_that_a_training_was_given_too_late_starts_another_round(docks, cl
     assert not errors(view)
 
 
+@pytest.mark.computing
 def test_switched_off_paint_waits_for_the_next_training(docks, click, qtbot):
     viewer, dock = docks(DOCK)
     view = dock.view
@@ -319,6 +325,7 @@ def test_the_list_leads_to_where_the_network_is_least_certain(docks, click, pres
     assert suggesting.suggestions[0].box != best or suggesting.suggestions[0].plane != (3,)
 
 
+@pytest.mark.computing
 def test_the_key_waits_for_the_answer_when_asked_anew(docks, click, press, qtbot, disc_model):
     viewer, dock = docks(DOCK, show=True)
     view, suggesting = dock.view, dock.controller.suggesting

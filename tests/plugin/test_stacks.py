@@ -84,6 +84,7 @@ def test_a_stack_is_linked_across_z_by_a_click(segmenting, click, done, linked):
     assert f"{result.data.max()} cells in the whole stack" in segment.view.messages.lines()[-1][1]
 
 
+@pytest.mark.computing
 def test_missed_planes_are_bridged_when_asked(segmenting, click, done, linked):
     viewer, segment, _ = segmenting(moving(missing=2), axis_labels=("t", "y", "x"))
     segment.view.extent.setCurrentIndex(1)
@@ -99,6 +100,7 @@ def test_missed_planes_are_bridged_when_asked(segmenting, click, done, linked):
     assert bridged.max() < apart.max()
 
 
+@pytest.mark.computing
 def test_a_result_on_disk_is_linked_on_disk(segmenting, click, done, linked, tmp_path, monkeypatch):
     monkeypatch.setattr(zarr_result, "LARGEST_HELD", 10_000)
     viewer, segment, _ = segmenting(moving(), axis_labels=("z", "y", "x"), scale=(2, 0.5, 0.5), units=("um",) * 3)
@@ -113,6 +115,7 @@ def test_a_result_on_disk_is_linked_on_disk(segmenting, click, done, linked, tmp
     assert group.attrs["ome"]["multiscales"][0]["axes"][0] == {"name": "z", "type": "space", "unit": "micrometer"}
 
 
+@pytest.mark.computing
 def test_labels_that_were_opened_can_be_linked_too(segmenting, linked):
     viewer, segment, _ = segmenting(discs()[0])
     labels = np.tile(discs(seed=4)[1], (4, 1, 1))
@@ -178,6 +181,7 @@ def test_the_file_says_what_axes_are(docks, tmp_path):
 # --- places ------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.computing
 def test_results_save_themselves_and_follow_the_sliders(segmenting, click, done, tmp_path, qtbot):
     viewer, segment, _ = segmenting(discs(seed=5)[0], scale=(0.5, 0.5), units=("um", "um"))
     segment.view.place.choose(str(tmp_path / "mine"))

@@ -1,5 +1,6 @@
 """Whatever is clicked in whatever order: a short walk; ``benchmarks/fuzz.py`` walks far, and reports gaps."""
 
+import os
 import random
 import sys
 import time
@@ -16,7 +17,7 @@ from .vocabulary import KINDS, Kind, draw
 from .walk import Report, Walk, lines_of, read_lines
 from .witness import Trouble
 
-SEED, ACTIONS = 20, 250
+SEED, ACTIONS = 20, int(os.environ.get("WALK_ACTIONS", "100"))
 
 
 @pytest.fixture
@@ -26,6 +27,7 @@ def walked(make_napari_viewer, monkeypatch):
     return lambda report, count=0: Walk(lambda: make_napari_viewer(show=True), report, count).run()
 
 
+@pytest.mark.walk
 @pytest.mark.timeout(1200)
 def test_a_random_walk_leaves_no_traceback_no_lost_label_no_process_and_no_widget(walked, capsys):
     report = walked(Report(SEED, []), ACTIONS)
@@ -53,6 +55,7 @@ def learn(desk):
     return bool(view.plot.training.x)
 
 
+@pytest.mark.computing
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize(
     "then",
