@@ -21,6 +21,7 @@ import torch
 from numpy.typing import NDArray
 
 from .. import stores
+from ..core.data.annotation import Box
 from ..core.data.arrays import (
     Normalisation,
     PlaneIndex,
@@ -32,7 +33,7 @@ from ..core.data.arrays import (
 )
 from ..core.data.blocks import Block
 from ..core.errors import ClusterError, DataError, OutOfMemoryError, UNetError
-from ..core.inference.chunked import Box, LargePlane, PlaneOf, Workspace
+from ..core.inference.chunked import LargePlane, PlaneOf, Workspace
 from ..core.inference.model_selection import choose_model
 from ..core.inference.tiled import SMALLEST_TILE, Predictor, choose_tile, predict_region
 from ..core.instances.cleanup import Notes, finish, notes_of, restore_boundaries

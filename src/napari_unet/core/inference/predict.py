@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..data.annotation import Box
 from ..data.arrays import Normalisation, PlaneIndex, Planes, ScaledPlanes, WritableArray, plane_normalisation, resample
 from ..data.prefetch import ahead
 from ..data.rescale import at_own_size
@@ -23,7 +24,7 @@ from ..network.model_card import Card
 from ..network.model_io import Model
 from ..network.unet import CLASSES, DISTANCE
 from ..settings import PredictionSettings, validate, with_values
-from .chunked import Box, LargePlane, MemoryWorkspace, PlaneOf, Watcher, Workspace, clear, is_large, plane_key
+from .chunked import LargePlane, MemoryWorkspace, PlaneOf, Watcher, Workspace, clear, is_large, plane_key
 from .model_selection import choose_model, prediction_scale
 from .tiled import (
     LARGEST_TILE,

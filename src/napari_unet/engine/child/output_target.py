@@ -11,9 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ... import stores
+from ...core.data.annotation import Box
 from ...core.data.arrays import PlaneIndex, WritableArray
 from ...core.data.blocks import blocks
-from ...core.inference.chunked import CHUNK, SIDE, Box, Workspace, plane_key
+from ...core.inference.chunked import CHUNK, SIDE, Workspace, plane_key
 from ..viewer.progressive_receiver import missing_planes, open_result
 from .file_copies import visits
 from .server import Job

@@ -15,11 +15,11 @@ from typing import Any
 
 import numpy as np
 
+from ...core.data.annotation import Box
 from ...core.data.arrays import PlaneIndex, Planes, resample
 from ...core.data.rescale import at_own_size
 from ...core.events import Event, Finished, PlaneDone, ResultOpened, Stopped
 from ...core.inference import predict as prediction
-from ...core.inference.chunked import Box
 from ...core.instances.pipeline import Outputs, labels_from_outputs
 from ...core.network.model_io import Model
 from ...core.network.provenance import made_with
