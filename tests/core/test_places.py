@@ -13,7 +13,6 @@ from napari_unet.core.proofreading.bounding_boxes import (
     find_cells,
     linked_axes,
     number_pieces,
-    pieces_of_kinds,
     plane_view,
 )
 
@@ -118,24 +117,3 @@ def test_every_piece_gets_a_number_and_keeps_its_label() -> None:
     for number, label in enumerate(of, 1):
         assert (labels[pieces == number] == label).all()
     assert pieces[4, 2] == pieces[13, 11]
-
-
-@pytest.mark.parametrize(
-    ("numbers", "expected"),
-    [
-        ([1] * 9, (9, 1)),
-        ([1, 2] * 4, (8, 2)),
-        ([1, 2, 3, 4, 5], (0, 0)),
-        ([1, 1, 2, 3, 4, 5], (0, 0)),
-        ([1, 1, 2], (0, 0)),
-        ([], (0, 0)),
-    ],
-)
-def test_many_pieces_under_few_numbers_are_no_cells(numbers: list[int], expected: tuple[int, int]) -> None:
-    assert pieces_of_kinds(squares(numbers) if numbers else np.zeros((9, 9), int)) == expected
-
-
-def test_specks_beside_cells_do_not_make_kinds_of_them() -> None:
-    labels = squares([1, 2, 3])
-    labels[15, ::2] = 2
-    assert pieces_of_kinds(labels) == (0, 0)

@@ -357,7 +357,7 @@ def test_all_planes_segmented_one_by_one_follow_the_sliders(segmenting, click, q
 @pytest.mark.computing
 def test_probabilities_become_a_picture_and_classes_labels(segmenting, click, done):
     viewer, segment, _ = segmenting(discs()[0])
-    for index, name in ((1, "picture kinds"), (2, "picture probability")):
+    for index, name in ((1, "picture classes"), (2, "picture probability")):
         segment.view.what.setCurrentIndex(index)
         click(segment.view.run_button)
         done(segment)

@@ -8,7 +8,7 @@ import pytest
 from discs import discs
 
 from napari_unet.core.settings import TrainingSettings
-from napari_unet.plugin.layers.class_colours import kind_colours, kind_names, painted_as
+from napari_unet.plugin.layers.class_labels import class_colormap, class_features, painted_labels
 from napari_unet.plugin.layers.painted import annotation_colours, new_annotation
 from napari_unet.plugin.layers.preview import is_preview, show_preview
 from napari_unet.plugin.layers.result import new_result
@@ -38,13 +38,13 @@ def two_kinds(disc_model, tmp_path):
 
 
 def test_a_kind_is_known_by_the_label_it_was_painted_with():
-    assert painted_as(CLASSES) == (2, 5)
-    assert painted_as(("background", "cell", "label of mine")) == (2, 3)
-    assert kind_names(CLASSES) == {"index": [1, 2], "kind": ["painted as label 2", "painted as label 5"]}
+    assert painted_labels(CLASSES) == (2, 5)
+    assert painted_labels(("background", "cell", "label of mine")) == (2, 3)
+    assert class_features(CLASSES) == {"index": [1, 2], "class": ["painted as label 2", "painted as label 5"]}
 
 
 def test_a_kind_keeps_its_colour():
-    shown, drawn = kind_colours((2, 5)), annotation_colours()
+    shown, drawn = class_colormap((2, 5)), annotation_colours()
     for kind, label in ((1, 2), (2, 5)):
         np.testing.assert_allclose(shown.map(kind), drawn.map(label))
     assert shown.map(0)[3] == 0

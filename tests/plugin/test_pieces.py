@@ -1,4 +1,4 @@
-"""Labels whose numbers are kinds of cell, or a mask, in docks that are about cells."""
+"""Labels layers that hold classes or a mask, in docks that are about cells."""
 
 import csv
 import json
@@ -8,8 +8,7 @@ import pytest
 from discs import discs, errors
 from hand import Hand, cells_in, middle
 
-from napari_unet.plugin.layers.class_colours import kind_colours, kind_names
-from napari_unet.plugin.layers.class_labels import holds_kinds
+from napari_unet.plugin.layers.class_labels import class_colormap, class_features, holds_classes
 from napari_unet.plugin.layers.reading import OURS
 from napari_unet.plugin.layers.review_state import teaching
 
@@ -17,17 +16,21 @@ LONG = 60_000
 CLASSES = ("background", "label 2", "label 5")
 
 
-def two_kinds():
+def two_classes():
     """Return a picture, the labels of its cells, and the same with each of them under 1 or 2."""
     image, labels = discs(seed=0)
     return image, labels, np.where(labels > 0, 1 + labels % 2, 0).astype(np.uint8)
 
 
-def add_kinds(viewer, kinds, name="picture kinds"):
-    """Add kinds as Segment does."""
-    about = {"result": "classes", "kinds": (2, 5), "model": "two", "axes": "zyx"[-kinds.ndim :]}
+def add_classes(viewer, classes, name="picture classes"):
+    """Add classes as Segment does."""
+    about = {"result": "classes", "painted_labels": (2, 5), "model": "two", "axes": "zyx"[-classes.ndim :]}
     return viewer.add_labels(
-        kinds.copy(), name=name, metadata={OURS: about}, colormap=kind_colours((2, 5)), features=kind_names(CLASSES)
+        classes.copy(),
+        name=name,
+        metadata={OURS: about},
+        colormap=class_colormap((2, 5)),
+        features=class_features(CLASSES),
     )
 
 
@@ -37,7 +40,7 @@ def opened(docks, qtbot):
 
     def make(name, *layers):
         viewer, dock = docks(name, show=True)
-        viewer.add_image(two_kinds()[0], name="picture")
+        viewer.add_image(two_classes()[0], name="picture")
         for add in layers:
             add(viewer)
         qtbot.waitUntil(dock.view.isVisible, timeout=20_000)
@@ -51,27 +54,27 @@ def words(dock, kind):
     return [text for k, text in dock.view.messages.lines() if k == kind]
 
 
-def test_kinds_are_not_deleted_as_if_they_were_a_cell(opened, press, qtbot):
-    image, labels, kinds = two_kinds()
-    viewer, dock = opened("Proofread", lambda viewer: add_kinds(viewer, kinds))
-    layer = viewer.layers["picture kinds"]
+def test_classes_are_not_deleted_as_if_they_were_a_cell(opened, press, qtbot):
+    image, labels, classes = two_classes()
+    viewer, dock = opened("Proofread", lambda viewer: add_classes(viewer, classes))
+    layer = viewer.layers["picture classes"]
     assert dock.view.result.layer() is layer
-    assert "holds kinds of cell, not cells" in dock.view.part_words.text()
+    assert "holds classes, not cells" in dock.view.part_words.text()
     assert dock.view.part_words.isVisible()
     assert not dock.view.buttons["delete"].isEnabled()
     Hand(viewer, qtbot).click(*middle(labels, cells_in(labels)[0]))
     press(viewer, "D")
     dock.controller.act("delete")
-    assert "Make cells of its pieces" in words(dock, "warning")[0]
-    np.testing.assert_array_equal(layer.data, kinds)
+    assert "Split it into connected components" in words(dock, "warning")[0]
+    np.testing.assert_array_equal(layer.data, classes)
 
 
-def test_their_pieces_are_made_cells_which_are_corrected_one_by_one(opened, click, qtbot):
-    image, labels, kinds = two_kinds()
-    viewer, dock = opened("Proofread", lambda viewer: add_kinds(viewer, kinds))
-    layer = viewer.layers["picture kinds"]
+def test_their_components_become_cells_that_are_corrected_one_by_one(opened, click, qtbot):
+    image, labels, classes = two_classes()
+    viewer, dock = opened("Proofread", lambda viewer: add_classes(viewer, classes))
+    layer = viewer.layers["picture classes"]
     layer.scale = (0.5, 0.5)
-    assert dock.view.part_button.text() == "Make cells of the pieces"
+    assert dock.view.part_button.text() == "Split into connected components"
     click(dock.view.part_button)
     qtbot.waitUntil(lambda: "picture cells" in viewer.layers, timeout=LONG)
     made = viewer.layers["picture cells"]
@@ -83,19 +86,19 @@ def test_their_pieces_are_made_cells_which_are_corrected_one_by_one(opened, clic
     for cell in cells_in(labels):
         assert len(np.unique(made.data[labels == cell])) == 1
     number = int(made.data[tuple(int(n) for n in middle(labels, 3))])
-    kind = dict(zip(made.features["index"], made.features["kind"], strict=True))[number]
+    kind = dict(zip(made.features["index"], made.features["class"], strict=True))[number]
     assert kind == f"painted as label {5 if 3 % 2 else 2}"
     dock.controller.session.choose((), number)
     click(dock.view.buttons["delete"])
     np.testing.assert_array_equal(made.data == 0, (labels == 0) | (labels == 3))
-    np.testing.assert_array_equal(layer.data, kinds)
+    np.testing.assert_array_equal(layer.data, classes)
     assert [len(cells) for cells in teaching(viewer.layers["picture"]).values()] == [1]
 
 
-def test_numbers_go_on_through_a_stack_of_kinds(docks, click, qtbot):
-    _, labels, kinds = two_kinds()
+def test_labels_continue_through_a_stack_of_classes(docks, click, qtbot):
+    _, labels, classes = two_classes()
     viewer, dock = docks("Proofread", show=True)
-    add_kinds(viewer, np.stack([kinds, kinds]))
+    add_classes(viewer, np.stack([classes, classes]))
     qtbot.waitUntil(dock.view.isVisible, timeout=20_000)
     click(dock.view.part_button)
     qtbot.waitUntil(lambda: "picture cells" in viewer.layers, timeout=LONG)
@@ -105,39 +108,51 @@ def test_numbers_go_on_through_a_stack_of_kinds(docks, click, qtbot):
     assert cells_in(made[1]) == list(range(count + 1, 2 * count + 1))
 
 
-def test_a_mask_that_was_opened_is_told_from_cells_by_its_pieces(opened, click, qtbot):
-    image, labels, _ = two_kinds()
+def answer_classes(selector):
+    """Answer the question of a dock as a user does."""
+    assert selector.isVisible() and selector.combo.currentText() == "cells"
+    selector.combo.setCurrentIndex(1)
+    selector.combo.activated.emit(1)
+
+
+def test_the_user_says_that_a_mask_holds_no_cells_and_every_dock_remembers_it(opened, click, qtbot):
+    image, labels, _ = two_classes()
     viewer, dock = opened("Proofread", lambda viewer: viewer.add_labels((labels > 0).astype(np.uint8), name="mask"))
-    qtbot.waitUntil(lambda: dock.view.part_words.isVisible(), timeout=LONG)
-    assert f"mask has {len(cells_in(labels))} separate pieces under one number" in dock.view.part_words.text()
-    # Only likely: what the user does all the same is done, and can be undone.
     assert dock.view.buttons["delete"].isEnabled()
+    answer_classes(dock.view.labels_are)
+    assert not dock.view.buttons["delete"].isEnabled()
+    assert holds_classes(viewer.layers["mask"])
     click(dock.view.part_button)
     qtbot.waitUntil(lambda: "mask cells" in viewer.layers, timeout=LONG)
     assert len(cells_in(viewer.layers["mask cells"].data)) == len(cells_in(labels))
     assert not dock.view.part_words.isVisible()
+    assert not dock.view.labels_are.isVisible()
+    dock.view.result.choose(viewer.layers["mask"])
+    assert dock.view.labels_are.combo.currentText() == "classes"
+    dock.view.labels_are.combo.setCurrentIndex(0)
+    dock.view.labels_are.combo.activated.emit(0)
+    assert dock.view.buttons["delete"].isEnabled()
 
 
 def test_cells_that_were_opened_are_taken_for_cells(opened, qtbot):
-    image, labels, _ = two_kinds()
+    image, labels, _ = two_classes()
     viewer, dock = opened("Proofread", lambda viewer: viewer.add_labels(labels, name="cells"))
-    qtbot.waitUntil(lambda: dock.controller.session.proof.places.knows(()), timeout=LONG)
-    qtbot.wait(300)
+    assert dock.view.labels_are.combo.currentText() == "cells"
     assert not dock.view.part_words.isVisible()
 
 
-def test_kinds_that_were_saved_are_known_by_the_job_beside_them(make_napari_viewer, tmp_path):
+def test_saved_classes_are_known_by_the_job_beside_them(make_napari_viewer, tmp_path):
     from tifffile import imwrite
 
-    path = tmp_path / "kinds.tif"
-    imwrite(path, two_kinds()[2])
+    path = tmp_path / "classes.tif"
+    imwrite(path, two_classes()[2])
     viewer = make_napari_viewer()
     for what, expected in (("classes", True), ("instances", False)):
-        (tmp_path / "kinds.tif.job.json").write_text(json.dumps({"settings": {"what": what}}))
+        (tmp_path / "classes.tif.job.json").write_text(json.dumps({"settings": {"what": what}}))
         (layer,) = viewer.open(path, layer_type="labels", plugin="napari")
-        assert holds_kinds(layer) is expected
-    (tmp_path / "kinds.tif.job.json").write_text("[]")
-    assert not holds_kinds(layer)
+        assert holds_classes(layer) is expected
+    (tmp_path / "classes.tif.job.json").write_text("[]")
+    assert not holds_classes(viewer.open(path, layer_type="labels", plugin="napari")[0])
 
 
 def measured(dock, qtbot):
@@ -145,17 +160,17 @@ def measured(dock, qtbot):
     assert not errors(dock.view)
 
 
-def test_measuring_kinds_says_what_a_row_is_and_offers_a_row_per_cell(opened, click, qtbot, tmp_path, answer):
-    image, labels, kinds = two_kinds()
-    viewer, dock = opened("Measure and compare", lambda viewer: add_kinds(viewer, kinds))
-    assert not dock.view.pieces_button.isVisible()
+def test_measuring_classes_says_what_a_row_is_and_offers_a_row_per_cell(opened, click, qtbot, tmp_path, answer):
+    image, labels, classes = two_classes()
+    viewer, dock = opened("Measure and compare", lambda viewer: add_classes(viewer, classes))
+    assert dock.view.split_button.isVisible()
     click(dock.view.measure_button)
     measured(dock, qtbot)
-    assert len(viewer.layers["picture kinds"].features) == 2
+    assert len(viewer.layers["picture classes"].features) == 2
     (said,) = words(dock, "warning")
-    assert dock.view.summary.text().startswith("2 kinds, median area")
-    assert said.startswith("picture kinds holds kinds of cell, not cells. Each row is everything under one number.")
-    click(dock.view.pieces_button)
+    assert dock.view.summary.text().startswith("2 classes, median area")
+    assert said.startswith("picture classes holds classes, not cells. Each row is one class.")
+    click(dock.view.split_button)
     qtbot.waitUntil(lambda: "picture cells" in viewer.layers, timeout=LONG)
     assert dock.view.cells.layer() is viewer.layers["picture cells"]
     for _ in range(2):
@@ -163,21 +178,21 @@ def test_measuring_kinds_says_what_a_row_is_and_offers_a_row_per_cell(opened, cl
         measured(dock, qtbot)
     assert not words(dock, "warning")
     assert dock.view.summary.text().startswith(f"{len(cells_in(labels))} cells, median area")
-    assert not dock.view.pieces_button.isVisible()
+    assert not dock.view.split_button.isVisible()
     features = viewer.layers["picture cells"].features
     assert len(features) == len(cells_in(labels))
-    areas = {kind: int(part["area_px²"].sum()) for kind, part in features.groupby("kind")}
-    assert areas == {"painted as label 2": int((kinds == 1).sum()), "painted as label 5": int((kinds == 2).sum())}
+    areas = {kind: int(part["area_px²"].sum()) for kind, part in features.groupby("class")}
+    assert areas == {"painted as label 2": int((classes == 1).sum()), "painted as label 5": int((classes == 2).sum())}
     answer(tmp_path / "cells")
     click(dock.view.csv_button)
     qtbot.waitUntil(lambda: any("Saved" in text for text in words(dock, "done")), timeout=LONG)
     with open(tmp_path / "cells.csv", encoding="utf-8-sig", newline="") as file:
-        assert {row["kind"] for row in csv.DictReader(file)} == set(areas)
+        assert {row["class"] for row in csv.DictReader(file)} == set(areas)
 
 
-def test_an_annotation_of_kinds_as_truth_is_told_and_its_pieces_compare_well(opened, click, qtbot, tmp_path, answer):
-    image, labels, kinds = two_kinds()
-    paint = np.where(kinds > 0, kinds + 1, 0)
+def test_a_ground_truth_of_classes_is_reported_and_its_components_compare_well(opened, click, qtbot, tmp_path, answer):
+    image, labels, classes = two_classes()
+    paint = np.where(classes > 0, classes + 1, 0)
     paint[:6], paint[:6][labels[:6] > 0] = 1, 0
 
     def add(viewer):
@@ -186,18 +201,19 @@ def test_an_annotation_of_kinds_as_truth_is_told_and_its_pieces_compare_well(ope
 
     viewer, dock = opened("Measure and compare", add)
     assert dock.view.truth.layer() is viewer.layers["painted"]
+    assert not dock.view.split_button.isVisible()
+    answer_classes(dock.view.truth_is)
+    assert dock.view.split_button.isVisible()
     click(dock.view.compare_button)
     measured(dock, qtbot)
     said = words(dock, "warning")[0]
-    assert said.startswith("painted has ")
-    assert "separate pieces under 2 numbers, as a mask or kinds of cell have." in said
-    assert "F1, AP and SEG take everything under one number for one cell" in said
+    assert said.startswith("painted holds classes, not cells. F1, AP and SEG count each class as one cell")
     answer(tmp_path / "report")
     click(dock.view.report_button)
     qtbot.waitUntil(lambda: (tmp_path / "report.html").exists(), timeout=LONG)
-    assert "separate pieces under 2 numbers" in (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "painted holds classes, not cells." in (tmp_path / "report.html").read_text(encoding="utf-8")
 
-    click(dock.view.pieces_button)
+    click(dock.view.split_button)
     qtbot.waitUntil(lambda: "painted cells" in viewer.layers, timeout=LONG)
     truth = viewer.layers["painted cells"]
     assert (dock.view.cells.layer(), dock.view.truth.layer()) == (viewer.layers["cells"], truth)
@@ -211,7 +227,7 @@ def test_an_annotation_of_kinds_as_truth_is_told_and_its_pieces_compare_well(ope
 
 
 def test_background_that_was_painted_is_not_measured_as_a_cell(opened, click, qtbot):
-    image, labels, _ = two_kinds()
+    image, labels, _ = two_classes()
     paint = np.where(labels > 0, labels + 1, 0)
     paint[-4:][labels[-4:] == 0] = 1
     about = {OURS: {"background_label": 1}}

@@ -112,7 +112,7 @@ def test_redrawing_is_noted_stroke_by_stroke_and_leaves_neighbours_alone(proofre
     hand.drag((y, x - 4), (y, x + 4))
     assert not np.array_equal(layer.data, painted)
     hand.key("Escape")
-    assert (str(layer.mode), layer.preserve_labels, dock.controller.tool) == ("pan_zoom", False, "")
+    assert (str(layer.mode), layer.preserve_labels, dock.controller.actions.tool) == ("pan_zoom", False, "")
     hand.undo()
     np.testing.assert_array_equal(layer.data, painted)
     hand.undo()

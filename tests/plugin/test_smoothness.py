@@ -204,7 +204,7 @@ def test_a_result_is_shown_once_and_then_left_to_the_user(pictured, what):
 @pytest.mark.parametrize("what", ["instances", "classes"])
 @pytest.mark.parametrize("axes", ["zyx", "zxy"])
 def test_what_is_painted_into_a_plane_that_is_still_to_be_computed_stays(pictured, what, axes, monkeypatch):
-    monkeypatch.setattr(results, "_show_kinds", lambda layer, model: None)
+    monkeypatch.setattr(results, "show_classes", lambda layer, model: None)
     viewer, image, _ = pictured
     result = new_result(viewer, image, axes, what, "model")
     layer = result.layer()

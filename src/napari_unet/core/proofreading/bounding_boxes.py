@@ -26,10 +26,6 @@ _LINKED = 0.5
 
 _PAIRS = 50
 """Pairs of planes that are looked at for that, spread over the stack."""
-_SPECK = 0.05
-"""Share of the usual piece's area below which a piece tells nothing of what the labels are."""
-_PIECES_EACH, _MORE_PIECES = 2, 3
-"""So many pieces per number, and so many more than there are numbers, are those of kinds or of a mask."""
 
 
 @dataclass(frozen=True)
@@ -246,22 +242,6 @@ def number_pieces(labels: Plane) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
     of = np.zeros(int(pieces.max(initial=0)) + 1, np.int64)
     of[pieces.ravel()] = inside.ravel()
     return pieces, of[1:]
-
-
-def pieces_of_kinds(labels: Plane) -> tuple[int, int]:
-    """Return how many pieces and numbers a plane has that looks like kinds of cell, or a mask; else 0 and 0.
-
-    Cells have a number each, so that a plane has about as many pieces as numbers. Where there are several times as
-    many, a number is no cell.
-    """
-    pieces, of = number_pieces(labels)
-    areas = np.bincount(pieces.ravel(), minlength=1)[1:].astype(float)
-    # Of the piece that a pixel usually lies in, which no number of specks makes small.
-    usual = (areas**2).sum() / max(areas.sum(), 1)
-    seen = areas >= _SPECK * usual
-    count, numbers = int(seen.sum()), len(np.unique(of[seen]))
-    likely = count >= max(_PIECES_EACH * numbers, numbers + _MORE_PIECES)
-    return (count, numbers) if likely else (0, 0)
 
 
 def _next(plane: PlaneIndex, axis: int) -> PlaneIndex:

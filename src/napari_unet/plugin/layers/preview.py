@@ -12,7 +12,7 @@ from ...core.data.annotation import Box
 from ...core.data.arrays import Normalisation, Planes, plane_normalisation
 from ...core.events import Preview
 from ..runtime.worker_thread import WorkerThread
-from .class_colours import kind_colours, kinds_of
+from .class_labels import class_colormap, painted_labels_of
 from .painted import cell_colours
 from .reading import OURS, current_plane, note, place_again, placement, view_box, write_plane
 
@@ -54,16 +54,22 @@ class PreviewFeeder(QObject):
         Its axis letters.
     job : EngineJob
         The running training.
-    kinds : tuple of int, optional
-        The labels that kinds of cell are painted with, where those are learnt rather than cells.
+    painted_labels : tuple of int, optional
+        The labels the classes are painted with, for a training on classes.
     """
 
     def __init__(
-        self, viewer: ViewerModel, image: Image, planes: Planes, axes: str, job: EngineJob, kinds: tuple[int, ...] = ()
+        self,
+        viewer: ViewerModel,
+        image: Image,
+        planes: Planes,
+        axes: str,
+        job: EngineJob,
+        painted_labels: tuple[int, ...] = (),
     ) -> None:
         super().__init__()
         self._viewer, self._planes, self._axes, self._job = viewer, planes, axes, job
-        self._image, self._kinds = weakref.ref(image), kinds
+        self._image, self._painted_labels = weakref.ref(image), painted_labels
         self._background = WorkerThread()
         self._norms: dict[tuple[int, ...], Normalisation] = {}
         self._token = 0
@@ -118,7 +124,7 @@ class PreviewFeeder(QObject):
         if answer.token != self._token or self._asked is None or image is None or image not in self._viewer.layers:
             return False
         if self.on:
-            show_preview(self._viewer, image, self._axes, *self._asked, answer.labels, self._kinds)
+            show_preview(self._viewer, image, self._axes, *self._asked, answer.labels, self._painted_labels)
             self._timer.start(_BETWEEN_MS)
         return self.on
 
@@ -168,11 +174,11 @@ def show_preview(
     plane: tuple[int, ...],
     box: Box,
     labels: np.ndarray[Any, Any],
-    kinds: tuple[int, ...] = (),
+    painted_labels: tuple[int, ...] = (),
 ) -> None:
     """Show labels of a crop in the preview layer; selection and painting mode of other layers stay as they are.
 
-    Kinds of cell have the colours of the labels that they were painted with.
+    Classes have the colours of the labels they were painted with.
     """
     where = placement(image, axes, _corner(axes, plane, box))
     data = _as_layer_data(labels, axes)
@@ -183,9 +189,9 @@ def show_preview(
         # Moved first, so that no frame shows the new labels at the old place beyond the image.
         place_again(layer, where)
         layer.data = data
-    if kinds_of(layer) != kinds:
-        note(layer)["kinds"] = kinds
-        layer.colormap = kind_colours(kinds) if kinds else cell_colours()
+    if painted_labels_of(layer) != painted_labels:
+        note(layer)["painted_labels"] = painted_labels
+        layer.colormap = class_colormap(painted_labels) if painted_labels else cell_colours()
     # A user who hides it while training is not overruled, only one who did before.
     if note(layer).pop("waiting", False):
         layer.visible = True

@@ -86,6 +86,12 @@ def guess_axes(layer: Layer) -> str:
     return "".join(str(a) for a in letters)
 
 
+def noted_axes(layer: Layer) -> str:
+    """Return the axis letters the user gave a layer, or the guessed ones."""
+    noted = str(note(layer).get("axes", ""))
+    return noted if len(noted) == layer.ndim else guess_axes(layer)
+
+
 def unsaid_axes(layer: Layer) -> list[int]:
     """Return which leading axes :func:`guess_axes` had to guess, as neither name nor unit says what they are."""
     guessed = guess_axes(layer)
@@ -211,7 +217,7 @@ def _upright(block: NDArray[Any], axes: str) -> NDArray[Any]:
     return block.T if axes.index("x") < axes.index("y") else block
 
 
-def placement(layer: Layer, axes: str, offset: Sequence[float] | None = None) -> dict[str, Any]:
+def placement(layer: Layer, axes: str = "", offset: Sequence[float] | None = None) -> dict[str, Any]:
     """Return the keyword arguments that put a new layer of :func:`label_shape` on top of an image layer.
 
     Scale, translation, rotation, shear, affine, units and axis names are inherited. A channel axis

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ...core.network.model_card import read_card
-from .class_colours import kind_colours, kind_names, painted_as
+from .class_labels import show_classes
 from .preview import is_preview
 from .reading import (
     OURS,
@@ -21,7 +20,6 @@ from .reading import (
     full_data,
     label_index,
     label_shape,
-    note,
     placement,
     read_plane,
     write_plane,
@@ -34,7 +32,7 @@ if TYPE_CHECKING:
     from napari.layers import Image, Layer
 
 _DTYPES = {"instances": np.int32, "classes": np.uint8, "probabilities": np.float32}
-_NAMES = {"instances": "cells", "classes": "kinds", "probabilities": "probability"}
+_NAMES = {"instances": "cells", "classes": "classes", "probabilities": "probability"}
 
 Tuning = tuple[Any, ...]
 """The values of the settings that labels follow from without the network."""
@@ -231,7 +229,7 @@ def new_result(
     else:
         layer = viewer.add_labels(data, opacity=0.6, **about)
         if what == "classes":
-            _show_kinds(layer, model)
+            show_classes(layer, model)
         # Of the brush, the bucket and undo alike, but not of layer.refresh().
         layer.events.labels_update.connect(result._on_paint)
     result._layer = weakref.ref(layer)
@@ -241,11 +239,3 @@ def new_result(
         # What the network thought while it learnt would show through.
         other.visible = False
     return result
-
-
-def _show_kinds(layer: Any, model: str) -> None:
-    """Show kinds of cell in the colours they were painted in, and their names under the mouse."""
-    classes = read_card(model).classes
-    note(layer)["kinds"] = painted_as(classes)
-    layer.colormap = kind_colours(painted_as(classes))
-    layer.features = kind_names(classes)

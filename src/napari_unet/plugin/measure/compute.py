@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,7 +17,6 @@ from ...core.evaluation.comparison import Comparison, PlanePair, compare, known_
 from ...core.evaluation.measurements import Scale, Table, measure
 from ...core.network.model_card import BUNDLED, bundled_models, read_card
 from ...records.report import Report, draw_cells
-from ..layers.class_labels import holds_kinds, kinds_words, looks_like_kinds
 from ..layers.reading import _upright, label_index, note, read_plane
 
 if TYPE_CHECKING:
@@ -126,15 +125,12 @@ class Measured:
         Whether a label is one cell through several planes.
     repeated : bool
         Whether a label stands for different cells in different planes.
-    kinds : tuple of int
-        How many pieces and numbers a plane has, if these look like kinds rather than cells; else 0 and 0.
     """
 
     table: Table
     features: dict[str, NDArray[Any]] = field(default_factory=dict)
     joined: bool = False
     repeated: bool = False
-    kinds: tuple[int, int] = (0, 0)
 
 
 def measure_layer(
@@ -155,9 +151,7 @@ def measure_layer(
     joined = several and are_joined(labels, axes)
     rows = join_planes(table, depth) if joined else table
     features = {"index": rows["label"], **{name: values for name, values in rows.items() if name != "label"}}
-    first = tuple(int(table[a][0]) for a in axes if a not in "yxc")
-    kinds = looks_like_kinds(labels, axes, first, background)
-    return Measured(table, features, joined, several and not joined, kinds)
+    return Measured(table, features, joined, several and not joined)
 
 
 def are_joined(labels: ArrayLike, axes: str) -> bool:
@@ -264,15 +258,11 @@ class Answer:
         Of the layers' shape: 1 missed, 2 poor, 3 false.
     pictures : tuple
         Of the worst cells, see :func:`~napari_unet.records.report.draw_cells`.
-    kinds : tuple
-        Of prediction and truth: how many pieces and numbers a plane has, if these look like kinds rather than
-        cells; else 0 and 0.
     """
 
     comparison: Comparison
     mistakes: Any
     pictures: tuple[Any, ...]
-    kinds: tuple[tuple[int, int], tuple[int, int]] = ((0, 0), (0, 0))
 
 
 def answer(question: Question, mistakes: Any, work: Work) -> Answer:
@@ -287,18 +277,7 @@ def answer(question: Question, mistakes: Any, work: Work) -> Answer:
     pictures = draw_cells(
         found, lambda plane: (question.pair(plane), question.grey(plane)), stop=lambda: work.stopped
     )  # fmt: skip
-    return Answer(found, mistakes, pictures, _kinds(question))
-
-
-def _kinds(question: Question) -> tuple[tuple[int, int], tuple[int, int]]:
-    """Return how many pieces and numbers prediction and truth have, if these look like kinds rather than cells."""
-    plane = next((pair.plane for pair in question.pairs() if pair.truth.any()), None)
-    if plane is None:
-        return (0, 0), (0, 0)
-    return (
-        looks_like_kinds(question.prediction, question.axes, plane),
-        looks_like_kinds(question.truth, question.axes, plane, question.background_label),
-    )
+    return Answer(found, mistakes, pictures)
 
 
 def learnt_from(prediction: Layer, truth: Layer) -> str:
@@ -320,19 +299,25 @@ def learnt_from(prediction: Layer, truth: Layer) -> str:
     )
 
 
-def not_cells(layer: Labels, kinds: tuple[int, int]) -> str:
-    """Return what is said of a layer whose numbers are no cells; nothing where they are, or a network says so.
+def with_classes(found: Measured, before: Mapping[str, Any]) -> Measured:
+    """Return measurements with the class of each cell beside its label, where the layer's features had it.
 
     Parameters
     ----------
-    layer : Labels
-        Which one.
-    kinds : tuple of int
-        How many pieces and numbers it has, if these look like kinds.
+    found : Measured
+        The measurements.
+    before : Mapping or DataFrame
+        The features that they replace.
     """
-    if holds_kinds(layer):
-        return f"{layer.name} holds kinds of cell, not cells."
-    return kinds_words(layer.name, *kinds) if kinds[0] and note(layer).get("result") != "instances" else ""
+    if not {"index", "class"} <= set(before):
+        return found
+    classes = dict(zip(before["index"], before["class"], strict=True))
+
+    def beside(name: str, columns: dict[str, Any]) -> dict[str, Any]:
+        column = np.array([str(classes.get(number, "")) for number in columns[name].tolist()])
+        return {name: columns[name], "class": column, **{key: v for key, v in columns.items() if key != name}}
+
+    return replace(found, table=beside("label", found.table), features=beside("index", found.features))
 
 
 def _listed(value: Any) -> list[Any]:

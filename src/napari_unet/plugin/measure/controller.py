@@ -17,7 +17,8 @@ from ...core.evaluation.comparison import POOR, CellScore
 from ...core.evaluation.measurements import Scale, write_csv
 from ...records.report import called, write_report
 from ..dock.lifecycle import painted_later
-from ..layers.class_labels import holds_kinds
+from ..layers.class_labels import holds_classes
+from ..layers.connected_components import SPLIT, SPLIT_DONE, ComponentSplitter, can_split, classes_found
 from ..layers.errors_found import MistakesLayer
 from ..layers.navigation import go_to
 from ..layers.painted import background_label
@@ -25,7 +26,7 @@ from ..layers.reading import data_shape, empty_array, full_data, guess_axes, lab
 from ..runtime.gc_pause import Hold
 from ..runtime.worker_thread import WorkerThread
 from ..widgets.common import count
-from ..widgets.layer_selectors import ImageChoice, is_painting, labels_of
+from ..widgets.layer_selectors import ImageChoice, LayerCombo, is_painting, labels_of
 from .compute import (  # fmt: skip
     UNNAMED_UNIT,
     Answer,
@@ -40,12 +41,13 @@ from .compute import (  # fmt: skip
     report_of,
     save_in_thread,
     scale_of,
+    with_classes,
 )
-from .label_guard import NotCells, with_kinds
 from .view import COMPLETE, SPARSE, MeasureView
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
+    from napari.layers import Labels
 
 _POLL_MS = 150
 _TABLE = "Features table widget"
@@ -73,7 +75,8 @@ class MeasureController:
         self._saving = WorkerThread()
         self._compared: tuple[weakref.ref[Any], weakref.ref[Any], weakref.ref[Any] | None] | None = None
         self._warnings: list[str] = []
-        self._not_cells = NotCells(viewer, view)
+        self._splitter = ComponentSplitter(viewer, self._on_split, lambda words: view.messages.say(words, "error"))
+        self._split_roles: list[LayerCombo] = []
         self._mistakes = MistakesLayer(viewer)
         self._hold: Hold | None = None
         self._poll = QTimer(interval=_POLL_MS)
@@ -81,6 +84,9 @@ class MeasureController:
         self._choice = ImageChoice(viewer, view.images, self._on_layers)
         view.cells.layer_changed.connect(self._on_cells)
         view.truth.layer_changed.connect(self._on_truth)
+        view.cells_are.answered.connect(self._offer_split)
+        view.truth_is.answered.connect(self._offer_split)
+        view.split.connect(self._split)
         view.measure.connect(self._measure)
         view.compare.connect(self._compare)
         view.cancel.connect(self._cancel)
@@ -98,7 +104,7 @@ class MeasureController:
         self._release()
         self._poll.stop()
         self._choice.close()
-        self._not_cells.close()
+        self._splitter.close()
 
     # --- what there is --------------------------------------------------------------------------
 
@@ -121,6 +127,38 @@ class MeasureController:
     def _on_truth(self) -> None:
         truth = self.view.truth.layer()
         self.view.show_extent(SPARSE if truth is not None and background_label(truth) else COMPLETE)
+        self._offer_split()
+
+    # --- classes --------------------------------------------------------------------------------
+
+    def _roles_to_split(self) -> list[LayerCombo]:
+        """Return the selectors whose layers hold classes that can be split into cells."""
+        return [role for role in (self.view.cells, self.view.truth) if can_split(role.layer())]
+
+    def _offer_split(self) -> None:
+        self.view.offer_split(bool(self._roles_to_split()))
+
+    def _split(self) -> None:
+        self._split_roles = self._roles_to_split()
+        self.view.offer_split(False)
+        self.view.messages.clear_messages()
+        self._splitter.split([role.layer() for role in self._split_roles], keep_background=True)
+
+    def _on_split(self, layers: list[Labels]) -> None:
+        """Select the components in place of the classes; a layer deleted meanwhile leaves it unclear which is which."""
+        if len(layers) == len(self._split_roles):
+            for role, layer in zip(self._split_roles, layers, strict=True):
+                role.choose(layer)
+            self.view.messages.say(f"{SPLIT_DONE}. Measure or compare again.", "done")
+
+    def _warn_of_classes(self, layer: Labels, follows: str) -> str:
+        """Warn if a layer holds classes; return the warning."""
+        if not holds_classes(layer):
+            return ""
+        words = f"{classes_found(layer)} {follows}"
+        how = f" For single cells click {SPLIT}, then repeat this." if can_split(layer) else ""
+        self.view.messages.say(words + how, "warning")
+        return words
 
     def _cells(self) -> tuple[Any, str]:
         """Return the chosen cells and their axis letters, or raise a readable error."""
@@ -148,7 +186,6 @@ class MeasureController:
 
     def _measure(self) -> None:
         self.view.messages.clear_messages()
-        self._not_cells.clear()
         try:
             cells, axes = self._cells()
             image, names = self._image(cells, axes)
@@ -169,19 +206,19 @@ class MeasureController:
         if cells is None or work.stopped:
             self.view.messages.say("Cancelled; the table is as it was.", "warning")
             return
-        self.measured = found = with_kinds(found, cells.features)
+        self.measured = found = with_classes(found, cells.features)
         cells.features = found.features
         what, unit = (
             ("volume", f"{scale.unit}³") if f"volume_{scale.unit}³" in found.features else ("area", f"{scale.unit}²")
         )
         middle = np.median(found.features[f"{what}_{unit}"])
-        things = count(len(found.features["index"]), "kind" if holds_kinds(cells) else "cell")
+        things = count(len(found.features["index"]), *(("class", "es") if holds_classes(cells) else ("cell",)))
         self.view.set_measured(f"{things}, median {what} {middle:.4g} {unit}")
         self._explain(found, scale, cells)
 
     def _explain(self, found: Measured, scale: Scale, cells: Any) -> None:
         """Say what has to be known to read the table."""
-        self._not_cells.say(cells, found.kinds, "Each row is everything under one number.")
+        self._warn_of_classes(cells, "Each row is one class.")
         if found.joined:
             self.view.messages.say("A cell that is in several planes has one row here, and one per plane in the file.")
         if found.repeated:
@@ -226,7 +263,6 @@ class MeasureController:
 
     def _compare(self) -> None:
         self.view.messages.clear_messages()
-        self._not_cells.clear()
         try:
             cells, axes = self._cells()
             truth = self._truth(cells)
@@ -271,10 +307,9 @@ class MeasureController:
         for warning in self._warnings:
             self.view.messages.say(warning, "warning")
         source, truth = (known() for known in self._compared[:2]) if self._compared is not None else (None, None)
-        for layer, kinds in zip((source, truth), found.kinds, strict=True):
-            words = "F1, AP and SEG take everything under one number for one cell, so they say little here."
-            said = self._not_cells.say(layer, kinds, words) if layer is not None else ""
-            self._warnings += [said] if said else []
+        for layer in filter(None, (source, truth)):
+            words = "F1, AP and SEG count each class as one cell, so they mean little here."
+            self._warnings += filter(None, [self._warn_of_classes(layer, words)])
         if source is not None:
             with painted_later(self.view):
                 self._show_mistakes(source, found)

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from qtpy.QtCore import QSize, Qt, Signal
 from qtpy.QtWidgets import QComboBox, QFileDialog, QLabel, QListWidget, QSizePolicy, QVBoxLayout, QWidget
 
-from ..layers.class_labels import MAKE_CELLS, MAKE_CELLS_TIP
+from ..layers.connected_components import SPLIT, SPLIT_TIP
 from ..widgets.common import GearButton, Messages, ProgressBar, button, dress_main_button, heading, row
 from ..widgets.forms import caption, guard_wheel, plain_form
+from ..widgets.labels_are import LabelsAre
 from ..widgets.layer_selectors import ImageSection, LayerCombo
 from ..widgets.score_plot import ScorePlot
 
@@ -41,7 +42,7 @@ class MeasureView(QWidget):
     save_table = Signal(str)
     save_report = Signal(str)
     cell_chosen = Signal(int)
-    make_cells = Signal()
+    split = Signal()
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -51,6 +52,7 @@ class MeasureView(QWidget):
             "What is right: labels that were drawn by hand, or an annotation that the model was not trained on.",
             "no other Labels layer",
         )
+        self.cells_are, self.truth_is = LabelsAre(self.cells), LabelsAre(self.truth)
         self.extent = self._make_extent()
         self.summary, self.scores = QLabel(), QLabel()
         for label in (self.summary, self.scores):
@@ -68,7 +70,7 @@ class MeasureView(QWidget):
         self._lay_out()
         self._connect()
         self.set_busy("")
-        self.offer_cells(False)
+        self.offer_split(False)
         self.set_measured("")
         self.set_compared("", ())
 
@@ -95,7 +97,7 @@ class MeasureView(QWidget):
         self.compare_button = button(
             "Compare", "Score the cells against the truth, and mark the missed, poor and false ones in a new layer."
         )
-        self.pieces_button = button(MAKE_CELLS, MAKE_CELLS_TIP)
+        self.split_button = button(SPLIT, SPLIT_TIP)
         self.report_button = button(
             "Save report ...", "Write scores, curves and pictures of the worst cells as one .html file."
         )
@@ -104,6 +106,7 @@ class MeasureView(QWidget):
         cells, truth = plain_form(), plain_form()
         cells.addRow(caption("Cells"), self.cells)
         truth.addRow(caption("Truth"), self.truth)
+        truth.addRow(self.truth_is)
         truth.addRow(caption("Truth holds", self.extent.toolTip()), self.extent)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(8, 2, 8, 8)
@@ -111,6 +114,7 @@ class MeasureView(QWidget):
         self.gear = GearButton()
         layout.addWidget(row(heading("1  Measure"), self.gear, stretch=(1,)))
         layout.addLayout(cells)
+        layout.addWidget(self.cells_are)
         for widget in (
             self.images, self.measure_button, row(self.table_button, self.csv_button, stretch=(1, 1)), self.summary,
             heading("2  Compare with the truth"),
@@ -121,14 +125,14 @@ class MeasureView(QWidget):
         for widget in (compare, self.progress, self.scores, self.plot):
             layout.addWidget(widget)
         layout.addWidget(self.worst, 1)
-        layout.addWidget(self.pieces_button)
+        layout.addWidget(self.split_button)
         layout.addWidget(self.messages)
 
     def _connect(self) -> None:
         self.measure_button.clicked.connect(lambda: (self.cancel if self._busy == "measure" else self.measure).emit())
         self.compare_button.clicked.connect(lambda: (self.cancel if self._busy == "compare" else self.compare).emit())
         self.table_button.clicked.connect(self.show_table)
-        self.pieces_button.clicked.connect(self.make_cells)
+        self.split_button.clicked.connect(self.split)
         self.csv_button.clicked.connect(lambda: self._ask("Save the table", "Tables (*.csv)", ".csv", self.save_table))
         self.report_button.clicked.connect(
             lambda: self._ask("Save the report", "Pages (*.html)", ".html", self.save_report)
@@ -161,9 +165,9 @@ class MeasureView(QWidget):
             self.progress.rest()
         self.progress.setVisible(bool(what))
 
-    def offer_cells(self, offered: bool) -> None:
-        """Offer to make cells of pieces, above the words that say of what."""
-        self.pieces_button.setVisible(offered)
+    def offer_split(self, offered: bool) -> None:
+        """Show or hide the button that splits classes into cells."""
+        self.split_button.setVisible(offered)
 
     def set_measured(self, summary: str) -> None:
         """Show the result of a measurement in a line; nothing when there is none."""

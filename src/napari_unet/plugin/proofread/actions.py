@@ -1,4 +1,4 @@
-"""What keys and buttons of the Proofread dock do with a cell, and the tools that wait for clicks."""
+"""The actions of the Proofread dock on a cell, and the tools that wait for clicks."""
 
 from __future__ import annotations
 
@@ -14,72 +14,105 @@ if TYPE_CHECKING:
     from napari.components import ViewerModel
 
 _BRUSH_SHARE = 5
-"""Cell diameters over that of the brush."""
-_WORDS = {"grow": "widen cell", "shrink": "narrow cell", "fill": "fill holes of cell", "delete": "delete cell"}
+"""Cell diameter over brush diameter."""
+_EDITS = {
+    "delete": ("delete cell", edits.delete),
+    "fill": ("fill holes of cell", edits.fill),
+    "grow": ("grow cell", edits.grow),
+    "shrink": ("shrink cell", edits.shrink),
+}
+"""Edits that need nothing but the cell: their name in the history, and the function."""
 
 
-class ProofreadActions:
-    """One method ``_do_NAME`` per action of :data:`~.proofread_view.ACTIONS`; what is not possible is raised.
+class Actions:
+    """Runs the actions of :data:`~.view.ACTIONS`; what is not possible raises a :class:`DataError`.
 
     Parameters
     ----------
     viewer : ViewerModel
         Where the layer is.
     view : ProofreadView
-        The widgets.
+        Shows what was undone.
+
+    Attributes
+    ----------
+    session : ProofSession or None
+        The layer being corrected.
+    refusal : str
+        Why the selected layer cannot be corrected.
+    tool : str
+        ``"merge"``, ``"line"``, ``"seeds"`` or ``"redraw"``; empty for none.
+    first : int
+        The first of two cells to be merged; 0 for none.
+    points : list of tuple of int
+        Pixels of the line being drawn, or clicked points.
     """
 
     def __init__(self, viewer: ViewerModel, view: ProofreadView) -> None:
         self.viewer, self.view = viewer, view
         self.session: ProofSession | None = None
         self.tool, self.refusal = "", ""
-        self._first = 0
-        self._points: list[Point] = []
+        self.first = 0
+        self.points: list[Point] = []
         self._preserved = False
 
     def is_open(self) -> bool:
-        """Return whether the layer is still there; the last that it says comes while it is taken out."""
+        """Return whether the layer is still in the viewer."""
         return self.session is not None and self.session.is_open()
 
-    def _open(self) -> ProofSession:
-        """Return what is being corrected."""
+    def opened(self) -> ProofSession:
+        """Return the session, or raise why there is none."""
         if self.session is None or not self.is_open():
-            raise DataError(self.refusal or "There is no result to correct; segment first, or choose a Labels layer.")
+            raise DataError(self.refusal or "There is no result to correct; segment first, or select a Labels layer.")
         return self.session
 
-    def _do_simple(self, name: str) -> None:
-        """Delete, fill, grow or shrink the cell that is meant."""
-        cell = self._open().needed_target()
-        correct = getattr(edits, name)
-        self._open().edit(f"{_WORDS[name]} {cell}", cell, lambda window: correct(window.labels, cell))
+    def run(self, name: str) -> None:
+        """Run an action."""
+        match name:
+            case "delete" | "fill" | "grow" | "shrink":
+                self._edit(name)
+            case "split":
+                self._split_in_two()
+            case "accept":
+                self.opened().accept(self.opened().needed_target())
+            case "undo":
+                self.view.messages.say(f"Undone: {self.opened().step_back(undo=True).words}.")
+            case "redo":
+                self.view.messages.say(f"Redone: {self.opened().step_back(undo=False).words}.")
+            case "next":
+                self.opened().walk(1)
+            case "previous":
+                self.opened().walk(-1)
+            case "left" | "right" | "up" | "down":
+                self.opened().go_to_neighbour(name)
+            case "scope":
+                self._toggle_scope()
+            case "merge":
+                self._select_or_merge()
+            case "line":
+                self._toggle("line")
+            case "seeds" | "enter" if self.tool == "seeds" and (self.points or name == "enter"):
+                self._split_by_seeds()
+            case "seeds":
+                self._toggle("seeds")
+            case "redraw":
+                self._redraw()
+            case "leave" | "enter":
+                self.leave()
+            case _:
+                raise ValueError(f"unknown action {name!r}")
 
-    _do_delete = _do_fill = _do_grow = _do_shrink = _do_simple
+    def _edit(self, name: str) -> None:
+        cell = self.opened().needed_target()
+        words, function = _EDITS[name]
+        self.opened().edit(f"{words} {cell}", cell, lambda window: function(window.labels, cell))
 
-    def _do_split(self, name: str) -> None:
-        cell = self._open().needed_target()
-        self._open().split(cell, lambda window: edits.split_at_waist(window.labels, cell, window.fresh))
+    def _split_in_two(self) -> None:
+        cell = self.opened().needed_target()
+        self.opened().split(cell, lambda window: edits.split_at_waist(window.labels, cell, window.fresh))
 
-    def _do_accept(self, name: str) -> None:
-        self._open().accept(self._open().needed_target())
-
-    def _do_undo(self, name: str) -> None:
-        self.view.messages.say(f"Took back: {self._open().step_back(undo=True).words}.")
-
-    def _do_redo(self, name: str) -> None:
-        self.view.messages.say(f"Made again: {self._open().step_back(undo=False).words}.")
-
-    def _do_next(self, name: str) -> None:
-        self._open().walk(1 if name == "next" else -1)
-
-    _do_previous = _do_next
-
-    def _do_neighbour(self, name: str) -> None:
-        self._open().go_to_neighbour(name)
-
-    _do_left = _do_right = _do_up = _do_down = _do_neighbour
-
-    def _do_scope(self, name: str) -> None:
-        known = self._open().known
+    def _toggle_scope(self) -> None:
+        known = self.opened().known
         if scope_of(known) != "ready":
             raise DataError(SCOPE_TIPS.get(scope_of(known), "There is only one plane."))
         known.whole = not known.whole
@@ -87,67 +120,52 @@ class ProofreadActions:
     # --- tools ----------------------------------------------------------------------------------
 
     def _start(self, tool: str) -> None:
-        self._leave()
-        layer = self._open().labels()
+        self.leave()
+        layer = self.opened().labels()
         self.tool = tool
-        # Else dragging would move the picture.
+        # Otherwise dragging would move the image.
         layer.mouse_pan = tool != "line"
         layer.mode = "pan_zoom"
         self.viewer.layers.selection.active = layer
 
-    def _leave(self) -> None:
-        """End the tool, and forget what was begun with it."""
+    def leave(self) -> None:
+        """End the tool and forget its clicks."""
         layer = self.session.known.layer() if self.session is not None else None
         tool, self.tool = self.tool, ""
-        self._first, self._points = 0, []
+        self.forget_clicks()
         if layer is not None and tool:
             if tool == "redraw":
                 layer.mode = "pan_zoom"
                 layer.preserve_labels = self._preserved
             layer.mouse_pan = True
 
-    def _do_leave(self, name: str) -> None:
-        self._leave()
+    def forget_clicks(self) -> None:
+        """Forget the cell and the points clicked so far."""
+        self.points, self.first = [], 0
 
     def _toggle(self, tool: str) -> None:
-        self._leave() if self.tool == tool else self._start(tool)
+        self.leave() if self.tool == tool else self._start(tool)
 
-    def _do_merge(self, name: str) -> None:
-        """Take the first cell, or merge it with the one that is meant now."""
-        cell = self._open().target()
-        if self.tool == "merge" and self._first:
-            self._merge(self._open().needed_target())
-            self._leave()
+    def _select_or_merge(self) -> None:
+        """Select the first cell, or merge it with the target."""
+        cell = self.opened().target()
+        if self.tool == "merge" and self.first:
+            self._merge(self.opened().needed_target())
+            self.leave()
         elif self.tool == "merge" and not cell:
-            self._leave()
+            self.leave()
         else:
             self._start("merge")
-            self._first = cell
+            self.first = cell
 
     def _merge(self, second: int) -> None:
-        first, self._first = self._first, 0
-        self._open().merge(first, second)
-        self._open().current = (self._open().plane(), first)
-
-    def _do_line(self, name: str) -> None:
-        self._toggle("line")
-
-    def _do_seeds(self, name: str) -> None:
-        if self.tool == "seeds" and self._points:
-            self._split_by_seeds()
-        else:
-            self._toggle("seeds")
-
-    def _do_enter(self, name: str) -> None:
-        """Split at the points that were clicked, or end redrawing."""
-        if self.tool == "seeds":
-            self._split_by_seeds()
-        else:
-            self._leave()
+        first, self.first = self.first, 0
+        self.opened().merge(first, second)
+        self.opened().current = (self.opened().plane(), first)
 
     def _split_by_seeds(self) -> None:
-        session, points = self._open(), self._points
-        self._points = []
+        session, points = self.opened(), self.points
+        self.points = []
         cells = {session.cell_at(point) for point in points} - {0}
         if not cells:
             raise DataError("No point lies in a cell; click one in each part of a cell, then press Enter.")
@@ -158,9 +176,17 @@ class ProofreadActions:
             cell, lambda window: edits.split_by_seeds(window.labels, cell, window.inside(points), window.fresh)
         )
 
-    def _do_redraw(self, name: str) -> None:
-        """Take the brush with the cell's label; when it is taken already, change to the eraser and back."""
-        session = self._open()
+    def split_by_line(self, path: list[Point]) -> None:
+        """Split the cell that a line crosses."""
+        self.points = []
+        cell = edits.cell_on_line(self.opened().values(), path)
+        self.opened().split(
+            cell, lambda window: edits.split_by_line(window.labels, cell, window.inside(path), window.fresh)
+        )
+
+    def _redraw(self) -> None:
+        """Select the brush with the cell's label; if it is selected, switch between brush and eraser."""
+        session = self.opened()
         layer = session.labels()
         if self.tool == "redraw":
             layer.mode = "paint" if str(layer.mode) == "erase" else "erase"
@@ -174,19 +200,14 @@ class ProofreadActions:
         layer.brush_size = max(1, min(y1 - y0, x1 - x0) // _BRUSH_SHARE)
         layer.mode = "paint"
 
-    def _click(self, point: Point) -> None:
-        session = self._open()
+    def click(self, point: Point) -> None:
+        """Select the cell at a pixel, or use the click for the tool."""
+        session = self.opened()
         cell = session.cell_at(point)
         session.pointer, session.current = point, (session.plane(), cell) if cell else None
         if self.tool == "seeds":
-            self._points.append(point)
-        elif self.tool == "merge" and self._first and cell:
+            self.points.append(point)
+        elif self.tool == "merge" and self.first and cell:
             self._merge(cell)
         elif self.tool == "merge":
-            self._first = cell
-
-    def _split_by_line(self, path: list[Point]) -> None:
-        cell = edits.cell_on_line(self._open().values(), path)
-        self._open().split(
-            cell, lambda window: edits.split_by_line(window.labels, cell, window.inside(path), window.fresh)
-        )
+            self.first = cell

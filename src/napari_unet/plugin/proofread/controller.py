@@ -11,6 +11,8 @@ from ...core.errors import UNetError
 from ...records.correction_journal import Journal
 from ..dock.follow_preferences import Preferring
 from ..dock.lifecycle import painted_later
+from ..layers.class_labels import holds_classes
+from ..layers.connected_components import SPLIT, SPLIT_DONE, ComponentSplitter, can_split, classes_found
 from ..layers.reading import note
 from ..layers.review_overlay import MarkOverlay
 from ..layers.review_state import LayerProof, known_proof, marks_of
@@ -18,8 +20,7 @@ from ..layers.zarr_result import store_of
 from ..runtime.gc_pause import Hold
 from ..settings.preferences import Preferences
 from ..widgets.layer_selectors import LayerWatch, labels_of
-from .actions import ProofreadActions
-from .class_guard import ProofKinds
+from .actions import Actions
 from .layer_events import LayerHooks
 from .loading import ProofLoading
 from .review_signs import Entry, entries_of, is_likely, is_result, scope_of, signs_of, status_words
@@ -38,7 +39,7 @@ _REST_MS = 10_000
 """From the last correction until Python may look for garbage again, which holds up the viewer for 200 ms."""
 
 
-class ProofreadController(ProofreadActions):
+class ProofreadController:
     """What happens when something is clicked in a :class:`ProofreadView`, or in the picture.
 
     Parameters
@@ -50,7 +51,8 @@ class ProofreadController(ProofreadActions):
     """
 
     def __init__(self, viewer: ViewerModel, view: ProofreadView) -> None:
-        super().__init__(viewer, view)
+        self.viewer, self.view = viewer, view
+        self.actions = Actions(viewer, view)
         self._hooks: LayerHooks | None = None
         self._entries: list[Entry] = []
         self._seen: set[int] | None = None
@@ -63,6 +65,7 @@ class ProofreadController(ProofreadActions):
         self._later = QTimer(singleShot=True, interval=_AFTER_DATA_MS)
         self._later.timeout.connect(self._on_counted_anew)
         view.result.layer_changed.connect(self._on_layer)
+        view.labels_are.answered.connect(self._on_layer)
         view.action.connect(self.act)
         view.entry_chosen.connect(self._go_to_entry)
         view.teaching_changed.connect(self._on_teaching)
@@ -74,7 +77,7 @@ class ProofreadController(ProofreadActions):
         self._complained: Journal | None = None
         self._keeping = ProofKeeping(viewer, view, self.show)
         self._parts = ProofParts(viewer, view, self.show)
-        self._kinds = ProofKinds(viewer, view, self.show)
+        self._splitter = ComponentSplitter(viewer, self._on_split, self._on_split_failed)
         self._preferring = Preferring(self._on_preferences)
         self._watch = LayerWatch(viewer, self._on_layers)
         self._on_layer()
@@ -91,13 +94,22 @@ class ProofreadController(ProofreadActions):
         self._detach()
         self._keeping.close()
         self._parts.close()
-        self._kinds.close()
+        self._splitter.close()
         self._overlay.close()
 
     def _on_preferences(self, now: Preferences, before: Preferences) -> None:
         self.view.show_keys(now)
         if self._hooks is not None:
             self._hooks.bind()
+
+    @property
+    def session(self) -> ProofSession | None:
+        """The layer being corrected."""
+        return self.actions.session
+
+    def is_open(self) -> bool:
+        """Return whether the layer is still in the viewer."""
+        return self.actions.is_open()
 
     # --- the layer ------------------------------------------------------------------------------
 
@@ -109,18 +121,17 @@ class ProofreadController(ProofreadActions):
         self.view.result.show_layers(layers, likely=is_result if any(map(is_result, layers)) else is_likely)
         for layer in filter(is_result, fresh):
             self.view.result.choose(layer)
-        if self.is_open():
-            self._open().pair()
+        if self.actions.is_open():
+            self.actions.opened().pair()
 
     def _on_layer(self) -> None:
         """Work on another layer."""
         self._detach()
         layer = self.view.result.layer()
-        self._kinds.look(layer)
-        self.refusal = self._kinds.refusal(layer)
-        if layer is not None and not self.refusal:
+        self.actions.refusal = _refusal(layer)
+        if layer is not None and not self.actions.refusal:
             self._begin(layer)
-        self.view.set_ready(self.session is not None)
+        self.view.set_ready(self.actions.session is not None)
         self.view.teach_box.setEnabled(known_proof(layer) is not None)
         self.show()
 
@@ -131,14 +142,14 @@ class ProofreadController(ProofreadActions):
             self.view.show_teaching(marks_of(layer).teaches)
             return
         try:
-            self.session = ProofSession(self.viewer, layer)
+            self.actions.session = ProofSession(self.viewer, layer)
         except UNetError as error:
             self.view.messages.say(str(error), "error")
             return
-        self._hooks = LayerHooks(layer, self, self.session.where)
+        self._hooks = LayerHooks(layer, self, self.actions.session.where)
         self.viewer.layers.selection.active = layer
-        self.view.show_teaching(self.session.known.teaches)
-        self._load(self.session.known)
+        self.view.show_teaching(self.actions.session.known.teaches)
+        self._load(self.actions.session.known)
 
     def _load(self, known: LayerProof) -> None:
         """Look for marks of an earlier time, and where the cells are."""
@@ -147,18 +158,18 @@ class ProofreadController(ProofreadActions):
 
     def _detach(self) -> None:
         self._settle()
-        self._leave()
+        self.actions.leave()
         if self._hooks is not None:
             self._hooks.close()
         if self._loading is not None:
             self._loading.close()
-        self.session = self._hooks = self._loading = None
+        self.actions.session = self._hooks = self._loading = None
 
     # --- what the user does ---------------------------------------------------------------------
 
     def act(self, name: str) -> None:
         """Do what a button or key says; what is not possible is explained."""
-        self._try(lambda: getattr(self, f"_do_{name}")(name))
+        self._try(lambda: self.actions.run(name))
 
     def _try(self, action: Any) -> None:
         """Do something; what is not possible is explained."""
@@ -179,12 +190,12 @@ class ProofreadController(ProofreadActions):
             self._hold = None
 
     def _go_to_entry(self, row: int) -> None:
-        self._try(lambda: self._open().go_to_checked(self._entries[row].planes, self._entries[row].cell))
+        self._try(lambda: self.actions.opened().go_to_checked(self._entries[row].planes, self._entries[row].cell))
 
     def _on_plane(self, event: Any = None) -> None:
-        self._points, self._first = [], 0
-        if self.is_open():
-            self._open().remember()
+        self.actions.forget_clicks()
+        if self.actions.is_open():
+            self.actions.opened().remember()
         self.show()
 
     def _on_teaching(self, on: bool) -> None:
@@ -193,63 +204,77 @@ class ProofreadController(ProofreadActions):
             known.teaches = on
 
     def _on_scope(self, whole: bool) -> None:
-        if self.session is not None:
-            self.session.known.whole = whole
+        if self.actions.session is not None:
+            self.actions.session.known.whole = whole
         self.show()
 
     def _on_part(self) -> None:
         layer = self.view.result.layer()
         if layer is not None:
-            self._try(lambda: self._kinds.make(layer) if self._kinds.words(layer) else self._parts.act(layer))
+            self._try(lambda: self._split(layer) if holds_classes(layer) else self._parts.act(layer))
+
+    def _split(self, layer: Labels) -> None:
+        """Split classes into cells, which can be corrected one by one."""
+        self.view.show_busy(True)
+        self._splitter.split([layer])
+
+    def _on_split(self, layers: list[Labels]) -> None:
+        self.view.show_busy(False)
+        for layer in layers:
+            self.view.result.choose(layer)
+            self.view.messages.say(f"{SPLIT_DONE}; split them.", "done")
+
+    def _on_split_failed(self, message: str) -> None:
+        self.view.show_busy(False)
+        self.view.messages.say(message, "error")
 
     def _save(self, path: str) -> None:
         self._settle()
-        if self.is_open():
-            self._keeping.save(self._open().labels(), self._open().known.axes, path)
+        if self.actions.is_open():
+            self._keeping.save(self.actions.opened().labels(), self.actions.opened().known.axes, path)
 
     # --- the mouse and the brush, see proofread_hooks.Listener ----------------------------------
 
     def on_move(self, point: Point) -> None:
         """Follow the mouse."""
-        session = self._open()
+        session = self.actions.opened()
         before, session.pointer = session.target(), point
         if session.target() != before:
             self._show_target(session)
 
     def on_click(self, point: Point) -> None:
         """Choose a cell, or do with it what the tool does."""
-        self._try(lambda: self._click(point))
+        self._try(lambda: self.actions.click(point))
 
     def draws(self) -> bool:
         """Return whether dragging draws a line."""
-        return self.tool == "line"
+        return self.actions.tool == "line"
 
     def on_drag(self, path: list[Point]) -> None:
         """Show the line."""
-        self._points = list(path)
-        self._show_signs(self._open())
+        self.actions.points = list(path)
+        self._show_signs(self.actions.opened())
 
     def on_drawn(self, path: list[Point]) -> None:
         """Split along the line."""
-        self._points = []
-        self._try(lambda: self._split_by_line(path))
+        self._try(lambda: self.actions.split_by_line(path))
 
     def on_stroke_begin(self) -> None:
         """Remember the labels before a stroke."""
-        self._open().remember()
+        self.actions.opened().remember()
 
     def on_stroke(self) -> None:
         """Note what is being painted, as soon as it is there, so that it can be undone and is marked."""
-        if not self._open().known.writing:
-            self._open().expect_stroke()
+        if not self.actions.opened().known.writing:
+            self.actions.opened().expect_stroke()
             self._soon.start()
 
     def on_pixels(self, offset: tuple[int, ...], shape: tuple[int, ...]) -> None:
         """Remember where labels are being painted."""
-        self._open().touch(offset, shape)
+        self.actions.opened().touch(offset, shape)
 
     def _settle(self) -> None:
-        if self.is_open() and not self._open().settle():
+        if self.actions.is_open() and not self.actions.opened().settle():
             self.view.messages.say("Several planes were painted at once; that and what was before stays as it is.")
 
     def _on_stroke_done(self) -> None:
@@ -258,8 +283,8 @@ class ProofreadController(ProofreadActions):
 
     def on_data(self) -> None:
         """Count cells anew, soon."""
-        if self.is_open():
-            self._open().count_anew()
+        if self.actions.is_open():
+            self.actions.opened().count_anew()
         self._later.start()
 
     def _on_counted_anew(self) -> None:
@@ -270,9 +295,9 @@ class ProofreadController(ProofreadActions):
 
     def on_mode(self) -> None:
         """Leave redrawing when the layer was set to something else than painting."""
-        session = self._open()
-        if self.tool == "redraw" and str(session.labels().mode) in ("pan_zoom", "transform", "pick"):
-            self._leave()
+        session = self.actions.opened()
+        if self.actions.tool == "redraw" and str(session.labels().mode) in ("pan_zoom", "transform", "pick"):
+            self.actions.leave()
         session.remember()
         self.show()
 
@@ -280,10 +305,13 @@ class ProofreadController(ProofreadActions):
 
     def show(self) -> None:
         """Bring dock and signs up to date."""
-        if not self._kinds.show(self.view.result.layer()):
-            self._parts.show(self.view.result.layer())
-        self.view.show_tool(self.tool)
-        session = self.session
+        layer = self.view.result.layer()
+        if self.actions.refusal:
+            self.view.show_part(self.actions.refusal, SPLIT if can_split(layer) else "")
+        else:
+            self._parts.show(layer)
+        self.view.show_tool(self.actions.tool)
+        session = self.actions.session
         if session is None or not session.is_open():
             self._overlay.remove()
             self.view.show_scope("", False)
@@ -321,11 +349,23 @@ class ProofreadController(ProofreadActions):
     def _show_target(self, session: ProofSession) -> None:
         cell = session.target()
         kept = session.proof.marked(session.plane()).get(cell)
-        words = status_words(self.tool, self._first, len(self._points))
+        words = status_words(self.actions.tool, self.actions.first, len(self.actions.points))
         self.view.show_target(cell, kept.kind if kept else "", words)
 
     def _show_signs(self, session: ProofSession) -> None:
-        signs = signs_of(session, self._first, self._points)
+        signs = signs_of(session, self.actions.first, self.actions.points)
         fresh = bool(signs) and self._overlay.layer() is None
         with painted_later(self.view) if fresh else contextlib.nullcontext():
             self._overlay.show(session.labels(), signs)
+
+
+def _refusal(layer: Labels | None) -> str:
+    """Return why a layer cannot be corrected cell by cell, and what to do; nothing where it can."""
+    if layer is None or not holds_classes(layer):
+        return ""
+    how = (
+        "Split it into connected components to correct single cells"
+        if can_split(layer)
+        else "Segment with a model of cells"
+    )
+    return f"{classes_found(layer)} Delete would remove every cell of a class. {how}, or paint to correct the classes."

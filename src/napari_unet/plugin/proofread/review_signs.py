@@ -49,8 +49,8 @@ def is_result(layer: Any) -> bool:
 
 
 def is_likely(layer: Any) -> bool:
-    """Return whether a layer was not made here, such as a saved result that was opened again, or holds kinds."""
-    return set(note(layer)) <= {"checked"} or note(layer).get("result") == "classes"
+    """Return whether a layer was not made here, such as a saved result opened again, or holds classes."""
+    return set(note(layer)) <= {"checked", "labels"} or note(layer).get("result") == "classes"
 
 
 def scope_of(known: LayerProof) -> str:

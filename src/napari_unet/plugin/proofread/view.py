@@ -23,10 +23,11 @@ from qtpy.QtWidgets import (
 )  # fmt: skip
 
 from ...core.proofreading.review import ACCEPTED, DELETED, EDITED
-from ..layers.class_labels import MAKE_CELLS, MAKE_CELLS_TIP
+from ..layers.connected_components import SPLIT, SPLIT_TIP
 from ..settings.preferences import Preferences
 from ..settings.shortcuts import name_key
 from ..widgets.common import GearButton, Messages, button, column, dress_main_button, heading, row
+from ..widgets.labels_are import LabelsAre
 from ..widgets.layer_selectors import LayerCombo
 
 SIGNS = {ACCEPTED: "●", EDITED: "◆", DELETED: "✕"}
@@ -99,7 +100,7 @@ PART_TIPS = {
     "on. It is never more than 4,096 x 4,096 pixels of one plane.",
     "Put back": "Write what was corrected into the store, at every size, and the marks of checked cells beside it. A "
     "cell that reaches over the edge of the part stays one cell.",
-    MAKE_CELLS: MAKE_CELLS_TIP,
+    SPLIT: SPLIT_TIP,
 }
 """What is said of labels on disk and of kinds, by the words on the button."""
 
@@ -125,6 +126,7 @@ class ProofreadView(QWidget):
         super().__init__(parent)
         self._theme = "dark"
         self.result = LayerCombo("The Labels layer to correct, such as the result of Segment.", "segment first")
+        self.labels_are = LabelsAre(self.result)
         self.status = QLabel()
         self.status.setWordWrap(True)
         self.buttons = {action.name: self._make_button(action) for action in ACTIONS}
@@ -215,6 +217,7 @@ class ProofreadView(QWidget):
         self.gear = GearButton()
         layout.addWidget(row(heading("1  Result"), self.gear, stretch=(1,)))
         layout.addWidget(self.result)
+        layout.addWidget(self.labels_are)
         layout.addWidget(self.part_row)
         layout.addWidget(heading("2  Check and correct"))
         layout.addWidget(hint)

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...core.errors import DataError
-from ..layers.class_colours import kinds_of
+from ..layers.class_labels import painted_labels_of
 from ..layers.painted import background_label, unused_label
 from ..layers.preview import is_preview
 from ..layers.reading import data_shape, label_index, note
@@ -55,8 +55,8 @@ def accept_cell(viewer: ViewerModel, annotation: Labels, axes: str) -> int:
     free = (painted == 0) | (painted == (background_label(annotation) or 0))
     if free.mean() <= _TAKEN:
         raise DataError("This cell is annotated already; erase its paint first to take the predicted one.")
-    kinds = kinds_of(found[0])
-    label = kinds[found[1] - 1] if found[1] <= len(kinds) else unused_label(annotation)
+    classes = painted_labels_of(found[0])
+    label = classes[found[1] - 1] if found[1] <= len(classes) else unused_label(annotation)
     annotation.data_setitem(tuple(index[free] for index in indices), label)
     return label
 
@@ -82,7 +82,7 @@ def _pixels(
     plane = tuple(int(np.clip(i, 0, n - 1)) for i, n, a in zip(here, shape, axes, strict=True) if a not in "cyx")
     first, second = sorted((axes.index("y"), axes.index("x")))
     cells = np.asarray(layer.data[label_index(axes, plane)]) == value
-    rows, columns = np.nonzero(_piece(cells, here[first], here[second]) if kinds_of(layer) else cells)
+    rows, columns = np.nonzero(_piece(cells, here[first], here[second]) if painted_labels_of(layer) else cells)
     points = np.tile(here, (len(rows), 1)).astype(float)
     points[:, first], points[:, second] = rows, columns
     # Both lie on the same image: its pixels are theirs, moved by whole pixels for a preview of a part.

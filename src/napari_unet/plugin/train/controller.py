@@ -20,6 +20,7 @@ from ...core.settings import TrainingSettings, with_values
 from ..dock.engine_status import kind_of_device
 from ..dock.follow_preferences import Preferring, follow_computing
 from ..dock.lifecycle import abandon_job, connect_job, disconnect_from, painted_later
+from ..layers.class_labels import note_labels
 from ..layers.painted import select_background, select_next_cell
 from ..layers.preview import PreviewFeeder, prepare_preview, toggle_preview
 from ..layers.reading import check_labels_fit
@@ -182,6 +183,9 @@ class TrainController:
             with painted_later(self.view):
                 prepare_preview(self.viewer, image, axes)
         self._mode = settings.mode
+        for painting in self.annotating.paintings():
+            if painting.on:
+                note_labels(painting.layer(), settings.mode)
         self._stopped = self._discarding = False
         self.view.set_busy(True)
         self.view.progress.wait("reading the annotation")

@@ -24,7 +24,7 @@ from ...core.data.arrays import Planes
 from ...core.errors import DataError
 from ...records.replay import axes_in_file
 from ..layers.preview import is_preview
-from ..layers.reading import OURS, data_shape, guess_axes, note, planes_of, unsaid_axes
+from ..layers.reading import OURS, data_shape, note, noted_axes, planes_of, unsaid_axes
 from .axes_selector import AxesRow
 from .forms import caption, guard_wheel, plain_form
 
@@ -348,12 +348,6 @@ def ask_file(image: Image) -> None:
     path = str(getattr(image.source, "path", None) or "")
     if path and "file_axes" not in note(image) and unsaid_axes(image):
         image.metadata.setdefault(OURS, {})["file_axes"] = axes_in_file(Path(path), data_shape(image))
-
-
-def noted_axes(image: Image) -> str:
-    """Return the axis letters that the user gave the image, or the guessed ones."""
-    noted = note(image).get("axes", "")
-    return noted if len(noted) == image.ndim else guess_axes(image)
 
 
 def _fits(other: Image, image: Image) -> bool:
