@@ -19,6 +19,7 @@ three for bacteria, every fourth for glioma cells. The collections that judge th
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import functools
 import json
@@ -53,7 +54,7 @@ from napari_unet.core.training.calibration import tune
 from napari_unet.core.training.loss import class_weights
 from napari_unet.core.training.plan import LEARNING_RATES, TrainingPlan, resized
 from napari_unet.core.training.sampling import Sample, Split, make_sample, patch_sizes
-from napari_unet.core.training.trainer import Learner
+from napari_unet.core.training.trainer import Trainer
 from reporting import CannotMeasure, arguments, machine, run, say, table
 from separations import SEPARATIONS, Separation, best_threshold, with_outputs, without_specks
 from trials import Picture, Results
@@ -69,6 +70,7 @@ SETTINGS = TrainingSettings(
     seconds=0, unpainted="background", validation=0.0, learning_rate=LEARNING_RATES["adamw", True], device="cpu"
 )
 _ROUNDS, _STEPS_PER_ROUND = 4, 5
+_PATCHES = 100
 _SHOWN = 4
 _SIDE = 512
 """Side in pixels of what segmentation is timed on."""
@@ -215,7 +217,7 @@ def to_sample(picture: Picture, scale: float) -> Sample:
     return make_sample(grey, interpret(item, SETTINGS), picture.name)
 
 
-def learner_of(candidate: Candidate, collection: Collection, steps: int, seed: int) -> Learner:
+def trainer_of(candidate: Candidate, collection: Collection, steps: int, seed: int) -> Trainer:
     """Return the candidate, ready to be trained on the collection from scratch."""
     counts = sum(np.bincount(s.known.target.ravel(), minlength=2) for s in collection.samples)
     largest = max(max(s.known.mask.shape) for s in collection.samples)
@@ -232,7 +234,7 @@ def learner_of(candidate: Candidate, collection: Collection, steps: int, seed: i
         Model(network, card), Split(collection.samples, ()), settings, choose("cpu"), sizes, weights, (), None, None, {}
     )  # fmt: skip
     own = candidate.separation == "distance"
-    return Learner(plan) if own else SEPARATIONS[candidate.separation].learner(plan)
+    return Trainer(plan) if own else SEPARATIONS[candidate.separation].trainer(plan)
 
 
 def least(ways: Mapping[str, Callable[[], Any]], rounds: int) -> dict[str, float]:
@@ -250,19 +252,19 @@ def least(ways: Mapping[str, Callable[[], Any]], rounds: int) -> dict[str, float
 def costs(folder: str, names: Sequence[str], get: Callable[..., Collection]) -> dict[str, dict[str, float]]:
     """Return processor seconds of a training step and of a megapixel through the network alone, by candidate."""
     named = {name: Candidate.parse(name) for name in names}
-    learners = {n: learner_of(c, get(folder, c.seen, c.separation), 1000, 0) for n, c in named.items()}
-    step = least({n: functools.partial(steps, x, _STEPS_PER_ROUND) for n, x in learners.items()}, _ROUNDS)
-    networks = {n: Predictor.create(x.averaged(), x.compute) for n, x in learners.items()}
+    trainers = {n: trainer_of(c, get(folder, c.seen, c.separation), 1000, 0) for n, c in named.items()}
+    step = least({n: functools.partial(steps, x, _STEPS_PER_ROUND) for n, x in trainers.items()}, _ROUNDS)
+    networks = {n: Predictor.create(x.averaged(), x.compute) for n, x in trainers.items()}
     bare = least({n: functools.partial(p.run, block_for(p)) for n, p in networks.items()}, _ROUNDS)
-    for learner in learners.values():
-        learner.close()
+    for trainer in trainers.values():
+        trainer.close()
     pixels = {n: output_side(p) ** 2 / 1e6 for n, p in networks.items()}
     return {n: {"step": step[n] / _STEPS_PER_ROUND, "megapixel": bare[n] / pixels[n]} for n in names}
 
 
-def steps(learner: Learner, count: int) -> list[float]:
+def steps(trainer: Trainer, count: int) -> list[float]:
     """Make so many steps and return their losses."""
-    return [learner.train_step(0.0) for _ in range(count)]
+    return [trainer.train_step(0.0) for _ in range(count)]
 
 
 def output_side(predictor: Predictor) -> int:
@@ -277,23 +279,40 @@ def block_for(predictor: Predictor) -> NDArray[np.float32]:
     return np.random.default_rng(0).random((1, side, side), np.float32)
 
 
-def trained(learner: Learner) -> tuple[Model, dict[str, Any]]:
+def trained(trainer: Trainer) -> tuple[Model, dict[str, Any]]:
     """Return the model after all steps of the plan, calibrated on its training samples, and how that went."""
-    total, begin, losses = learner.settings.steps, time.process_time(), []
+    total, begin, losses = trainer.settings.steps, time.process_time(), []
     while len(losses) < total:
-        losses.append(learner.train_step(len(losses) / total))
+        losses.append(trainer.train_step(len(losses) / total))
         if not np.isfinite(losses[-1]):
-            learner.roll_back()
+            trainer.roll_back()
         if len(losses) % 200 == 0:
             say(f"    step {len(losses)} of {total}, loss {np.nanmean(losses[-100:]):.3f}")
     used = time.process_time() - begin
-    learner.close()
     about = {
         "steps": total, "training_seconds": round(used, 1),
         "loss": [round(float(np.nanmean(part)), 4) for part in (losses[:20], losses[-100:])],
         "undefined": int(np.sum(~np.isfinite(losses))),
     }  # fmt: skip
-    return Model(learner.averaged_copy(), learner.plan.model.card), about
+    return Model(trainer.averaged_copy(), trainer.plan.model.card), about
+
+
+def with_new_statistics(model: Model, trainer: Trainer) -> Model:
+    """Return the model with batch statistics of its averaged weights, over :data:`_PATCHES` training patches.
+
+    Training leaves those of the last few patches, made by the weights before averaging.
+    """
+    network = copy.deepcopy(model.network).train()
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.reset_running_stats()
+            # None averages over all patches alike.
+            module.momentum = None
+    with torch.no_grad(), trainer.compute.autocast():
+        for _ in range(_PATCHES):
+            images = [item["image"] for item in trainer._next_batch()]
+            network(torch.from_numpy(np.stack(images)).contiguous(memory_format=torch.channels_last))
+    return Model(network.eval(), model.card)
 
 
 def calibrated(model: Model, samples: Sequence[Sample]) -> Model:
@@ -345,27 +364,36 @@ def mean_ap(truth: NDArray[np.int32], labels: NDArray[np.int32]) -> float:
 
 def measure(candidate: Candidate, collection: Collection, count: int, seed: int) -> dict[str, Any]:
     """Train a candidate for so many steps and measure it on the pictures held out."""
-    model, about = trained(learner_of(candidate, collection, count, seed))
+    trainer = trainer_of(candidate, collection, count, seed)
+    model, about = trained(trainer)
+    renewed, _ = segmenter(candidate, with_new_statistics(model, trainer), collection)
+    trainer.close()
     segment, chosen = segmenter(candidate, model, collection)
-    found = segment(collection.tested)
-    tallies = [trials.tally(p.truth, labels) for p, labels in zip(collection.tested, found, strict=True)]
-    image, pooled = trials.combined(tallies)
+    (image, pooled), (image_renewed, _) = (
+        scores(collection.tested, way(collection.tested)) for way in (segment, renewed)
+    )
     part = part_of(max(collection.tested, key=lambda p: p.image.size))
     seconds = least({"whole": lambda: segment([part])}, 2)["whole"]
     return {
-        **about, "prediction": chosen, "ap": [round(float(v), 4) for v in image],
-        "ap_pooled": [round(float(v), 4) for v in pooled],
-        "pictures": len(tallies), "scale": collection.scale,
+        **about, "prediction": chosen, "ap": image, "ap_pooled": pooled,
+        "ap_new_statistics": image_renewed, "pictures": len(collection.tested), "scale": collection.scale,
         "parameters": sum(p.numel() for p in model.network.parameters()),
         "labelled_megapixel": seconds / (part.image.size / 1e6),
     }  # fmt: skip
+
+
+def scores(pictures: Sequence[Picture], found: Sequence[NDArray[np.int32]]) -> list[list[float]]:
+    """Return AP at all thresholds, as the mean over pictures and of all cells pooled."""
+    tallies = [trials.tally(p.truth, labels) for p, labels in zip(pictures, found, strict=True)]
+    return [[round(float(v), 4) for v in values] for values in trials.combined(tallies)]
 
 
 def tables(known: Results, chosen: Any) -> str:
     """Return a table of each collection: AP by candidate, mean and range over the seeds, and costs."""
     parts = []
     header = [
-        "network", "weights", "steps", "ms per step", "AP at 0.5", "mean AP", "network alone, s per Mpx",
+        "network", "weights", "steps", "ms per step", "AP at 0.5", "mean AP", "mean AP with new statistics",
+        "network alone, s per Mpx",
         "with labels, s per Mpx of the picture", "seeds",
     ]  # fmt: skip
     for folder in chosen.collections:
@@ -383,10 +411,12 @@ def tables(known: Results, chosen: Any) -> str:
 def row(name: str, done: Sequence[Mapping[str, Any]], cost: Mapping[str, float]) -> list[str]:
     """Return one line of the table."""
     at_half, mean = ([d["ap"][0] for d in done], [float(np.mean(d["ap"])) for d in done])
+    renewed = [float(np.mean(d["ap_new_statistics"])) for d in done if "ap_new_statistics" in d]
     whole = min(d["labelled_megapixel"] for d in done)
     return [
         name, f"{done[0]['parameters'] / 1e6:.2f} M", str(done[0]["steps"]), f"{1e3 * cost['step']:.0f}",
-        spread(at_half), spread(mean), f"{cost['megapixel']:.2f}", f"{whole:.2f}", str(len(done)),
+        spread(at_half), spread(mean), spread(renewed) if renewed else "", f"{cost['megapixel']:.2f}", f"{whole:.2f}",
+        str(len(done)),
     ]  # fmt: skip
 
 

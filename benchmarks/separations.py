@@ -19,8 +19,8 @@ from torch import Tensor, nn
 
 from napari_unet.core.network.unet import CLASSES, UNet
 from napari_unet.core.training.loss import weighted_cross_entropy
-from napari_unet.core.training.sampling import Patch, Sample
-from napari_unet.core.training.trainer import Learner
+from napari_unet.core.training.sampling import Sample, TrainingPatch
+from napari_unet.core.training.trainer import Trainer
 
 Outputs = dict[str, NDArray[Any]]
 _AROUND = [(y, x) for y in (-1, 0, 1) for x in (-1, 0, 1)]
@@ -48,15 +48,15 @@ def with_outputs(network: UNet, more: dict[str, int], per_pixel: int) -> UNet:
     return network
 
 
-class OutputLearner(Learner):
-    """A learner of one more output; subclasses say what its targets and its loss are."""
+class OutputTrainer(Trainer):
+    """A trainer of one more output; subclasses say what its targets and its loss are."""
 
-    def _targets(self, patch: Patch) -> dict[str, Any]:
+    def _targets(self, patch: TrainingPatch) -> dict[str, Any]:
         """Return what the loss needs of one patch."""
         targets = super()._targets(patch)
         return {**targets, "instances": np.where(patch.mask, patch.instances, 0).astype(np.int32), **self.more(patch)}
 
-    def more(self, patch: Patch) -> dict[str, Any]:
+    def more(self, patch: TrainingPatch) -> dict[str, Any]:
         """Return further targets."""
         return {}
 
@@ -128,10 +128,10 @@ def flow_of(heat: NDArray[np.float32], labels: NDArray[np.int32]) -> NDArray[np.
     return np.asarray(flow / np.maximum(np.linalg.norm(flow, axis=0), 1e-6), np.float32)
 
 
-class FlowLearner(OutputLearner):
+class FlowTrainer(OutputTrainer):
     """Learns the flow; samples hold the potential in place of the distance."""
 
-    def more(self, patch: Patch) -> dict[str, Any]:
+    def more(self, patch: TrainingPatch) -> dict[str, Any]:
         """Return the flow as the patch has it."""
         return {"flow": flow_of(patch.distance, patch.instances)}
 
@@ -165,7 +165,7 @@ def labels_of_flow(outputs: Outputs, threshold: float, scale: float) -> NDArray[
 # Offsets with a learnt bandwidth, after Neven et al., CVPR 2019 (arXiv 1906.11109).
 
 
-class OffsetLearner(OutputLearner):
+class OffsetTrainer(OutputTrainer):
     """Learns where each pixel's cell has its centre, how far from it pixels still belong to it, and where that is sure.
 
     Offsets and bandwidth are in units of the diameter at which the network sees the cells.
@@ -249,7 +249,7 @@ class Separation:
     ----------
     outputs : dict
         Channels of each output beside the classes.
-    learner : type of Learner
+    trainer : type of Trainer
         Learns them.
     prepare : callable
         Gives a sample what its patches need, once.
@@ -258,7 +258,7 @@ class Separation:
     """
 
     outputs: dict[str, int]
-    learner: type[Learner]
+    trainer: type[Trainer]
     prepare: Callable[[Sample], Sample]
     labels: Callable[..., NDArray[np.int32]]
 
@@ -268,8 +268,8 @@ def _with_potential(sample: Sample) -> Sample:
 
 
 SEPARATIONS = {
-    "flow": Separation({"flow": 2}, FlowLearner, _with_potential, labels_of_flow),
-    "offset": Separation({"offset": 4}, OffsetLearner, lambda sample: sample, labels_of_offset),
+    "flow": Separation({"flow": 2}, FlowTrainer, _with_potential, labels_of_flow),
+    "offset": Separation({"offset": 4}, OffsetTrainer, lambda sample: sample, labels_of_offset),
 }
 """Beside the package's own, ``distance``."""
 
