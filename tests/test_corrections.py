@@ -142,6 +142,10 @@ def test_a_journal_that_breaks_off_is_recovered_up_to_there():
     assert not (recovered.labels == 1).any()
     np.testing.assert_array_equal(recovered.labels > 2, before > 2)
     assert len(recovered.history.steps()) == 1
+    about = json.loads((desk.journal.folder / "about.json").read_text())
+    (desk.journal.folder / "about.json").write_text(json.dumps(about | {"napari_unet_corrections": 1}))
+    with pytest.raises(StoreError, match=r"cannot be read: format 1, but this version reads 2\.$"):
+        recover(desk.journal.folder)
     (desk.journal.folder / "about.json").write_text("{")
     with pytest.raises(StoreError, match="cannot be read"):
         recover(desk.journal.folder)
@@ -183,7 +187,10 @@ def test_marks_lie_beside_the_labels(tmp_path):
     write_marks(path, {})
     assert not marks_path(path).exists()
     assert read_marks(path) == {}
-    marks_path(path).write_text('{"cells": [{"kind": "accepted"}]}')
+    marks_path(path).write_text('{"napari_unet_checked": 1, "cells": []}')
+    with pytest.raises(StoreError, match=r"cannot be read: format 1, but this version reads 2\.$"):
+        read_marks(path)
+    marks_path(path).write_text('{"napari_unet_checked": 2, "cells": [{"kind": "accepted"}]}')
     with pytest.raises(StoreError, match=r"cells\.tif\.checked\.json cannot be read"):
         read_marks(path)
     with pytest.raises(StoreError, match="cannot be written"):

@@ -152,7 +152,7 @@ def test_a_folder_without_a_run_is_told(tmp_path):
     [
         (lambda f: (f / "job.json").write_text("{"), "job.json in .* cannot be read"),
         (lambda f: (f / "job.json").write_text("[]"), "job.json in .* cannot be read"),
-        (lambda f: (f / "job.json").write_text('{"napari_unet_run": 99}'), "format 99, but this version reads 1"),
+        (lambda f: (f / "job.json").write_text('{"napari_unet_run": 99}'), "format 99, but this version reads 2"),
         (lambda f: next((f / "labels").iterdir()).unlink(), "000_image.tif cannot be read: FileNotFoundError"),
         (lambda f: next((f / "images").iterdir()).write_bytes(b"II*"), "000_image.tif cannot be read"),
         (

@@ -113,6 +113,18 @@ def test_an_unfinished_result_of_another_job_is_refused_and_kept(tmp_path: Path)
         assert not out.resumed and out.work.recall("half") is None
 
 
+def test_an_unfinished_result_of_another_format_is_refused_in_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "l.zarr"
+    with unfinished(path) as out:
+        out.work.remember("half", True)
+    job = unfinished_folder(path) / "job.json"
+    job.write_text(json.dumps(json.loads(job.read_text()) | {"napari_unet_unfinished": 1}))
+    with pytest.raises(StoreError, match="has format 1, but this version reads 2; pass --overwrite to replace it.$"):
+        unfinished(path)
+    with unfinished(path, overwrite=True) as out:
+        assert not out.resumed
+
+
 def test_what_ended_before_it_began_is_begun_anew(tmp_path: Path) -> None:
     path = tmp_path / "l.zarr"
     unfinished_folder(path).mkdir()

@@ -23,6 +23,7 @@ from ..core.proofreading.undo import Step
 from ..stores.review_marks import write_json
 from .runs import home
 
+FORMAT = 2
 MOST = 20
 """Journals that are kept; the oldest ones beyond that are deleted."""
 _STRIP = 1 << 22
@@ -97,8 +98,8 @@ class Journal:
             journal.problem = _problem(error)
             return journal
         kept = {plane: dict(cells) for plane, cells in marks.items()}
-        known = {**about, "axes": axes, "created": datetime.now().astimezone().isoformat(timespec="seconds"),
-                 **owner()}  # fmt: skip
+        created = datetime.now().astimezone().isoformat(timespec="seconds")
+        known = {**about, "napari_unet_corrections": FORMAT, "axes": axes, "created": created, **owner()}
         threading.Thread(
             target=journal._begin, args=(labels, axes, kept, known, instead), name="napari-unet journal"
         ).start()

@@ -18,7 +18,7 @@ from ..core.proofreading.corrections import DONE, REDONE, UNDONE
 from ..core.proofreading.review import Marks, ReviewedCell, marks_from_plain
 from ..core.proofreading.undo import Change, History, MarkChange, Step
 from ..stores.review_marks import write_json
-from .correction_journal import ABOUT, LABELS, STEPS, Journal, complete, owner
+from .correction_journal import ABOUT, FORMAT, LABELS, STEPS, Journal, complete, owner
 
 
 @dataclass(frozen=True)
@@ -101,6 +101,8 @@ def recover(folder: Path) -> Recovered:
 
     try:
         about = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
+        if about["napari_unet_corrections"] != FORMAT:
+            raise ValueError(f"format {about['napari_unet_corrections']}, but this version reads {FORMAT}")
         labels = tifffile.imread(folder / LABELS).reshape(about["shape"])
         lines = (folder / STEPS).read_text(encoding="utf-8").splitlines()
         write_json(folder / ABOUT, {**about, **owner()})

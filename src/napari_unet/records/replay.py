@@ -23,7 +23,7 @@ from ..core.settings import PredictionSettings, to_dict
 from .runs import home
 from .shell_words import as_typed
 
-FORMAT = 1
+FORMAT = 2
 ENDING = ".job.json"
 LARGEST_KEPT = 8 * 10**9
 """Bytes of a picture in no file up to which a copy is kept."""
@@ -132,7 +132,8 @@ def made_from(result: Path) -> dict[str, Any] | None:
         job = json.loads(result.with_name(result.name + ENDING).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    found = job.get("made_from") if isinstance(job, dict) else None
+    known = isinstance(job, dict) and job.get("napari_unet_job") == FORMAT
+    found = job.get("made_from") if known else None
     return found if isinstance(found, dict) else None
 
 

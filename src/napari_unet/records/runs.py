@@ -46,7 +46,7 @@ SCRATCH = "scratch"
 
 JOB_NAME = "job.json"
 EVENTS_NAME = "events.jsonl"
-FORMAT = 1
+FORMAT = 2
 
 
 @dataclass(frozen=True)
@@ -312,13 +312,13 @@ def load_run(folder: Path | str) -> Run:
                 _read_tiff(folder / "labels" / f"{entry['stem']}.tif"),
                 tuple(tuple(box) for box in entry["regions"]),
                 entry["name"],
-                tuple(tuple(place) for place in entry.get("oversampled", ())),
+                tuple(tuple(place) for place in entry["oversampled"]),
             )
             for entry in job["images"]
         )
         training = settings.with_values(TrainingSettings(), job["settings"])
         network = settings.with_values(NetworkSettings(), job["network"])
-        return Run(images, training, network, job["start"], job["name"], folder, job.get("resume", ""))
+        return Run(images, training, network, job["start"], job["name"], folder, job["resume"])
     except (KeyError, TypeError, ValueError, SettingsError) as error:
         raise StoreError(f"The run {folder} is damaged: {error}") from error
 
@@ -349,9 +349,7 @@ def read_job(folder: Path) -> dict[str, Any]:
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise StoreError(f"{JOB_NAME} in {folder} cannot be read: {error}") from error
     if version != FORMAT:
-        raise StoreError(
-            f"The run {folder} has format {version}, but this version reads {FORMAT}; update {DISTRIBUTION}."
-        )
+        raise StoreError(f"The run {folder} has format {version}, but this version reads {FORMAT}.")
     return dict(job)
 
 

@@ -19,6 +19,7 @@ from .nested_labels import is_inside, register
 from .output import LabelOutput, TiffOutput, check_output, create_labels, remove, replace, temporary, writing
 from .zarrs import add_pyramid, create_array, create_zarr, open_writable
 
+FORMAT = 2
 JOB = "job.json"
 DONE = "done.jsonl"
 
@@ -150,7 +151,11 @@ class UnfinishedLabels:
         self.path, self.axes = path, axes
         self.folder = unfinished_folder(path)
         self.partial = self.folder / self._inside()
-        plain = json.loads(json.dumps({**job, "shape": list(shape), "axes": axes, "type": str(dtype)}))
+        plain = json.loads(
+            json.dumps(
+                {"napari_unet_unfinished": FORMAT, **job, "shape": list(shape), "axes": axes, "type": str(dtype)}
+            )
+        )
         with writing(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             self.resumed = self._prepare(plain, overwrite)
@@ -175,6 +180,11 @@ class UnfinishedLabels:
             before = json.loads((self.folder / JOB).read_text())
         except (OSError, ValueError):
             before = None  # it ended before it had begun
+        other = None if before is None else before.get("napari_unet_unfinished")
+        if before is not None and other != FORMAT and not overwrite:
+            raise StoreError(
+                f"{self.folder} has format {other}, but this version reads {FORMAT}; pass --overwrite to replace it."
+            )
         if before == job and self.partial.exists():
             return True
         if before not in (None, job) and not overwrite:

@@ -10,7 +10,7 @@ from typing import Any
 from ..core.errors import DataError, StoreError
 from ..core.proofreading.review import Marks, marks_from_plain, marks_to_plain
 
-FORMAT = 1
+FORMAT = 2
 ENDING = ".checked.json"
 
 
@@ -49,7 +49,10 @@ def read_marks(labels: Path) -> Marks:
     """
     path = marks_path(labels)
     try:
-        return marks_from_plain(json.loads(path.read_text(encoding="utf-8"))["cells"])
+        stored = json.loads(path.read_text(encoding="utf-8"))
+        if stored["napari_unet_checked"] != FORMAT:
+            raise ValueError(f"format {stored['napari_unet_checked']}, but this version reads {FORMAT}")
+        return marks_from_plain(stored["cells"])
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, KeyError, TypeError, DataError) as error:
