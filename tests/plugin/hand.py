@@ -7,7 +7,7 @@ from qtpy.QtGui import QMouseEvent
 from qtpy.QtWidgets import QApplication
 
 from napari_unet.plugin.layers.preview import camera_of
-from napari_unet.plugin.layers.review_state import proof_of
+from napari_unet.plugin.layers.review_state import editable_review
 
 KEYS = {"Escape": Qt.Key.Key_Escape, "Enter": Qt.Key.Key_Return, ".": Qt.Key.Key_Period, ",": Qt.Key.Key_Comma}
 BUTTON = Qt.MouseButton.LeftButton
@@ -83,4 +83,4 @@ def middle(labels, cell):
 
 
 def kinds(layer, plane=(0,)):
-    return {cell: kept.kind for cell, kept in proof_of(layer).proof.marked(plane).items()}
+    return {cell: kept.kind for cell, kept in editable_review(layer).proof.marked(plane).items()}

@@ -8,9 +8,9 @@ from qtpy.QtWidgets import QComboBox
 
 from napari_unet.core.instances.uncertainty import Suggestion
 from napari_unet.plugin.layers.result import give_way, new_result
-from napari_unet.plugin.layers.review_overlay import MarkOverlay, Sign
-from napari_unet.plugin.layers.review_state import proof_of
-from napari_unet.plugin.proofread.session import ProofSession
+from napari_unet.plugin.layers.review_overlay import ReviewOverlay, Sign
+from napari_unet.plugin.layers.review_state import editable_review
+from napari_unet.plugin.proofread.session import ProofreadSession
 from napari_unet.plugin.widgets.axes_selector import AxesRow
 
 TRAIN = "Annotate and train"
@@ -112,7 +112,7 @@ def test_paint_keeps_its_number_and_cells_of_the_network_give_way(growing):
     # The user may be about to paint on with 2.
     assert plane[35, 40] == 2 and (plane == 2).sum() == 1
     assert plane[10, 10] == 1 and plane[25, 25] == 3
-    assert proof_of(result.layer()).proof.highest >= 3
+    assert editable_review(result.layer()).proof.highest >= 3
 
 
 def test_numbers_that_are_given_way_to_are_beyond_all_others():
@@ -152,7 +152,7 @@ def test_a_plane_that_was_erased_is_filled_when_it_is_segmented_again(growing):
 def test_paint_is_not_covered_by_a_cell_that_was_checked_in_an_earlier_result(growing):
     viewer, first, _ = growing
     first.write(viewer, (1,), CELLS, ())
-    earlier = proof_of(first.layer())
+    earlier = editable_review(first.layer())
     earlier.set_picture(first.image())
     earlier.proof.accept([(1,)], 1)
     second = new_result(viewer, first.image(), "zyx", "instances", "model")
@@ -160,7 +160,7 @@ def test_paint_is_not_covered_by_a_cell_that_was_checked_in_an_earlier_result(gr
     second.layer().data_setitem((np.array([1]), np.array([10]), np.array([10])), 7)
     second.write(viewer, (1,), CELLS, ())
     assert second.array[1, 10, 10] == 7
-    assert second.array[1, 11, 11] == 1 and (1,) in proof_of(second.layer()).proof.marks
+    assert second.array[1, 11, 11] == 1 and (1,) in editable_review(second.layer()).proof.marks
 
 
 @pytest.mark.parametrize("dtype", [np.int64, np.uint8])
@@ -180,7 +180,7 @@ def test_labels_that_were_converted_by_napari_are_filled_all_the_same(growing, d
 
 def test_undo_of_a_stroke_leaves_the_cells_that_came_during_it(growing):
     viewer, result, paint = growing
-    session = ProofSession(viewer, result.layer())
+    session = ProofreadSession(viewer, result.layer())
     assert session.plane() == (1,)
     session.remember()
     paint((1, 30, 40), 7)
@@ -199,7 +199,7 @@ def test_undo_of_a_stroke_leaves_the_cells_that_came_during_it(growing):
 def test_of_signs_that_are_shown_while_others_are_put_in_place_the_later_ones_stay(qapp):
     viewer = ViewerModel()
     labels = viewer.add_labels(np.zeros((40, 50), int))
-    overlay = MarkOverlay(viewer)
+    overlay = ReviewOverlay(viewer)
     first, later = ([Sign(kind, (i, i), 5.0) for i in range(n)] for kind, n in (("accepted", 4), ("deleted", 2)))
     overlay.show(labels, first[:1])
     layer = overlay.layer()

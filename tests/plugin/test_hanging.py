@@ -13,10 +13,10 @@ from qtpy.QtWidgets import QTableView
 from napari_unet.core.distribution import PLUGIN
 from napari_unet.plugin.dock import base as docks_of
 from napari_unet.plugin.dock.lifecycle import EngineUse, painted_later
-from napari_unet.plugin.layers.errors_found import MistakesLayer
+from napari_unet.plugin.layers.errors_found import ErrorsLayer
 from napari_unet.plugin.layers.preview import is_preview
 from napari_unet.plugin.layers.reading import fill_again, placement
-from napari_unet.plugin.layers.review_overlay import CURRENT, OVERLAY_NAME, MarkOverlay, Sign
+from napari_unet.plugin.layers.review_overlay import CURRENT, OVERLAY_NAME, ReviewOverlay, Sign
 
 LATE = ("scipy.optimize", "scipy.sparse")
 """What takes longest to load, and no dock needs before something is compared or segmented."""
@@ -197,33 +197,33 @@ def test_a_layer_that_is_filled_again_moves_to_its_new_place_and_on_top(pictured
 
 def test_the_layer_of_mistakes_is_filled_anew_where_the_cells_are(pictured):
     viewer, _, cells = pictured
-    shown = MistakesLayer(viewer)
+    shown = ErrorsLayer(viewer)
     shown.show(cells, np.ones((3, 20, 30), np.uint8))
     layer = shown.layer()
     layer.visible = False
     other = viewer.add_labels(np.ones((3, 20, 30), int), translate=(0, 7, 0), name="others")
     shown.show(other, np.full((3, 20, 30), 2, np.uint8))
     assert shown.layer() is layer is viewer.layers[-1] is viewer.layers.selection.active
-    assert (layer.name, layer.visible, layer.editable) == ("others mistakes", True, False)
+    assert (layer.name, layer.visible, layer.editable) == ("others errors", True, False)
     assert layer.data.min() == 2 and layer.translate.tolist() == [0, 7, 0]
     assert list(layer.features["mistake"]) == ["missed", "poor", "false"]
 
 
 def test_mistakes_of_other_axes_get_a_layer_of_their_own(pictured):
     viewer, _, cells = pictured
-    shown = MistakesLayer(viewer)
+    shown = ErrorsLayer(viewer)
     shown.show(cells, np.ones((3, 20, 30), np.uint8))
     flat = viewer.add_labels(np.ones((20, 30), int), name="flat")
     shown.show(flat, np.ones((20, 30), np.uint8))
-    assert [layer.name for layer in viewer.layers if "mistakes" in layer.name] == ["flat mistakes"]
+    assert [layer.name for layer in viewer.layers if "errors" in layer.name] == ["flat errors"]
     shown.remove()
-    assert shown.layer() is None and "flat mistakes" not in viewer.layers
+    assert shown.layer() is None and "flat errors" not in viewer.layers
 
 
 def test_signs_look_the_same_at_first_and_later(pictured):
     viewer, _, cells = pictured
     signs = [Sign("accepted", (0, 5, 5), 6.0), Sign(CURRENT, (1, 9, 9), 12.0)]
-    at_once, later = MarkOverlay(viewer), MarkOverlay(viewer)
+    at_once, later = ReviewOverlay(viewer), ReviewOverlay(viewer)
     at_once.show(cells, signs)
     later.show(cells, signs[:1])
     later.show(cells, signs)

@@ -149,12 +149,12 @@ def test_the_layer_of_mistakes_is_neither_cells_nor_annotation(measure, click, i
     layer.data[labels == 1] = 0
     click(dock.view.compare_button)
     idle(dock)
-    assert "cells mistakes" in viewer.layers
+    assert "cells errors" in viewer.layers
     train, proofread = (
         viewer.window.add_plugin_dock_widget(PLUGIN, name)[1] for name in ("Annotate and train", "Proofread")
     )
     for combo in (train.view.annotation, proofread.view.result, dock.view.cells, dock.view.truth):
-        assert combo.findText("cells mistakes") < 0
+        assert combo.findText("cells errors") < 0
         assert combo.count()
 
 
@@ -171,7 +171,7 @@ def test_worst_cells_are_listed_shown_and_a_click_goes_there(measure, click, idl
     assert not errors(dock.view)
     assert dock.view.worst.count() == 1
     assert dock.view.worst.item(0).text().startswith(f"true cell {missed}   z 2   missed")
-    mistakes = viewer.layers["cells mistakes"]
+    mistakes = viewer.layers["cells errors"]
     np.testing.assert_array_equal(np.asarray(mistakes.data)[2] == 1, labels[2] == missed)
     assert not np.asarray(mistakes.data)[:2].any()
     assert mistakes.scale.tolist() == [4, 1, 1]
@@ -231,7 +231,7 @@ def test_what_is_missing_or_does_not_fit_is_told(measure, click, idle):
     idle(dock)
     assert "There is no cell in the labels" in errors(dock.view)[0]
     click(dock.view.compare_button)
-    assert "no truth to compare with" in errors(dock.view)[0]
+    assert "no ground truth to compare with" in errors(dock.view)[0]
     viewer.add_labels(np.ones((5, 6), int), name="other", metadata={OURS: {"result": "instances"}})
     dock.view.cells.choose(viewer.layers["empty"])
     dock.view.truth.choose(viewer.layers["other"])

@@ -59,8 +59,8 @@ def test_classes_are_not_deleted_as_if_they_were_a_cell(opened, press, qtbot):
     viewer, dock = opened("Proofread", lambda viewer: add_classes(viewer, classes))
     layer = viewer.layers["picture classes"]
     assert dock.view.result.layer() is layer
-    assert "holds classes, not cells" in dock.view.part_words.text()
-    assert dock.view.part_words.isVisible()
+    assert "holds classes, not cells" in dock.view.offer_words.text()
+    assert dock.view.offer_words.isVisible()
     assert not dock.view.buttons["delete"].isEnabled()
     Hand(viewer, qtbot).click(*middle(labels, cells_in(labels)[0]))
     press(viewer, "D")
@@ -74,12 +74,12 @@ def test_their_components_become_cells_that_are_corrected_one_by_one(opened, cli
     viewer, dock = opened("Proofread", lambda viewer: add_classes(viewer, classes))
     layer = viewer.layers["picture classes"]
     layer.scale = (0.5, 0.5)
-    assert dock.view.part_button.text() == "Split into connected components"
-    click(dock.view.part_button)
+    assert dock.view.offer_button.text() == "Split into connected components"
+    click(dock.view.offer_button)
     qtbot.waitUntil(lambda: "picture cells" in viewer.layers, timeout=LONG)
     made = viewer.layers["picture cells"]
     assert dock.view.result.layer() is made
-    assert not dock.view.part_words.isVisible()
+    assert not dock.view.offer_words.isVisible()
     assert not layer.visible
     assert made.scale.tolist() == [0.5, 0.5]
     assert len(cells_in(made.data)) == len(cells_in(labels))
@@ -100,7 +100,7 @@ def test_labels_continue_through_a_stack_of_classes(docks, click, qtbot):
     viewer, dock = docks("Proofread", show=True)
     add_classes(viewer, np.stack([classes, classes]))
     qtbot.waitUntil(dock.view.isVisible, timeout=20_000)
-    click(dock.view.part_button)
+    click(dock.view.offer_button)
     qtbot.waitUntil(lambda: "picture cells" in viewer.layers, timeout=LONG)
     made = np.asarray(viewer.layers["picture cells"].data)
     count = len(cells_in(labels))
@@ -122,10 +122,10 @@ def test_the_user_says_that_a_mask_holds_no_cells_and_every_dock_remembers_it(op
     answer_classes(dock.view.labels_are)
     assert not dock.view.buttons["delete"].isEnabled()
     assert holds_classes(viewer.layers["mask"])
-    click(dock.view.part_button)
+    click(dock.view.offer_button)
     qtbot.waitUntil(lambda: "mask cells" in viewer.layers, timeout=LONG)
     assert len(cells_in(viewer.layers["mask cells"].data)) == len(cells_in(labels))
-    assert not dock.view.part_words.isVisible()
+    assert not dock.view.offer_words.isVisible()
     assert not dock.view.labels_are.isVisible()
     dock.view.result.choose(viewer.layers["mask"])
     assert dock.view.labels_are.combo.currentText() == "classes"
@@ -138,7 +138,7 @@ def test_cells_that_were_opened_are_taken_for_cells(opened, qtbot):
     image, labels, _ = two_classes()
     viewer, dock = opened("Proofread", lambda viewer: viewer.add_labels(labels, name="cells"))
     assert dock.view.labels_are.combo.currentText() == "cells"
-    assert not dock.view.part_words.isVisible()
+    assert not dock.view.offer_words.isVisible()
 
 
 def test_saved_classes_are_known_by_the_job_beside_them(make_napari_viewer, tmp_path):

@@ -7,7 +7,7 @@ from hand import Hand, cells_in, kinds, labelled_stack, middle
 from qtpy.QtCore import Qt
 
 from napari_unet.core.distribution import PLUGIN
-from napari_unet.plugin.layers.review_state import proof_of, restore, teaching
+from napari_unet.plugin.layers.review_state import editable_review, restore, teaching
 from napari_unet.records.correction_journal import Journal
 from napari_unet.records.recovery import unsaved
 from napari_unet.records.saved_labels import marks_path, read_marks
@@ -56,7 +56,7 @@ def test_a_key_corrects_the_whole_cell_and_undo_brings_it_back_in_one_step(proof
     for _ in range(3):
         hand.undo()
     np.testing.assert_array_equal(layer.data, original)
-    assert not proof_of(layer).proof.marks
+    assert not editable_review(layer).proof.marks
     for _ in range(3):
         hand.redo()
     assert not (layer.data == first).any()
@@ -133,8 +133,8 @@ def test_a_saved_result_opened_again_has_its_marks(proofreading, qtbot, tmp_path
     for (_, place), key in zip(places.items(), ("A", ".", "D"), strict=True):
         hand.click(*place)
         hand.key(key)
-    journal = proof_of(layer).journal
-    marks, path = dict(proof_of(layer).proof.marks), tmp_path / "checked cells.tif"
+    journal = editable_review(layer).journal
+    marks, path = dict(editable_review(layer).proof.marks), tmp_path / "checked cells.tif"
     assert journal is not None
     dock.view.save.emit(str(path))
     qtbot.waitUntil(lambda: "Saved checked cells.tif" in messages(dock), timeout=LONG)
@@ -145,7 +145,7 @@ def test_a_saved_result_opened_again_has_its_marks(proofreading, qtbot, tmp_path
     (again,) = viewer.open(path, layer_type="labels", plugin="napari")
     qtbot.waitUntil(lambda: dock.view.entries.count() == 3, timeout=LONG)
     assert dock.view.result.layer() is again
-    assert proof_of(again).proof.marks == marks
+    assert editable_review(again).proof.marks == marks
     assert teaching(viewer.layers["picture"])[(0,)]
     new, count = restore(again, viewer.layers["picture"], (0,), np.zeros((128, 128), np.int32))
     assert count == 3
@@ -161,7 +161,7 @@ def test_marks_on_cells_that_were_changed_elsewhere_are_dropped(proofreading, qt
     changed[changed == 1] = 0
     copy = viewer.add_labels(changed, metadata={"napari_unet": {"checked": layer.metadata["napari_unet"]["checked"]}})
     dock.view.result.choose(copy)
-    qtbot.waitUntil(lambda: bool(proof_of(copy).proof.marks), timeout=LONG)
+    qtbot.waitUntil(lambda: bool(editable_review(copy).proof.marks), timeout=LONG)
     assert kinds(copy) == {2: "accepted"}
     dock.controller.session.choose((0,), 3)
     hand.key("A")
@@ -197,9 +197,9 @@ def crashed(proofreading, qtbot):
     hand.click(*middle(layer.data[0], cells_in(layer.data[0])[4]))
     hand.key("S")
     hand.undo()
-    journal = proof_of(layer).journal
+    journal = editable_review(layer).journal
     qtbot.waitUntil(lambda: (journal.folder / "about.json").exists() and not journal._running, timeout=LONG)
-    labels, marks = layer.data.copy(), dict(proof_of(layer).proof.marks)
+    labels, marks = layer.data.copy(), dict(editable_review(layer).proof.marks)
     viewer.window.remove_dock_widget(dock)
     viewer.layers.clear()
     # A journal of this process counts as being written; that of a dead one does not.
@@ -218,9 +218,9 @@ def test_what_a_crash_left_is_offered_and_recovered(crashed, qtbot, click):
     layer, hand = viewer.layers["picture cells"], Hand(viewer, qtbot)
     assert not dock.view.recovery.isVisible()
     assert dock.view.result.layer() is layer
-    assert proof_of(layer).picture() is viewer.layers["picture"]
+    assert editable_review(layer).picture() is viewer.layers["picture"]
     np.testing.assert_array_equal(layer.data, labels)
-    assert proof_of(layer).proof.marks == marks
+    assert editable_review(layer).proof.marks == marks
     for _ in range(3):
         hand.undo()
     np.testing.assert_array_equal(layer.data, labelled_stack()[1])
@@ -239,7 +239,7 @@ def test_what_nobody_wants_back_is_deleted(crashed, qtbot, click):
 
 def test_the_journal_begins_anew_after_labels_were_changed_otherwise(proofreading, qtbot):
     viewer, dock, layer, hand = proofreading()
-    known, session = proof_of(layer), dock.controller.session
+    known, session = editable_review(layer), dock.controller.session
 
     def accept(cell):
         session.choose((0,), cell)

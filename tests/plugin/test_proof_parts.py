@@ -20,7 +20,7 @@ from napari_unet.core.distribution import PLUGIN
 from napari_unet.core.proofreading.review import ReviewedCell
 from napari_unet.plugin.layers.preview import camera_of
 from napari_unet.plugin.layers.reading import planes_of
-from napari_unet.plugin.layers.review_state import marks_of, proof_of, teaching
+from napari_unet.plugin.layers.review_state import editable_review, layer_review, teaching
 from napari_unet.plugin.layers.zarr_result import LabelStore, shown
 from napari_unet.plugin.proofread import store_crops
 from napari_unet.plugin.train.reviewed_cells import SparseSource, checked_source
@@ -65,7 +65,7 @@ def on_disk(docks, qtbot, tmp_path):
             data = shown(LabelStore(str(path), str(path), axes), axes, True)
             layer = viewer.add_labels(data, name="picture cells", multiscale=True,
                                       metadata={"napari_unet": {"result": "instances", "axes": axes}})  # fmt: skip
-            marks_of(layer).set_picture(viewer.layers["picture"])
+            layer_review(layer).set_picture(viewer.layers["picture"])
         assert layer.multiscale
         look(viewer, qtbot)
         return viewer, dock, layer, path, labels
@@ -87,8 +87,8 @@ def messages(dock):
 def open_part(viewer, dock, qtbot, click, before=()):
     """Click Correct this part, and return the layer that opens."""
     known = {id(layer) for layer in viewer.layers}
-    assert dock.view.part_button.text() == "Correct this part"
-    click(dock.view.part_button)
+    assert dock.view.offer_button.text() == "Correct this part"
+    click(dock.view.offer_button)
     fresh = lambda: [la for la in viewer.layers if id(la) not in known and isinstance(la, Labels)]  # noqa: E731
     qtbot.waitUntil(lambda: bool(fresh()), timeout=LONG)
     qtbot.wait(100)
@@ -96,9 +96,9 @@ def open_part(viewer, dock, qtbot, click, before=()):
 
 
 def put_back(viewer, dock, qtbot, click):
-    assert dock.view.part_button.text() == "Put back"
-    click(dock.view.part_button)
-    qtbot.waitUntil(lambda: "Put back into cells.zarr" in messages(dock), timeout=LONG)
+    assert dock.view.offer_button.text() == "Write to file"
+    click(dock.view.offer_button)
+    qtbot.waitUntil(lambda: "Written to cells.zarr" in messages(dock), timeout=LONG)
 
 
 def stored(path, level=0):
@@ -163,13 +163,13 @@ def test_what_is_on_screen_is_corrected_and_put_back(on_disk, qtbot, click, plan
 
 
 def kinds_of(layer, plane):
-    return {cell: kept.kind for cell, kept in marks_of(layer).proof.marked(plane).items()}
+    return {cell: kept.kind for cell, kept in layer_review(layer).proof.marked(plane).items()}
 
 
 def test_too_much_on_screen_is_refused_with_the_limit(on_disk, qtbot, click, monkeypatch):
     viewer, dock, _, _, _ = on_disk()
     monkeypatch.setattr(store_crops, "SIDE", 100)
-    click(dock.view.part_button)
+    click(dock.view.offer_button)
     assert "px are on screen, and at most 100 x 100 px are opened at once. Zoom in" in messages(dock)
     assert not [layer for layer in viewer.layers if "part" in layer.metadata.get("napari_unet", {})]
 
@@ -179,7 +179,7 @@ def test_a_part_is_opened_once_and_its_plane_is_meant_only_when_it_is_on_screen(
     viewer.dims.set_current_step(0, 1)
     part = open_part(viewer, dock, qtbot, click)
     dock.view.result.choose(layer)
-    click(dock.view.part_button)
+    click(dock.view.offer_button)
     assert "is open here already" in messages(dock)
     dock.view.result.choose(part)
     hand = Hand(viewer, qtbot)
@@ -200,7 +200,7 @@ def test_a_cell_of_naparis_brush_gets_a_number_of_its_own(on_disk, qtbot, click)
     part = open_part(viewer, dock, qtbot, click)
     assert part.selected_label == labels.max() + 1
     used = next(c for c in range(1, int(labels.max())) if c not in part.data)
-    proof_of(part)
+    editable_review(part)
     part.data_setitem((np.array([70, 70, 71]), np.array([70, 71, 70])), np.full(3, used, part.data.dtype))
     put_back(viewer, dock, qtbot, click)
     fresh = int(labels.max()) + 1
@@ -216,10 +216,10 @@ def test_what_was_changed_elsewhere_is_not_overwritten(on_disk, qtbot, click):
     hand.click(*on_canvas(part, part.data.copy(), cell))
     hand.key("D")
     zarr.open_group(str(path), mode="r+")["0"][:] = np.where(labels == other, 0, labels)
-    click(dock.view.part_button)
+    click(dock.view.offer_button)
     qtbot.waitUntil(lambda: "was changed in this part since it was opened" in messages(dock), timeout=LONG)
     assert part in viewer.layers and part.visible and dock.view.result.layer() is part
-    assert proof_of(part).journal is not None
+    assert editable_review(part).journal is not None
     assert not (part.data == cell).any()
 
 
@@ -254,7 +254,7 @@ def test_killed_while_it_is_put_back(on_disk, qtbot, click, tmp_path):
     cell = inner_cells(part)[0]
     hand.click(*on_canvas(part, part.data.copy(), cell))
     hand.key("D")
-    journal = proof_of(part).journal
+    journal = editable_review(part).journal
     qtbot.waitUntil(lambda: (journal.folder / "about.json").exists() and not journal._running, timeout=LONG)
     # The viewer's own part in this is played by another process, which can be killed.
     np.save(tmp_path / "part.npy", part.data)
@@ -271,9 +271,9 @@ def test_killed_while_it_is_put_back(on_disk, qtbot, click, tmp_path):
     np.testing.assert_array_equal(stored(path, 1), np.where(labels == cell, 0, labels)[::2, ::2])
     qtbot.waitUntil(dock.view.recovery.isVisible, timeout=LONG)
     click(dock.view.recover_button)
-    qtbot.waitUntil(lambda: "Put them back to keep them" in messages(dock), timeout=LONG)
+    qtbot.waitUntil(lambda: "Write them to the file to keep them" in messages(dock), timeout=LONG)
     again = dock.view.result.layer()
-    assert kinds(again, ()) == {cell: "deleted"} and dock.view.part_button.text() == "Put back"
+    assert kinds(again, ()) == {cell: "deleted"} and dock.view.offer_button.text() == "Write to file"
     hand = Hand(viewer, qtbot)
     hand.viewer.layers.selection.active = again
     other = inner_cells(again)[0]
@@ -288,7 +288,7 @@ def test_killed_while_it_is_put_back(on_disk, qtbot, click, tmp_path):
 def test_a_large_result_is_segmented_corrected_and_segmented_again(
     docks, qtbot, click, tmp_path, disc_model, monkeypatch
 ):
-    """What a user does: Segment a picture that is open lazily, Correct this part, Put back, Segment anew."""
+    """What a user does: Segment a picture that is open lazily, Correct this part, Write to file, Segment again."""
     monkeypatch.setattr("napari_unet.plugin.layers.zarr_result.LARGEST_HELD", 1000)
     viewer, segment = docks("Segment", show=True)
     image = np.tile(discs((128, 128), seed=3)[0], (4, 4)).astype(np.uint8)
@@ -317,8 +317,8 @@ def test_a_large_result_is_segmented_corrected_and_segmented_again(
     for cell, key in ((wider, "."), (deleted, "D")):
         hand.click(*on_canvas(part, part.data.copy(), cell))
         hand.key(key)
-    click(dock.view.part_button)
-    qtbot.waitUntil(lambda: "Put back into picture_cells.zarr" in messages(dock), timeout=LONG)
+    click(dock.view.offer_button)
+    qtbot.waitUntil(lambda: "Written to picture_cells.zarr" in messages(dock), timeout=LONG)
     corrected = stored(path) == wider
     assert corrected.sum() > (before == wider).sum()
 
@@ -351,9 +351,9 @@ def test_checked_cells_of_a_large_picture_are_learnt_with_what_is_around_them(ma
     cells = {n: ReviewedCell.of(mask, 1, kind, place) for n, (kind, place) in enumerate(
         (("accepted", (5000, 5000)), ("deleted", (5020, 5030)), ("edited", (8985, 40))), 1)}  # fmt: skip
     labels = viewer.add_labels(np.zeros((2, 10, 10), np.int32))
-    known = marks_of(labels)
+    known = layer_review(labels)
     known.set_picture(image)
-    known.exchange((1,), cells)
+    known.replace_marks((1,), cells)
     source = SparseSource("slide", Planes(Slide(), "zyx"), np.zeros((2, 1, 1)), "zyx", 1, checked=teaching(image))
     assert source.tally().cells == 3
     found = source.read()

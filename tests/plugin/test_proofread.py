@@ -13,7 +13,7 @@ from napari_unet.plugin.dock.lifecycle import EngineUse
 from napari_unet.plugin.layers.preview import camera_of
 from napari_unet.plugin.layers.reading import OURS
 from napari_unet.plugin.layers.review_overlay import OVERLAY_NAME
-from napari_unet.plugin.layers.review_state import proof_of, restore, teaching
+from napari_unet.plugin.layers.review_state import editable_review, restore, teaching
 from napari_unet.records.runs import list_runs, load_run
 
 LONG = 60_000
@@ -28,7 +28,7 @@ def test_the_result_is_chosen_and_a_click_means_a_cell(proofreading):
     assert viewer.layers.selection.active is layer
     hand.click(*middle(layer.data[0], 2))
     assert dock.controller.session.chosen() == 2
-    assert "Cell 2, not checked." in dock.view.status.text()
+    assert "Cell 2, not reviewed." in dock.view.status.text()
     assert isinstance(viewer.layers[OVERLAY_NAME], Points)
     assert viewer.layers.selection.active is layer
 
@@ -72,7 +72,7 @@ def test_a_drawn_line_splits_and_the_picture_stays_where_it_is(proofreading):
     hand.key("L")
     hand.drag((y - 14, x), (y, x + 2), (y + 14, x))
     fresh = max(cells_in(layer.data[0]))
-    assert fresh == proof_of(layer).proof.highest == layer.data.max()
+    assert fresh == editable_review(layer).proof.highest == layer.data.max()
     assert kinds(layer) == {1: "edited", fresh: "edited"}
     assert layer.data[0, round(y), round(x) - 5] != layer.data[0, round(y), round(x) + 6]
     assert camera_of(viewer).center == before
@@ -235,7 +235,7 @@ def test_closing_the_dock_gives_the_layer_back_and_keeps_what_was_checked(proofr
 def test_what_is_not_possible_is_said_and_nothing_changes(proofreading):
     viewer, dock, layer, hand = proofreading()
     original = layer.data.copy()
-    for key, words in (("D", "No cell is meant"), ("Enter", ""), ("Escape", ""), ("M", ""), ("P", "")):
+    for key, words in (("D", "No cell is selected"), ("Enter", ""), ("Escape", ""), ("M", ""), ("P", "")):
         hand.key(key)
         assert words in "".join(text for _, text in dock.view.messages.lines())
     hand.undo()
@@ -305,7 +305,7 @@ def test_checked_cells_survive_a_new_segmentation_and_count_in_the_next_training
 
 def restored_of(layer):
     """Return the labels before anything was corrected."""
-    proof, data = proof_of(layer).proof, layer.data
+    proof, data = editable_review(layer).proof, layer.data
     while proof.undo() is not None:
         pass
     out = data.copy()
@@ -320,8 +320,8 @@ def test_cells_of_another_picture_of_that_size_are_not_put_back(docks):
     layer = viewer.add_labels(discs(seed=1)[1])
     viewer.layers.move(2, 1)
     _.view.result.choose(layer)
-    proof_of(layer).proof.accept([()], 1)
-    assert proof_of(layer).picture() is one
+    editable_review(layer).proof.accept([()], 1)
+    assert editable_review(layer).picture() is one
     fresh = viewer.add_labels(np.zeros((128, 128), np.int32))
     empty = np.zeros((128, 128), np.int32)
     assert not restore(fresh, other, (), empty)[0].any()
@@ -370,7 +370,7 @@ def test_checked_cells_alone_are_enough_to_train_on(docks, click, qtbot):
         assert len(np.unique(only.labels[labels[1] == cell])) == 1
     assert (only.labels[tuple(int(p) for p in only.oversampled[3])]) == 1
 
-    dock.view.teach_box.setChecked(False)
+    dock.view.training_box.setChecked(False)
     assert not teaching(viewer.layers["picture"])
     click(train.view.train_button)
     assert "There is no annotation" in errors(train.view)[0]
@@ -435,11 +435,11 @@ def test_whatever_is_done_in_whatever_order_nothing_breaks_and_undo_leads_back(p
     assert dock.view.result.count() == 2
     assert not np.array_equal(layer.data, original)
     changed = layer.data.copy()
-    undone = sum(proof_of(layer).proof.undo() is not None for _ in range(500))
+    undone = sum(editable_review(layer).proof.undo() is not None for _ in range(500))
     assert undone > 20
     np.testing.assert_array_equal(layer.data, original)
     for _ in range(undone):
-        proof_of(layer).proof.redo()
+        editable_review(layer).proof.redo()
     np.testing.assert_array_equal(layer.data, changed)
 
 

@@ -191,4 +191,4 @@ def _lost_paint(before: NDArray[Any], now: NDArray[Any], has_ids: bool) -> NDArr
 
 def _belongs_to_user(layer: Any) -> bool:
     """Return whether a layer is of labels that the user has made or may have corrected."""
-    return is_labels(layer) and not is_preview(layer) and "mistakes" not in note(layer)
+    return is_labels(layer) and not is_preview(layer) and "errors" not in note(layer)

@@ -18,7 +18,7 @@ _COLOURS = {1: (0.84, 0.37, 0.0, 1.0), 2: (0.94, 0.89, 0.26, 1.0), 3: (0.0, 0.45
 _PLACES = ("scale", "translate", "rotate", "shear", "affine", "units", "axis_labels")
 
 
-class MistakesLayer:
+class ErrorsLayer:
     """A Labels layer of 1 missed, 2 poor and 3 false.
 
     Parameters
@@ -39,7 +39,7 @@ class MistakesLayer:
     def show(self, cells: Labels, mistakes: NDArray[Any]) -> None:
         """Show mistakes on top of all layers, where the cells are, and select them."""
         where = {name: getattr(cells, name) for name in _PLACES if hasattr(cells, name)}
-        name, layer = f"{cells.name} mistakes", self.layer()
+        name, layer = f"{cells.name} errors", self.layer()
         if layer is not None and layer.ndim == cells.ndim:
             fill_again(self._viewer, layer, mistakes, where)
             # New data make a layer editable again.
@@ -57,8 +57,8 @@ class MistakesLayer:
         colours: dict[int | None, Any] = {0: "transparent", None: "transparent"}
         colours.update(_COLOURS.items())
         layer = self._viewer.add_labels(
-            mistakes, name=name, opacity=0.8, metadata={OURS: {"mistakes": True}},
-            features={"index": [1, 2, 3], "mistake": ["missed", "poor", "false"]},
+            mistakes, name=name, opacity=0.8, metadata={OURS: {"errors": True}},
+            features={"index": [1, 2, 3], "error": ["missed", "poor", "false"]},
             colormap=DirectLabelColormap(color_dict=colours), **where,
         )  # fmt: skip
         layer.editable = False

@@ -24,7 +24,7 @@ from .reading import (
     read_plane,
     write_plane,
 )
-from .review_state import is_corrected, known_proof, marks_of, restore
+from .review_state import is_corrected, known_review, layer_review, restore
 from .zarr_result import LabelStore, shown
 
 if TYPE_CHECKING:
@@ -126,7 +126,7 @@ class ResultLayer:
             return
         self.reveal()
         out = self._with_paint(plane, self._with_checked(plane, values))
-        known = known_proof(self.layer())
+        known = known_review(self.layer())
         with known.networks(plane) if known is not None else contextlib.nullcontext():
             write_plane(self.data(int(out.max(initial=0))), self.axes, plane, out)
         if values.any():
@@ -158,7 +158,7 @@ class ResultLayer:
         if not painted.any():
             return values
         if self.what == "instances":
-            proof = marks_of(self.layer()).proof
+            proof = layer_review(self.layer()).proof
             values = give_way(values, np.unique(paint[painted]), max(proof.marked(plane), default=0))
             proof.use(int(max(values.max(), paint.max())))
         return np.where(painted, paint, values).astype(values.dtype)
@@ -234,7 +234,7 @@ def new_result(
         layer.events.labels_update.connect(result._on_paint)
     result._layer = weakref.ref(layer)
     if what == "instances":
-        marks_of(layer).set_picture(image)
+        layer_review(layer).set_picture(image)
     for other in filter(is_preview, viewer.layers):
         # What the network thought while it learnt would show through.
         other.visible = False

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Labels
 
-OVERLAY_NAME = "checked cells"
+OVERLAY_NAME = "reviewed cells"
 CURRENT, DRAWN = "current", "drawn"
 
 # Told apart by shape first; colours from Okabe and Ito, which colour-blind people tell apart too.
@@ -54,7 +54,7 @@ class Sign:
     size: float
 
 
-class MarkOverlay:
+class ReviewOverlay:
     """A Points layer that is there while there is something to show.
 
     Parameters

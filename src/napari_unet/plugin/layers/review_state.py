@@ -37,7 +37,7 @@ _FRESH_IN_LAZY = 1 << 24
 """Where new labels begin in a stack on disk, which is not searched for the largest one."""
 
 
-class LayerProof:
+class LayerReview:
     """The corrections of one Labels layer.
 
     Parameters
@@ -75,7 +75,7 @@ class LayerProof:
         self._layer = weakref.ref(layer)
         self.axes: str = note(layer).get("axes") or guess_axes(layer)
         self.shape = data_shape(layer)
-        self.teaches = True
+        self.used_in_training = True
         self.linked: tuple[int, ...] | None = None
         self.whole, self.writing, self.asked = True, False, False
         self.steps = 0
@@ -194,7 +194,7 @@ class LayerProof:
             self.proof.adopt(plane, {**kept, **self.proof.marked(plane)})
             self._note(plane, kept)
 
-    def exchange(self, plane: PlaneIndex, kept: Mapping[int, ReviewedCell]) -> None:
+    def replace_marks(self, plane: PlaneIndex, kept: Mapping[int, ReviewedCell]) -> None:
         """Take over what a store holds in a plane, where labels and marks were changed."""
         before = dict(self.proof.marked(plane))
         self.proof.marks.pop(plane, None)
@@ -266,14 +266,14 @@ class LayerProof:
 class Saved:
     """The marks of a layer at the moment at which it is saved."""
 
-    known: LayerProof
+    known: LayerReview
     marks: Marks
     steps: int
 
     @classmethod
     def of(cls, layer: Labels) -> Saved | None:
         """Return what there is to save beside the labels; None for a layer that was never proofread."""
-        known = known_proof(layer)
+        known = known_review(layer)
         if known is None:
             return None
         marks = {plane: dict(cells) for plane, cells in known.proof.marks.items()}
@@ -295,8 +295,8 @@ def apart(one: PlaneIndex, other: PlaneIndex) -> int:
     return sum(abs(a - b) for a, b in zip(one, other, strict=True))
 
 
-_PROOFS: list[LayerProof] = []
-_BY_LAYER: weakref.WeakKeyDictionary[Any, LayerProof] = weakref.WeakKeyDictionary()
+_PROOFS: list[LayerReview] = []
+_BY_LAYER: weakref.WeakKeyDictionary[Any, LayerReview] = weakref.WeakKeyDictionary()
 
 
 def _highest(data: Any) -> int:
@@ -306,7 +306,7 @@ def _highest(data: Any) -> int:
     return min(_FRESH_IN_LAZY, int(np.iinfo(data.dtype).max) // 2)
 
 
-def proof_of(layer: Labels) -> LayerProof:
+def editable_review(layer: Labels) -> LayerReview:
     """Return the corrections of a layer, begun when there are none yet.
 
     Raises
@@ -316,27 +316,27 @@ def proof_of(layer: Labels) -> LayerProof:
     """
     if getattr(layer, "multiscale", False):
         raise DataError(f"{layer.name} has several resolutions and cannot be changed; choose another layer.")
-    return marks_of(layer)
+    return layer_review(layer)
 
 
-def marks_of(layer: Labels) -> LayerProof:
+def layer_review(layer: Labels) -> LayerReview:
     """Return what is known of the cells of a layer, which may have several resolutions and be corrected in parts."""
     known = _BY_LAYER.get(layer)
     if known is None or known.shape != data_shape(layer):
-        known = _BY_LAYER[layer] = LayerProof(layer)
+        known = _BY_LAYER[layer] = LayerReview(layer)
         _PROOFS.append(known)
         _forget_unneeded()
     return known
 
 
-def known_proof(layer: Any) -> LayerProof | None:
+def known_review(layer: Any) -> LayerReview | None:
     """Return the corrections of a layer, or None when there are none."""
     return _BY_LAYER.get(layer) if layer is not None else None
 
 
 def is_corrected(layer: Any, plane: PlaneIndex | None = None) -> bool:
     """Return whether a layer was corrected or checked by hand, in one plane or in any."""
-    known = known_proof(layer)
+    known = known_review(layer)
     if known is None:
         return False
     return bool(known.proof.history.steps()) if plane is None else known.proof.touches(plane)
@@ -349,7 +349,7 @@ def _forget_unneeded() -> None:
             _PROOFS.remove(known)
 
 
-def _about(image: Image) -> Iterator[LayerProof]:
+def _about(image: Image) -> Iterator[LayerReview]:
     """Yield what is known of a picture's cells, the latest first."""
     return (known for known in reversed(_PROOFS) if known.proof.marks and known.picture() is image)
 
@@ -365,8 +365,8 @@ def restore(layer: Labels, image: Image, plane: PlaneIndex, labels: NDArray[Any]
     except DataError:
         # The picture's data were replaced by others of another size, so these are other cells.
         kept, out = {}, labels
-    if kept or known_proof(layer) is not None:
-        known = proof_of(layer)
+    if kept or known_review(layer) is not None:
+        known = editable_review(layer)
         known.set_picture(image)
         known.adopt({plane: kept})
         known.outdate()
@@ -375,7 +375,7 @@ def restore(layer: Labels, image: Image, plane: PlaneIndex, labels: NDArray[Any]
     return out, len(kept)
 
 
-def checked_of(image: Image, beside: Any = None) -> Marks:
+def reviewed_cells_of(image: Image, beside: Any = None) -> Marks:
     """Return the checked cells of a picture, those of the latest result by plane, leaving one layer out."""
     found: Marks = {}
     for known in _about(image):
@@ -389,7 +389,7 @@ def teaching(image: Image) -> Mapping[PlaneIndex, list[ReviewedCell]]:
     """Return the checked cells of a picture that the next training is to learn from, by plane."""
     found: dict[PlaneIndex, list[ReviewedCell]] = {}
     for known in _about(image):
-        if known.teaches:
+        if known.used_in_training:
             for plane, cells in known.proof.marks.items():
                 found.setdefault(plane, []).extend(cells.values())
     return found

@@ -44,7 +44,7 @@ class Work:
 # --- tables ------------------------------------------------------------------------------------
 
 
-def scale_of(layer: Layer, axes: str) -> Scale:
+def pixel_scale(layer: Layer, axes: str) -> Scale:
     """Return the size of a pixel from the layer's scale and units.
 
     Raises
@@ -112,7 +112,7 @@ def channel_names(layers: Sequence[Image], planes: Planes) -> list[str]:
 
 
 @dataclass(frozen=True)
-class Measured:
+class LayerMeasurements:
     """A table, and how the labels of a stack belong together.
 
     Attributes
@@ -136,7 +136,7 @@ class Measured:
 def measure_layer(
     labels: ArrayLike, axes: str, image: Planes | None, names: Sequence[str], scale: Scale, work: Work,
     depth: float | None = None, background: int = 0,
-) -> Measured:  # fmt: skip
+) -> LayerMeasurements:  # fmt: skip
     """Return the table of every cell, and the features for its layer; in a thread.
 
     What is painted on ``background`` is no cell.
@@ -151,7 +151,7 @@ def measure_layer(
     joined = several and are_joined(labels, axes)
     rows = join_planes(table, depth) if joined else table
     features = {"index": rows["label"], **{name: values for name, values in rows.items() if name != "label"}}
-    return Measured(table, features, joined, several and not joined)
+    return LayerMeasurements(table, features, joined, several and not joined)
 
 
 def are_joined(labels: ArrayLike, axes: str) -> bool:
@@ -280,7 +280,7 @@ def answer(question: Question, mistakes: Any, work: Work) -> Answer:
     return Answer(found, mistakes, pictures)
 
 
-def learnt_from(prediction: Layer, truth: Layer) -> str:
+def trained_on_warning(prediction: Layer, truth: Layer) -> str:
     """Return a warning when the model behind a result was trained on this very annotation, else nothing."""
     model = note(prediction).get("model", "")
     try:
@@ -299,7 +299,7 @@ def learnt_from(prediction: Layer, truth: Layer) -> str:
     )
 
 
-def with_classes(found: Measured, before: Mapping[str, Any]) -> Measured:
+def with_classes(found: LayerMeasurements, before: Mapping[str, Any]) -> LayerMeasurements:
     """Return measurements with the class of each cell beside its label, where the layer's features had it.
 
     Parameters
@@ -327,7 +327,7 @@ def _listed(value: Any) -> list[Any]:
 
 def report_of(prediction: Labels, truth: Labels, image: Image | None, given: Answer, warnings: Sequence[str]) -> Report:
     """Return what the page shall say."""
-    about = {"Prediction": prediction.name, "Truth": truth.name}
+    about = {"Prediction": prediction.name, "Ground truth": truth.name}
     if image is not None:
         about["Image"] = image.name
     own = note(prediction)

@@ -19,7 +19,7 @@ from ...records.report import called, write_report
 from ..dock.lifecycle import painted_later
 from ..layers.class_labels import holds_classes
 from ..layers.connected_components import SPLIT, SPLIT_DONE, ComponentSplitter, can_split, classes_found
-from ..layers.errors_found import MistakesLayer
+from ..layers.errors_found import ErrorsLayer
 from ..layers.navigation import go_to
 from ..layers.painted import background_label
 from ..layers.reading import data_shape, empty_array, full_data, guess_axes, label_shape, planes_of
@@ -30,17 +30,17 @@ from ..widgets.layer_selectors import ImageChoice, LayerCombo, is_painting, labe
 from .compute import (  # fmt: skip
     UNNAMED_UNIT,
     Answer,
-    Measured,
+    LayerMeasurements,
     Question,
     Work,
     answer,
     channel_names,
     depth_of,
-    learnt_from,
     measure_layer,
+    pixel_scale,
     report_of,
     save_in_thread,
-    scale_of,
+    trained_on_warning,
     with_classes,
 )
 from .view import COMPLETE, SPARSE, MeasureView
@@ -68,7 +68,7 @@ class MeasureController:
 
     def __init__(self, viewer: ViewerModel, view: MeasureView) -> None:
         self.viewer, self.view = viewer, view
-        self.measured: Measured | None = None
+        self.measured: LayerMeasurements | None = None
         self.answered: Answer | None = None
         self._work = Work()
         self._running = WorkerThread()
@@ -77,7 +77,7 @@ class MeasureController:
         self._warnings: list[str] = []
         self._splitter = ComponentSplitter(viewer, self._on_split, lambda words: view.messages.say(words, "error"))
         self._split_roles: list[LayerCombo] = []
-        self._mistakes = MistakesLayer(viewer)
+        self._errors = ErrorsLayer(viewer)
         self._hold: Hold | None = None
         self._poll = QTimer(interval=_POLL_MS)
         self._poll.timeout.connect(self._show_progress)
@@ -189,7 +189,7 @@ class MeasureController:
         try:
             cells, axes = self._cells()
             image, names = self._image(cells, axes)
-            scale, depth = scale_of(cells, axes), depth_of(cells, axes)
+            scale, depth = pixel_scale(cells, axes), depth_of(cells, axes)
         except UNetError as error:
             self.view.messages.say(str(error), "error")
             return
@@ -200,7 +200,7 @@ class MeasureController:
             partial(self._on_measured, weakref.ref(cells), scale, work), self._fail,
         )  # fmt: skip
 
-    def _on_measured(self, known: weakref.ref[Any], scale: Scale, work: Work, found: Measured) -> None:
+    def _on_measured(self, known: weakref.ref[Any], scale: Scale, work: Work, found: LayerMeasurements) -> None:
         self._end()
         cells = known()
         if cells is None or work.stopped:
@@ -216,7 +216,7 @@ class MeasureController:
         self.view.set_measured(f"{things}, median {what} {middle:.4g} {unit}")
         self._explain(found, scale, cells)
 
-    def _explain(self, found: Measured, scale: Scale, cells: Any) -> None:
+    def _explain(self, found: LayerMeasurements, scale: Scale, cells: Any) -> None:
         """Say what has to be known to read the table."""
         self._warn_of_classes(cells, "Each row is one class.")
         if found.joined:
@@ -277,7 +277,7 @@ class MeasureController:
         work = self._begin("compare", axes, data_shape(cells))
         shown = self._choice.image() if image is not None else None
         self._compared = weakref.ref(cells), weakref.ref(truth), weakref.ref(shown) if shown is not None else None
-        self._warnings = [*filter(None, [learnt_from(cells, truth)])]
+        self._warnings = [*filter(None, [trained_on_warning(cells, truth)])]
         self._running.run(
             partial(answer, question, mistakes, work), partial(self._on_answer, axes, work), self._fail
         )  # fmt: skip
@@ -286,7 +286,7 @@ class MeasureController:
         """Return the chosen truth, which fits the cells, or raise a readable error."""
         truth = self.view.truth.layer()
         if truth is None:
-            raise DataError("There is no truth to compare with; open a Labels layer, or annotate cells by hand.")
+            raise DataError("There is no ground truth to compare with; open a Labels layer, or annotate cells by hand.")
         if data_shape(truth) != data_shape(cells):
             raise DataError(
                 f"{truth.name} has the shape {data_shape(truth)}, but {cells.name} has {data_shape(cells)}; choose "
@@ -312,7 +312,7 @@ class MeasureController:
             self._warnings += filter(None, [self._warn_of_classes(layer, words)])
         if source is not None:
             with painted_later(self.view):
-                self._show_mistakes(source, found)
+                self._show_errors(source, found)
 
     def _hide_compared(self) -> None:
         """Hide the cells and the truth, among whose colours those of the mistakes would be lost."""
@@ -321,17 +321,17 @@ class MeasureController:
             if layer is not None:
                 layer.visible = False
 
-    def _show_mistakes(self, cells: Any, found: Answer) -> None:
+    def _show_errors(self, cells: Any, found: Answer) -> None:
         """Show what went wrong as a layer on top."""
         if not found.comparison.worst():
-            self._mistakes.remove()
+            self._errors.remove()
             self.view.messages.say("Every cell was found, and nothing else.", "done")
             return
         self._hide_compared()
-        self._mistakes.show(cells, found.mistakes)
+        self._errors.show(cells, found.mistakes)
         self.view.messages.say(
-            "Mistakes: orange missed, yellow poor (found by less than half), blue false (no cell there). Cells and "
-            "truth are hidden; click their eyes to see them."
+            "Errors: orange missed, yellow poor (found by less than half), blue false (no cell there). Cells and "
+            "ground truth are hidden; click their eyes to see them."
         )
 
     def _go_to(self, index: int) -> None:

@@ -18,7 +18,7 @@ COMPLETE, SPARSE = "complete", "sparse"
 _PLOT_HEIGHT = 104
 
 
-class WorstList(QListWidget):
+class ErrorList(QListWidget):
     """Cells that went wrong, to click at."""
 
     def __init__(self) -> None:
@@ -49,7 +49,7 @@ class MeasureView(QWidget):
         self.cells = LayerCombo("The segmentation to measure: one number per cell.", "no Labels layer yet")
         self.images = ImageSection()
         self.truth = LayerCombo(
-            "What is right: labels that were drawn by hand, or an annotation that the model was not trained on.",
+            "Labels drawn by hand, or an annotation that the model was not trained on.",
             "no other Labels layer",
         )
         self.cells_are, self.truth_is = LabelsAre(self.cells), LabelsAre(self.truth)
@@ -63,7 +63,7 @@ class MeasureView(QWidget):
         )
         self.plot = ScorePlot()
         self.plot.setFixedHeight(_PLOT_HEIGHT)
-        self.worst = WorstList()
+        self.worst = ErrorList()
         self.progress = ProgressBar()
         self.messages = Messages()
         self._make_buttons()
@@ -79,8 +79,7 @@ class MeasureView(QWidget):
         box.addItem("every cell", COMPLETE)
         box.addItem("only some cells", SPARSE)
         box.setToolTip(
-            "<span>Every cell: whatever else was predicted is wrong. Only some cells: what is not painted is unknown "
-            "and counts for nobody.</span>"
+            "<span>Every cell: anything else predicted is wrong. Only some cells: unpainted areas are ignored.</span>"
         )
         box.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
         guard_wheel(box)
@@ -95,7 +94,7 @@ class MeasureView(QWidget):
         self.table_button = button("Show table", "Open napari's own table of the layer's features below the picture.")
         self.csv_button = button("Save table ...", "Write one row per cell and plane as a .csv file.")
         self.compare_button = button(
-            "Compare", "Score the cells against the truth, and mark the missed, poor and false ones in a new layer."
+            "Compare", "Score the cells against the ground truth, and show missed, poor and false ones in a new layer."
         )
         self.split_button = button(SPLIT, SPLIT_TIP)
         self.report_button = button(
@@ -105,9 +104,9 @@ class MeasureView(QWidget):
     def _lay_out(self) -> None:
         cells, truth = plain_form(), plain_form()
         cells.addRow(caption("Cells"), self.cells)
-        truth.addRow(caption("Truth"), self.truth)
+        truth.addRow(caption("Ground truth"), self.truth)
         truth.addRow(self.truth_is)
-        truth.addRow(caption("Truth holds", self.extent.toolTip()), self.extent)
+        truth.addRow(caption("Annotated", self.extent.toolTip()), self.extent)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(8, 2, 8, 8)
         layout.setSpacing(4)
@@ -117,7 +116,7 @@ class MeasureView(QWidget):
         layout.addWidget(self.cells_are)
         for widget in (
             self.images, self.measure_button, row(self.table_button, self.csv_button, stretch=(1, 1)), self.summary,
-            heading("2  Compare with the truth"),
+            heading("2  Compare with ground truth"),
         ):  # fmt: skip
             layout.addWidget(widget)
         layout.addLayout(truth)
@@ -149,7 +148,7 @@ class MeasureView(QWidget):
     # --- setters --------------------------------------------------------------------------------
 
     def show_extent(self, extent: str) -> None:
-        """Choose what the truth holds."""
+        """Select whether every cell is annotated."""
         self.extent.setCurrentIndex(self.extent.findData(extent))
 
     def set_busy(self, what: str) -> None:

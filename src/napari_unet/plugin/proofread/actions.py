@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from ...core.errors import DataError
 from ...core.proofreading import edits
 from .review_signs import scope_of
-from .session import Point, ProofSession
+from .session import Point, ProofreadSession
 from .view import SCOPE_TIPS, ProofreadView
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ class Actions:
 
     Attributes
     ----------
-    session : ProofSession or None
+    session : ProofreadSession or None
         The layer being corrected.
     refusal : str
         Why the selected layer cannot be corrected.
@@ -50,7 +50,7 @@ class Actions:
 
     def __init__(self, viewer: ViewerModel, view: ProofreadView) -> None:
         self.viewer, self.view = viewer, view
-        self.session: ProofSession | None = None
+        self.session: ProofreadSession | None = None
         self.tool, self.refusal = "", ""
         self.first = 0
         self.points: list[Point] = []
@@ -60,7 +60,7 @@ class Actions:
         """Return whether the layer is still in the viewer."""
         return self.session is not None and self.session.is_open()
 
-    def opened(self) -> ProofSession:
+    def opened(self) -> ProofreadSession:
         """Return the session, or raise why there is none."""
         if self.session is None or not self.is_open():
             raise DataError(self.refusal or "There is no result to correct; segment first, or select a Labels layer.")

@@ -14,19 +14,19 @@ from ..dock.lifecycle import painted_later
 from ..layers.class_labels import holds_classes
 from ..layers.connected_components import SPLIT, SPLIT_DONE, ComponentSplitter, can_split, classes_found
 from ..layers.reading import note
-from ..layers.review_overlay import MarkOverlay
-from ..layers.review_state import LayerProof, known_proof, marks_of
+from ..layers.review_overlay import ReviewOverlay
+from ..layers.review_state import LayerReview, known_review, layer_review
 from ..layers.zarr_result import store_of
 from ..runtime.gc_pause import Hold
 from ..settings.preferences import Preferences
 from ..widgets.layer_selectors import LayerWatch, labels_of
 from .actions import Actions
 from .layer_events import LayerHooks
-from .loading import ProofLoading
+from .loading import ReviewLoader
 from .review_signs import Entry, entries_of, is_likely, is_result, scope_of, signs_of, status_words
-from .save_recover import ProofKeeping
-from .session import Point, ProofSession
-from .store_crops import ProofParts
+from .save_recover import SaveAndRecover
+from .session import Point, ProofreadSession
+from .store_crops import StoreCrops
 from .view import SIGNS, ProofreadView
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ class ProofreadController:
         self._hooks: LayerHooks | None = None
         self._entries: list[Entry] = []
         self._seen: set[int] | None = None
-        self._overlay = MarkOverlay(viewer)
+        self._overlay = ReviewOverlay(viewer)
         self._soon = QTimer(singleShot=True, interval=0)
         self._soon.timeout.connect(self._on_stroke_done)
         self._hold: Hold | None = None
@@ -68,15 +68,15 @@ class ProofreadController:
         view.labels_are.answered.connect(self._on_layer)
         view.action.connect(self.act)
         view.entry_chosen.connect(self._go_to_entry)
-        view.teaching_changed.connect(self._on_teaching)
+        view.training_changed.connect(self._on_used_in_training)
         view.scope_changed.connect(self._on_scope)
         view.save.connect(self._save)
-        view.part.connect(self._on_part)
+        view.part.connect(self._on_offer)
         viewer.dims.events.current_step.connect(self._on_plane)
-        self._loading: ProofLoading | None = None
+        self._loading: ReviewLoader | None = None
         self._complained: Journal | None = None
-        self._keeping = ProofKeeping(viewer, view, self.show)
-        self._parts = ProofParts(viewer, view, self.show)
+        self._keeping = SaveAndRecover(viewer, view, self.show)
+        self._parts = StoreCrops(viewer, view, self.show)
         self._splitter = ComponentSplitter(viewer, self._on_split, self._on_split_failed)
         self._preferring = Preferring(self._on_preferences)
         self._watch = LayerWatch(viewer, self._on_layers)
@@ -103,7 +103,7 @@ class ProofreadController:
             self._hooks.bind()
 
     @property
-    def session(self) -> ProofSession | None:
+    def session(self) -> ProofreadSession | None:
         """The layer being corrected."""
         return self.actions.session
 
@@ -132,28 +132,28 @@ class ProofreadController:
         if layer is not None and not self.actions.refusal:
             self._begin(layer)
         self.view.set_ready(self.actions.session is not None)
-        self.view.teach_box.setEnabled(known_proof(layer) is not None)
+        self.view.training_box.setEnabled(known_review(layer) is not None)
         self.show()
 
     def _begin(self, layer: Labels) -> None:
         if store_of(layer) is not None:
             # Corrected in parts; the marks are of use all the same.
-            self._load(marks_of(layer))
-            self.view.show_teaching(marks_of(layer).teaches)
+            self._load(layer_review(layer))
+            self.view.show_used_in_training(layer_review(layer).used_in_training)
             return
         try:
-            self.actions.session = ProofSession(self.viewer, layer)
+            self.actions.session = ProofreadSession(self.viewer, layer)
         except UNetError as error:
             self.view.messages.say(str(error), "error")
             return
         self._hooks = LayerHooks(layer, self, self.actions.session.where)
         self.viewer.layers.selection.active = layer
-        self.view.show_teaching(self.actions.session.known.teaches)
+        self.view.show_used_in_training(self.actions.session.known.used_in_training)
         self._load(self.actions.session.known)
 
-    def _load(self, known: LayerProof) -> None:
+    def _load(self, known: LayerReview) -> None:
         """Look for marks of an earlier time, and where the cells are."""
-        self._loading = ProofLoading(known, self.show, lambda words: self.view.messages.say(words, "warning"))
+        self._loading = ReviewLoader(known, self.show, lambda words: self.view.messages.say(words, "warning"))
         self._loading.start()
 
     def _detach(self) -> None:
@@ -198,17 +198,17 @@ class ProofreadController:
             self.actions.opened().remember()
         self.show()
 
-    def _on_teaching(self, on: bool) -> None:
-        known = known_proof(self.view.result.layer())
+    def _on_used_in_training(self, on: bool) -> None:
+        known = known_review(self.view.result.layer())
         if known is not None:
-            known.teaches = on
+            known.used_in_training = on
 
     def _on_scope(self, whole: bool) -> None:
         if self.actions.session is not None:
             self.actions.session.known.whole = whole
         self.show()
 
-    def _on_part(self) -> None:
+    def _on_offer(self) -> None:
         layer = self.view.result.layer()
         if layer is not None:
             self._try(lambda: self._split(layer) if holds_classes(layer) else self._parts.act(layer))
@@ -307,7 +307,7 @@ class ProofreadController:
         """Bring dock and signs up to date."""
         layer = self.view.result.layer()
         if self.actions.refusal:
-            self.view.show_part(self.actions.refusal, SPLIT if can_split(layer) else "")
+            self.view.show_offer(self.actions.refusal, SPLIT if can_split(layer) else "")
         else:
             self._parts.show(layer)
         self.view.show_tool(self.actions.tool)
@@ -316,7 +316,7 @@ class ProofreadController:
             self._overlay.remove()
             self.view.show_scope("", False)
             self.view.show_target(0, "", "")
-            known = known_proof(self.view.result.layer())
+            known = known_review(self.view.result.layer())
             self.view.show_checked(known.proof.count() if known is not None else dict.fromkeys(SIGNS, 0), [])
             self.view.show_undo("", "")
             return
@@ -328,7 +328,7 @@ class ProofreadController:
         self._list(session)
         self._show_signs(session)
 
-    def _list(self, session: ProofSession) -> None:
+    def _list(self, session: ProofreadSession) -> None:
         """Show the checked cells, those of a long list up to a limit."""
         entries = entries_of(session.known)
         letters = [a for a in session.known.axes if a not in "cyx"]
@@ -339,20 +339,20 @@ class ProofreadController:
         first = note(session.labels()).get("part", {}).get("plane", ())
         self.view.show_checked(counts, [entry.words(letters, first) for entry in self._entries], left)
 
-    def _complain(self, session: ProofSession) -> None:
+    def _complain(self, session: ProofreadSession) -> None:
         """Say once per journal when it cannot be kept."""
         journal = session.known.journal
         if journal is not None and journal.problem and journal is not self._complained:
             self._complained = journal
             self.view.messages.say(journal.problem, "warning")
 
-    def _show_target(self, session: ProofSession) -> None:
+    def _show_target(self, session: ProofreadSession) -> None:
         cell = session.target()
         kept = session.proof.marked(session.plane()).get(cell)
         words = status_words(self.actions.tool, self.actions.first, len(self.actions.points))
         self.view.show_target(cell, kept.kind if kept else "", words)
 
-    def _show_signs(self, session: ProofSession) -> None:
+    def _show_signs(self, session: ProofreadSession) -> None:
         signs = signs_of(session, self.actions.first, self.actions.points)
         fresh = bool(signs) and self._overlay.layer() is None
         with painted_later(self.view) if fresh else contextlib.nullcontext():

@@ -14,17 +14,17 @@ from ...core.proofreading.bounding_boxes import PlaneCells, find_cells, linked_a
 from ...core.proofreading.review import Marks, fitting, marks_from_plain
 from ...records.saved_labels import read_marks
 from ..layers.reading import full_data, label_index, note
-from ..layers.review_state import LayerProof
+from ..layers.review_state import LayerReview
 from ..layers.zarr_result import store_of
 from ..runtime.worker_thread import WorkerThread
 
 
-class ProofLoading:
+class ReviewLoader:
     """Looks through a layer, plane by plane, while the user goes on.
 
     Parameters
     ----------
-    known : LayerProof
+    known : LayerReview
         What is to be filled in.
     changed : callable
         Called when something was learnt.
@@ -32,7 +32,7 @@ class ProofLoading:
         Told in words what could not be read.
     """
 
-    def __init__(self, known: LayerProof, changed: Callable[[], None], failed: Callable[[str], None]) -> None:
+    def __init__(self, known: LayerReview, changed: Callable[[], None], failed: Callable[[str], None]) -> None:
         self._known, self._changed, self._failed = known, changed, failed
         self._marks, self._counting = WorkerThread(), WorkerThread()
 

@@ -10,8 +10,8 @@ from ...core.data.arrays import PlaneIndex
 from ...core.proofreading.review import ReviewedCell
 from ..layers.reading import note
 from ..layers.review_overlay import CURRENT, DRAWN, Sign
-from ..layers.review_state import LayerProof
-from .session import Point, ProofSession
+from ..layers.review_state import LayerReview
+from .session import Point, ProofreadSession
 from .view import SIGNS
 
 _CHECKED_SHARE, _CURRENT_SHARE = 0.3, 1.4
@@ -53,7 +53,7 @@ def is_likely(layer: Any) -> bool:
     return set(note(layer)) <= {"checked", "labels"} or note(layer).get("result") == "classes"
 
 
-def scope_of(known: LayerProof) -> str:
+def scope_of(known: LayerReview) -> str:
     """Return whether whole cells can be corrected: a key of :data:`~.proofread_view.SCOPE_TIPS`, or nothing."""
     if known.layer() is None or len(known.planes()) < 2:
         return ""
@@ -62,12 +62,12 @@ def scope_of(known: LayerProof) -> str:
     return "ready" if known.linked else "single"
 
 
-def signs_of(session: ProofSession, first: int, points: Sequence[Point]) -> list[Sign]:
+def signs_of(session: ProofreadSession, first: int, points: Sequence[Point]) -> list[Sign]:
     """Return the signs of the plane on screen: checked cells, the chosen one, and what is being drawn.
 
     Parameters
     ----------
-    session : ProofSession
+    session : ProofreadSession
         Whose cells.
     first : int
         The first of two cells to be merged; 0 for none.
@@ -122,7 +122,7 @@ class Entry:
         return "   ".join([f"{SIGNS[self.kind]} cell {self.cell}", *where, self.kind])
 
 
-def entries_of(known: LayerProof) -> list[Entry]:
+def entries_of(known: LayerReview) -> list[Entry]:
     """Return the lines of the list, by the first plane of each cell."""
     found: dict[tuple[PlaneIndex, int, str], list[PlaneIndex]] = {}
     for plane, cells in sorted(known.proof.marks.items()):

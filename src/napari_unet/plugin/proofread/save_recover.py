@@ -11,7 +11,7 @@ from ...records.correction_journal import Journal
 from ...records.recovery import Recovered, Unsaved
 from ...records.replay import save_labels
 from ..layers.reading import OURS, full_data, note
-from ..layers.review_state import Saved, proof_of
+from ..layers.review_state import Saved, editable_review
 from ..layers.zarr_result import spacing_of
 from ..runtime.worker_thread import WorkerThread
 from .view import ProofreadView
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from napari.layers import Labels
 
 
-class ProofKeeping:
+class SaveAndRecover:
     """Saves labels with their marks, and offers unsaved corrections of an earlier time.
 
     Parameters
@@ -68,7 +68,7 @@ class ProofKeeping:
     def _saved(self, written: Path, marks: Saved | None) -> None:
         if marks is not None:
             marks.done()
-        self._view.messages.say(f"Saved {written.name}, and the marks beside it.", "done")
+        self._view.messages.say(f"Saved {written.name}, and the review marks beside it.", "done")
 
     def _say_error(self, message: str) -> None:
         self._view.messages.say(message, "error")
@@ -105,10 +105,10 @@ class ProofKeeping:
             found.labels, name=str(found.about.get("name", "labels")), opacity=0.6, metadata={OURS: about},
             **self._placement(found),
         )  # fmt: skip
-        proof_of(layer).resume(found, Journal(unsaved.folder))
+        editable_review(layer).resume(found, Journal(unsaved.folder))
         self._view.result.choose(layer)
         self._changed()
-        how = "Put them back" if "part" in about else "Save them"
+        how = "Write them to the file" if "part" in about else "Save them"
         self._view.messages.say(f"Recovered {unsaved.words()}. {how} to keep them.", "done")
 
     def _placement(self, found: Recovered) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from ...core.proofreading.undo import Step
 from ..layers.navigation import go_to
 from ..layers.painted import background_label
 from ..layers.reading import current_plane, label_shape, note
-from ..layers.review_state import LayerProof, apart, proof_of
+from ..layers.review_state import LayerReview, apart, editable_review
 from ..settings.preferences import current
 from ..widgets.layer_selectors import images_of, noted_axes
 
@@ -36,7 +36,7 @@ _AHEAD = 0.7
 """Cosine of the angle within which a cell lies in a direction: 45 degrees."""
 
 
-class ProofSession:
+class ProofreadSession:
     """The corrections of a layer, together with where the user looks.
 
     Parameters
@@ -48,7 +48,7 @@ class ProofSession:
 
     Attributes
     ----------
-    known : LayerProof
+    known : LayerReview
         Corrections and checked cells of the layer.
     current : tuple or None
         Plane and label of the cell that was chosen last.
@@ -63,7 +63,7 @@ class ProofSession:
 
     def __init__(self, viewer: ViewerModel, layer: Labels) -> None:
         self.viewer = viewer
-        self.known: LayerProof = proof_of(layer)
+        self.known: LayerReview = editable_review(layer)
         self.pair()
         self.proof = self.known.proof
         self.current: tuple[PlaneIndex, int] | None = None
@@ -159,7 +159,7 @@ class ProofSession:
         cell = self.target()
         if not cell:
             raise DataError(
-                f"No cell is meant; put the mouse on one, click one, or press {current().key_next} for the next one."
+                f"No cell is selected; point at one, click one, or press {current().key_next} for the next one."
             )
         return cell
 
@@ -328,7 +328,7 @@ class ProofSession:
             if left:
                 self.choose(plane, left[0])
                 return
-        raise DataError("All cells are checked.")
+        raise DataError("All cells are reviewed.")
 
     def go_to_neighbour(self, direction: str) -> None:
         """Go to the nearest cell in a direction.

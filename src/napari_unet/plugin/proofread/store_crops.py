@@ -18,7 +18,7 @@ from ...records.label_crops import LabelCrop, OpenedPart, PutBack, open_part, pu
 from ..layers.navigation import canvas_size
 from ..layers.preview import camera_of
 from ..layers.reading import OURS, current_plane, data_shape, guess_axes, label_shape, note, placement
-from ..layers.review_state import marks_of, proof_of
+from ..layers.review_state import editable_review, layer_review
 from ..layers.zarr_result import LabelStore, store_of
 from ..runtime.worker_thread import WorkerThread
 from ..widgets.layer_selectors import images_of, labels_of, noted_axes
@@ -32,12 +32,12 @@ _MARGIN = 64
 """Pixels beyond the screen that are opened too, so that cells at its edge are there as a whole."""
 
 
-def is_part(layer: Any) -> bool:
+def is_crop(layer: Any) -> bool:
     """Return whether a layer is a part of labels on disk."""
     return layer is not None and "part" in note(layer)
 
 
-class ProofParts:
+class StoreCrops:
     """Opens parts of labels on disk, and puts them back.
 
     Parameters
@@ -61,15 +61,15 @@ class ProofParts:
 
     def show(self, layer: Any) -> None:
         """Offer what can be done with the chosen layer."""
-        if is_part(layer):
+        if is_crop(layer):
             part = _part(layer)
             height, width = part.box[1] - part.box[0], part.box[3] - part.box[2]
-            self._view.show_part(f"A part of {part.path.name}, {height:,} x {width:,} px.", "Put back")
+            self._view.show_offer(f"A part of {part.path.name}, {height:,} x {width:,} px.", "Write to file")
         elif layer is not None and store_of(layer) is not None:
             words = "Labels on disk: zoom in to correct them."
-            self._view.show_part(words, "Correct this part")
+            self._view.show_offer(words, "Correct this part")
         else:
-            self._view.show_part("", "")
+            self._view.show_offer("", "")
 
     def act(self, layer: Labels) -> None:
         """Open what is on screen of labels on disk, or put back what was opened.
@@ -79,7 +79,7 @@ class ProofParts:
         DataError
             When that is not possible now.
         """
-        self._put_back(layer) if is_part(layer) else self._open(layer)
+        self._put_back(layer) if is_crop(layer) else self._open(layer)
 
     # --- opening --------------------------------------------------------------------------------
 
@@ -90,10 +90,10 @@ class ProofParts:
         path, axes = store_of(layer), str(note(layer).get("axes") or guess_axes(layer))
         if path is None:
             raise DataError(f"{layer.name} does not lie on disk; correct it as it is.")
-        plane, box = current_plane(self._viewer, layer, axes), part_box(self._viewer, layer, axes)
+        plane, box = current_plane(self._viewer, layer, axes), crop_box(self._viewer, layer, axes)
         self._check_free(path, plane, box)
         about = weakref.ref(layer), axes, plane
-        self._view.messages.say("Opening; looking for free numbers ...")
+        self._view.messages.say("Opening ...")
         self._view.show_busy(True)
         self._opening.run(
             lambda: open_part(path, plane, box), lambda opened: self._add(opened, *about), self._on_failed
@@ -101,10 +101,10 @@ class ProofParts:
 
     def _check_free(self, path: Any, plane: PlaneIndex, box: Box) -> None:
         """Raise a :class:`DataError` when a part that is open already has pixels in common."""
-        for other in filter(is_part, labels_of(self._viewer)):
+        for other in filter(is_crop, labels_of(self._viewer)):
             part = _part(other)
             if part.path == path and part.plane == plane and _meet(part.box, box):
-                raise DataError(f"{other.name} is open here already; put it back first, or go on in it.")
+                raise DataError(f"{other.name} is open here already; write it to the file first, or continue in it.")
 
     def _on_failed(self, message: str) -> None:
         self._view.show_busy(False)
@@ -129,17 +129,17 @@ class ProofParts:
         layer.visible = False
         # What napari's own brush paints is a new cell, and not one that is somewhere else in the store.
         new.selected_label = opened.part.largest + 1
-        known = proof_of(new)
+        known = editable_review(new)
         known.adopt({known.planes()[0]: opened.marks})
         self._view.result.choose(new)
         self._view.messages.clear_messages()
-        self._view.messages.say("Opened. Correct it, then click Put back.")
+        self._view.messages.say("Opened. Correct it, then click Write to file.")
         self._changed()
 
     # --- putting back ---------------------------------------------------------------------------
 
     def _put_back(self, layer: Labels) -> None:
-        known, part = proof_of(layer), _part(layer)
+        known, part = editable_review(layer), _part(layer)
         plane, steps, journal = known.planes()[0], known.steps, known.journal
         values, marks = known.read(plane).copy(), dict(known.proof.marked(plane))
 
@@ -167,11 +167,11 @@ class ProofParts:
         self._view.show_busy(False)
         layer, whole, part = about(), self._whole(done.part), done.part
         if layer is not None and layer in self._viewer.layers:
-            proof_of(layer).journal = None
+            editable_review(layer).journal = None
             self._viewer.layers.remove(layer)
         if whole is not None:
-            marks_of(whole).exchange(part.plane, done.marks)
-            marks_of(whole).teaches = layer is None or proof_of(layer).teaches
+            layer_review(whole).replace_marks(part.plane, done.marks)
+            layer_review(whole).used_in_training = layer is None or editable_review(layer).used_in_training
             self._pair(whole)
             if not whole.visible:
                 # Told once more, napari takes the tool out of the user's hand.
@@ -180,7 +180,7 @@ class ProofParts:
             self._view.result.choose(whole)
             self._viewer.layers.selection.active = whole
         self._view.messages.clear_messages()
-        self._view.messages.say(f"Put back into {part.path.name}.", "done")
+        self._view.messages.say(f"Written to {part.path.name}.", "done")
         self._changed()
 
     def _on_kept(self, message: str, about: weakref.ref[Labels]) -> None:
@@ -194,12 +194,12 @@ class ProofParts:
 
     def _whole(self, part: LabelCrop) -> Any:
         """Return the layer that a part belongs to, or None."""
-        whole = [layer for layer in labels_of(self._viewer) if not is_part(layer) and store_of(layer) == part.path]
+        whole = [layer for layer in labels_of(self._viewer) if not is_crop(layer) and store_of(layer) == part.path]
         return whole[-1] if whole else None
 
     def _pair(self, whole: Labels) -> None:
         """Take labels that were opened from disk for those of a picture of their shape, if there is one."""
-        known = marks_of(whole)
+        known = layer_review(whole)
         fits = (image for image in images_of(self._viewer) if label_shape(image, noted_axes(image)) == known.shape)
         picture = known.picture() or next(fits, None)
         if picture is not None:
@@ -214,7 +214,7 @@ def _meet(one: Box, other: Box) -> bool:
     return one[0] < other[1] and other[0] < one[1] and one[2] < other[3] and other[2] < one[3]
 
 
-def part_box(viewer: ViewerModel, layer: Labels, axes: str) -> Box:
+def crop_box(viewer: ViewerModel, layer: Labels, axes: str) -> Box:
     """Return which part of a plane is to be opened: what is on screen, and a little around it.
 
     Raises
@@ -254,6 +254,3 @@ def _on_screen(viewer: ViewerModel, layer: Labels, axes: str) -> Box:
     low, high = np.floor(np.min(points, axis=0)).astype(int), np.ceil(np.max(points, axis=0)).astype(int) + 1
     spans = [(max(0, int(low[i])), min(sizes[i], int(high[i]))) for i in (axes.index("y"), axes.index("x"))]
     return (*spans[0], *spans[1])
-
-
-__all__ = ["ProofParts", "is_part", "part_box"]

@@ -56,7 +56,7 @@ def key_of(action: Action, keys: Preferences) -> str:
 
 
 ACTIONS = (
-    Action("accept", "", "Accept", "The cell is right as it is. Once more takes it back.", wide=True),
+    Action("accept", "", "Accept", "Mark the cell as correct. Again removes the mark.", wide=True),
     Action("merge", "", "Merge", "Make two cells one: click both, or press {key} on either.", True),
     Action("split", "", "Split in two", "Split the cell at its narrowest place."),
     Action("line", "", "Split by a line", "Draw a line across the cell, from outside to outside.", True),
@@ -64,14 +64,14 @@ ACTIONS = (
     Action("redraw", "", "Redraw", "Paint with the label of the cell; {key} again erases. Other cells are left alone. "
            "Esc ends it.", True),
     Action("fill", "", "Fill holes", "Fill the holes in the cell."),
-    Action("grow", "", "Larger", "Widen the cell by one pixel, into background only."),
-    Action("shrink", "", "Smaller", "Take one pixel away from the cell all around."),
-    Action("delete", "", "Delete", "There is no cell; what follows from a new segmentation is deleted there too."),
+    Action("grow", "", "Larger", "Grow the cell by one pixel, into background only."),
+    Action("shrink", "", "Smaller", "Shrink the cell by one pixel."),
+    Action("delete", "", "Delete", "Delete the cell; a new segmentation leaves it out too."),
     Action("leave", "Esc", "Leave the tool", "End merging, splitting or redrawing."),
-    Action("previous", "", "Back", "Go to the previous cell that was not checked."),
-    Action("next", "", "Next to check", "Go to the next cell that was not checked, in this plane or a later one."),
-    Action("undo", "Ctrl+Z", "Undo", "Take the last correction back, in whatever plane it was."),
-    Action("redo", "Ctrl+Shift+Z", "Redo", "Make the correction again that was taken back."),
+    Action("previous", "", "Back", "Go to the previous unreviewed cell."),
+    Action("next", "", "Next to review", "Go to the next unreviewed cell, in this plane or a later one."),
+    Action("undo", "Ctrl+Z", "Undo", "Undo the last correction, in whatever plane it was."),
+    Action("redo", "Ctrl+Shift+Z", "Redo", "Redo the correction that was undone."),
 )  # fmt: skip
 """Everything with a button, in the order of the buttons."""
 
@@ -90,15 +90,15 @@ SCOPE_TIPS = {
     "on along the same border. Redrawing is for this plane alone. Key: {key}.",
     "single": "In these labels, each plane has numbers of its own, so a cell is known in its plane only. "
     "napari-unet link joins the cells of a stack.",
-    "looking": "The planes are still being looked through.",
-    "on disk": "The labels are not in memory; they are corrected plane by plane.",
+    "looking": "The planes are still being searched.",
+    "on disk": "The labels are on disk; they are corrected plane by plane.",
 }
 """What is said of correcting whole cells, by whether that is possible."""
 
-PART_TIPS = {
+OFFER_TIPS = {
     "Correct this part": "What is on screen is opened at full resolution as a layer that can be corrected and painted "
     "on. It is never more than 4,096 x 4,096 pixels of one plane.",
-    "Put back": "Write what was corrected into the store, at every size, and the marks of checked cells beside it. A "
+    "Write to file": "Write the corrections to the file, at every resolution, with the review marks beside it. A "
     "cell that reaches over the edge of the part stays one cell.",
     SPLIT: SPLIT_TIP,
 }
@@ -115,7 +115,7 @@ class ProofreadView(QWidget):
 
     action = Signal(str)
     entry_chosen = Signal(int)
-    teaching_changed = Signal(bool)
+    training_changed = Signal(bool)
     scope_changed = Signal(bool)
     save = Signal(str)
     recover = Signal()
@@ -140,31 +140,31 @@ class ProofreadView(QWidget):
         self.recover_button = button("Recover", "Open these labels again, with all corrections and marks.")
         self.discard_button = button("Delete them", "Delete these corrections for good.")
         self.recovery = column(self.unsaved, row(self.recover_button, self.discard_button, stretch=(1, 1)))
-        self.part_words = QLabel()
-        self.part_words.setWordWrap(True)
-        self.part_button = button("", "")
-        self.part_row = column(self.part_words, self.part_button)
-        self.part_button.clicked.connect(self.part)
+        self.offer_words = QLabel()
+        self.offer_words.setWordWrap(True)
+        self.offer_button = button("", "")
+        self.offer_row = column(self.offer_words, self.offer_button)
+        self.offer_button.clicked.connect(self.part)
         self.save_button = button(
-            "Save labels and marks ...",
-            "Write the labels as TIFF, PNG or Zarr, and beside them which cells were checked. Opened again, both are "
+            "Save labels and review marks ...",
+            "Write the labels as TIFF, PNG or Zarr, and beside them which cells were reviewed. Opened again, both are "
             "there.",
         )
         self.counts = QLabel()
         self.counts.setWordWrap(True)
         self.entries = QListWidget()
-        self.entries.setToolTip("<span>Checked cells. A click goes there.</span>")
+        self.entries.setToolTip("<span>Reviewed cells. Click one to go there.</span>")
         self.entries.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Expanding)
         self.entries.setMinimumHeight(60)
         self.entries.sizeHint = lambda: QSize(100, 110)
         self.entries.currentRowChanged.connect(self._on_row)
-        self.teach_box = QCheckBox("The next training learns from these")
-        self.teach_box.setChecked(True)
-        self.teach_box.setToolTip(
-            "<span>Accepted and corrected cells take part in the next training as if they were painted, deleted ones "
-            "as background, and each is looked at four times as often as any other cell.</span>"
+        self.training_box = QCheckBox("Use for the next training")
+        self.training_box.setChecked(True)
+        self.training_box.setToolTip(
+            "<span>Train on accepted and edited cells as if they were painted, and on deleted ones as background. "
+            "Each is sampled four times as often as other cells.</span>"
         )
-        self.teach_box.toggled.connect(self.teaching_changed)
+        self.training_box.toggled.connect(self.training_changed)
         self.messages = Messages()
         self.recover_button.clicked.connect(self.recover)
         self.discard_button.clicked.connect(self.discard)
@@ -176,7 +176,7 @@ class ProofreadView(QWidget):
         self.show_tool("")
         self.show_scope("", False)
         self.show_unsaved("")
-        self.show_part("", "")
+        self.show_offer("", "")
         self.set_ready(False)
 
     def _make_button(self, action: Action) -> QPushButton:
@@ -218,16 +218,16 @@ class ProofreadView(QWidget):
         layout.addWidget(row(heading("1  Result"), self.gear, stretch=(1,)))
         layout.addWidget(self.result)
         layout.addWidget(self.labels_are)
-        layout.addWidget(self.part_row)
-        layout.addWidget(heading("2  Check and correct"))
+        layout.addWidget(self.offer_row)
+        layout.addWidget(heading("2  Review and correct"))
         layout.addWidget(hint)
         layout.addWidget(self.scope)
         layout.addWidget(self.status)
         layout.addLayout(grid)
-        layout.addWidget(heading("3  Checked cells"))
+        layout.addWidget(heading("3  Reviewed cells"))
         layout.addWidget(self.counts)
         layout.addWidget(self.entries, 1)
-        layout.addWidget(self.teach_box)
+        layout.addWidget(self.training_box)
         layout.addWidget(self.save_button)
         layout.addWidget(self.messages)
 
@@ -259,7 +259,7 @@ class ProofreadView(QWidget):
         """Show whether there is a layer to correct."""
         for made in self.buttons.values():
             made.setEnabled(ready)
-        self.teach_box.setEnabled(ready)
+        self.training_box.setEnabled(ready)
         self.save_button.setEnabled(ready)
 
     def show_scope(self, state: str, whole: bool) -> None:
@@ -287,7 +287,7 @@ class ProofreadView(QWidget):
         self.recovery.setVisible(bool(words))
         self.unsaved.setText(f"<b>Not saved:</b> {words}")
 
-    def show_part(self, words: str, action: str) -> None:
+    def show_offer(self, words: str, action: str) -> None:
         """Show what can be done with labels on disk, a part of them, or kinds; nothing when the words are empty.
 
         Parameters
@@ -295,21 +295,21 @@ class ProofreadView(QWidget):
         words : str
             What is chosen.
         action : str
-            A key of :data:`PART_TIPS`.
+            A key of :data:`OFFER_TIPS`.
         """
-        self.part_row.setVisible(bool(words))
-        self.part_button.setVisible(bool(action))
-        self.part_words.setText(words)
-        self.part_button.setText(action)
-        self.part_button.setToolTip(f"<span>{PART_TIPS.get(action, '')}</span>")
+        self.offer_row.setVisible(bool(words))
+        self.offer_button.setVisible(bool(action))
+        self.offer_words.setText(words)
+        self.offer_button.setText(action)
+        self.offer_button.setToolTip(f"<span>{OFFER_TIPS.get(action, '')}</span>")
 
     def show_busy(self, busy: bool) -> None:
         """Show whether a part is being read or written."""
-        self.part_button.setEnabled(not busy)
+        self.offer_button.setEnabled(not busy)
 
     def show_target(self, cell: int, kind: str, tool_words: str) -> None:
         """Show which cell is meant, what is known of it, and what the tool waits for."""
-        what = f"Cell {cell}{f', {SIGNS[kind]} {kind}' if kind else ', not checked'}" if cell else "No cell"
+        what = f"Cell {cell}{f', {SIGNS[kind]} {kind}' if kind else ', not reviewed'}" if cell else "No cell"
         self.status.setText(f"<b>{what}.</b> {tool_words}")
 
     def show_tool(self, name: str) -> None:
@@ -335,7 +335,7 @@ class ProofreadView(QWidget):
     def show_checked(self, counts: Mapping[str, int], entries: Sequence[str], cells: int | None = None) -> None:
         """Show how many cells were checked, how many are left in this plane if that is known, and the list of them."""
         shown = [f"{SIGNS[kind]} {counts[kind]} {kind}" for kind in (ACCEPTED, EDITED, DELETED)]
-        left = "" if cells is None else f"<br>{cells} cells in this plane are left to check"
+        left = "" if cells is None else f"<br>{cells} cells in this plane are left to review"
         self.counts.setText(f"{'   '.join(shown)}{left}")
         self.entries.blockSignals(True)
         self.entries.clear()
@@ -343,15 +343,15 @@ class ProofreadView(QWidget):
             self.entries.addItem(QListWidgetItem(text))
         self.entries.blockSignals(False)
 
-    def show_teaching(self, on: bool) -> None:
+    def show_used_in_training(self, on: bool) -> None:
         """Show whether the next training learns from the checked cells."""
-        self.teach_box.blockSignals(True)
-        self.teach_box.setChecked(on)
-        self.teach_box.blockSignals(False)
+        self.training_box.blockSignals(True)
+        self.training_box.setChecked(on)
+        self.training_box.blockSignals(False)
 
     def set_theme(self, kind: str, background: str) -> None:
         """Fit the messages to a ``"dark"`` or ``"light"`` theme."""
         self.messages.set_theme(kind)
         self._theme = kind
         self._dress(any(made.isChecked() for made in self.buttons.values()))
-        dress_main_button(self.part_button, kind)
+        dress_main_button(self.offer_button, kind)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ...records.saved_labels import restore_into
-from ..layers.review_state import checked_of, marks_of
+from ..layers.review_state import layer_review, reviewed_cells_of
 from ..runtime.worker_thread import WorkerThread
 from .provenance import Say
 
@@ -35,7 +35,7 @@ class Restoring:
     def run(self, result: ResultLayer, path: str) -> None:
         """Put back what was checked of the picture before, if anything was."""
         image, layer = result.image(), result.layer()
-        marks = checked_of(image, layer) if image is not None and result.what == "instances" else {}
+        marks = reviewed_cells_of(image, layer) if image is not None and result.what == "instances" else {}
         if marks:
             self._thread.run(
                 lambda: restore_into(Path(path), marks), lambda found: self._on_done(result, found), self._on_failed
@@ -45,7 +45,7 @@ class Restoring:
         layer = result.layer()
         result.restored = found.count
         if layer is not None:
-            marks_of(layer).adopt(found.marks)
+            layer_review(layer).adopt(found.marks)
             layer.refresh(extent=False)
         self._say(f"{found.count} cells that you have checked before are as they were.", "note")
 

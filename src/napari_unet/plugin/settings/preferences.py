@@ -64,11 +64,11 @@ class Preferences:
     key_redraw: str = _key("R", "Redraw", "Paint with the label of the cell, or erase.")
     key_fill: str = _key("F", "Fill holes", "Fill the holes in the cell.")
     key_grow: str = _key(".", "Larger", "Widen the cell by one pixel.")
-    key_shrink: str = _key(",", "Smaller", "Take one pixel away from the cell all around.")
+    key_shrink: str = _key(",", "Smaller", "Shrink the cell by one pixel.")
     key_delete: str = _key("D", "Delete", "There is no cell.")
     key_scope: str = _key("W", "Plane or whole cell", "Change between correcting this plane and the whole cell.")
-    key_previous: str = _key("B", "Back", "Go to the previous cell that was not checked.")
-    key_next: str = _key("N", "Next to check", "Go to the next cell that was not checked.")
+    key_previous: str = _key("B", "Back", "Go to the previous unreviewed cell.")
+    key_next: str = _key("N", "Next to review", "Go to the next unreviewed cell.")
 
 
 @dataclass(frozen=True)

@@ -335,7 +335,7 @@ def labels_of(viewer: ViewerModel) -> list[Any]:
     from napari.layers import Labels
 
     labels = [layer for layer in viewer.layers if isinstance(layer, Labels) and not is_preview(layer)]
-    return [layer for layer in labels if not note(layer).get("mistakes")]
+    return [layer for layer in labels if not note(layer).get("errors")]
 
 
 def is_painting(layer: Layer) -> bool:
