@@ -206,7 +206,7 @@ def test_the_layer_of_mistakes_is_filled_anew_where_the_cells_are(pictured):
     assert shown.layer() is layer is viewer.layers[-1] is viewer.layers.selection.active
     assert (layer.name, layer.visible, layer.editable) == ("others errors", True, False)
     assert layer.data.min() == 2 and layer.translate.tolist() == [0, 7, 0]
-    assert list(layer.features["mistake"]) == ["missed", "poor", "false"]
+    assert list(layer.features["error"]) == ["missed", "poor", "false"]
 
 
 def test_mistakes_of_other_axes_get_a_layer_of_their_own(pictured):

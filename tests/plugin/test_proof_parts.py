@@ -242,7 +242,7 @@ about = json.loads(Path(sys.argv[1], "about.json").read_text())
 def note(part):
     Path(sys.argv[1], "about.json").write_text(json.dumps({**about, "part": part.to_plain()}))
 
-put_back(Part.from_plain(about["part"]), np.load(sys.argv[2]), {}, note)
+put_back(LabelCrop.from_plain(about["part"]), np.load(sys.argv[2]), {}, note)
 """
 
 
