@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 from discs import alive
@@ -19,21 +20,30 @@ from napari_unet.core.distribution import PLUGIN
 from napari_unet.plugin.dock.lifecycle import EngineUse
 from napari_unet.plugin.dock.state import Lasting
 from napari_unet.plugin.models.registry import ModelRegistry
+from napari_unet.plugin.runtime import gc_pause
 from napari_unet.plugin.runtime.engine import Engine
+from napari_unet.plugin.runtime.gc_pause import Hold
 from napari_unet.plugin.runtime.mesa_workaround import steady
 from napari_unet.plugin.settings import preferences
 from napari_unet.plugin.settings.preference_store import FileStore
 
 
 @pytest.fixture(autouse=True)
-def little_to_look_through():
+def little_to_look_through(request, monkeypatch):
     """Leave what was there before a test out of the searches for garbage, of which each viewer makes several.
 
     That is some half a million objects, most of them of imported modules. Garbage is thrown away first, for it would
-    be left out, too; and as the end of a `Hold` puts everything back, it is done before each test.
+    be left out, too. The end of a `Hold` would put everything back, so holds are only counted here; what they do is
+    tested in `test_smoothness.py`.
     """
+    if "make_napari_viewer" not in request.fixturenames:
+        yield
+        return
     gc.collect()
     gc.freeze()
+    monkeypatch.setattr(gc_pause, "gc", Mock())
+    yield
+    assert not Hold._count
 
 
 @pytest.fixture(scope="session", autouse=True)
