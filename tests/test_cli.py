@@ -27,14 +27,14 @@ from napari_unet.cli.segment import prediction_settings
 from napari_unet.cli.train import choose_settings
 from napari_unet.core.data.annotation import AnnotatedImage
 from napari_unet.core.errors import DataError
+from napari_unet.core.events import StepDone, Validated
 from napari_unet.core.network import model_card as card_module
 from napari_unet.core.network.model_card import Card, read_card
 from napari_unet.core.settings import NetworkSettings, PredictionSettings, TrainingSettings, options
 from napari_unet.core.synthetic import generate
-from napari_unet.demo import overlay
-from napari_unet.demo.curves import Diagram, DiagramCurve, draw_diagrams
+from napari_unet.demo import figures
+from napari_unet.demo.figures import draw_learning_curves
 from napari_unet.demo.painting import BACKGROUND, paint
-from napari_unet.demo.report import running_mean
 from napari_unet.demo.viewer import add_layers
 from napari_unet.records import runs
 from tiny import write_model, write_pictures
@@ -220,7 +220,7 @@ def test_an_interrupt_while_a_line_is_written_is_noted() -> None:
     assert raw.written.startswith(b"step 1\nstopping")
 
 
-@pytest.mark.parametrize("module", ["cli.progress", "stores.pictures", "demo.curves"])
+@pytest.mark.parametrize("module", ["cli.progress", "stores.pictures", "demo.figures"])
 def test_examples_in_docstrings(module: str) -> None:
     found = doctest.testmod(importlib.import_module(f"napari_unet.{module}"))
     assert found.attempted and not found.failed
@@ -585,7 +585,7 @@ def test_painting_makes_do_with_few_cells(cells: int) -> None:
 def test_outlines_tell_found_false_and_missed_cells_apart() -> None:
     truth, found = np.zeros((2, 30, 40), np.int32)
     truth[2:10, 2:10], truth[2:10, 20:28], found[2:10, 3:11], found[20:28, 2:10] = 1, 2, 5, 6
-    missed, false, hit = (labels for labels, _ in overlay.compared(truth, found))
+    missed, false, hit = (labels for labels, _ in figures.compared(truth, found))
     assert [list(np.unique(v)) for v in (missed, false, hit)] == [[0, 2], [0, 6], [0, 5]]
 
 
@@ -593,28 +593,29 @@ def test_outlines_tell_found_false_and_missed_cells_apart() -> None:
 def test_panels_of_any_size(shape: tuple[int, ...]) -> None:
     labels = np.zeros(shape[1:], np.int32)
     labels[:1, :4] = 3
-    panel = overlay.Panel(
-        "a", "b", np.random.default_rng(0).random(shape), [(labels, overlay.BLUE)], (labels, {3: overlay.PINK})
+    panel = figures.Panel(
+        "a", "b", np.random.default_rng(0).random(shape), [(labels, figures.BLUE)], (labels, {3: figures.PINK})
     )
     pixels = panel.pixels()
-    assert max(pixels.shape[:2]) <= overlay.LARGEST and pixels.shape[2] == 3
-    assert (pixels == overlay.BLUE).all(axis=2).any()
+    assert max(pixels.shape[:2]) <= figures.LARGEST and pixels.shape[2] == 3
+    assert (pixels == figures.BLUE).all(axis=2).any()
 
 
-def test_long_names_are_cut_to_the_width_of_their_panel() -> None:
-    assert overlay.fitting("short", 300, 15) == "short"
-    cut = overlay.fitting("x" * 300, 300, 15)
-    assert cut.endswith("x...") and overlay.font(15).getlength(cut) <= 300
+def test_long_names_are_cut() -> None:
+    assert figures.fitting("short") == "short"
+    cut = figures.fitting("x" * 300)
+    assert cut.endswith("x...") and len(cut) == 60
 
 
-def test_curves_are_drawn(tmp_path: Path) -> None:
-    curve = DiagramCurve("loss", [0, 1, 2], running_mean([3.0, 2.0, 1.0]), overlay.ORANGE, True)
-    draw_diagrams(
-        tmp_path / "c.png", [Diagram("Loss", "s", [curve], mark=1.0, mark_text="best"), Diagram("Empty", "s", [])]
-    )
-    pixels = np.asarray(Image.open(tmp_path / "c.png"))
-    assert pixels.shape == (420, 1280, 3)
-    assert (np.abs(pixels.astype(int) - overlay.ORANGE).sum(axis=2) < 30).sum() > 100
+@pytest.mark.parametrize("validated", [True, False])
+def test_learning_curves_are_drawn(tmp_path: Path, validated: bool) -> None:
+    steps = [StepDone(n + 1, loss, 0.1, float(n)) for n, loss in enumerate([3.0, 2.0, 1.0])]
+    checks = [Validated(n, 2.0, 0.5, 0.6, n == 2, float(n)) for n in (1, 2)] if validated else []
+    draw_learning_curves(tmp_path / "c.png", steps, checks)
+    pixels = np.asarray(Image.open(tmp_path / "c.png").convert("RGB"))
+    assert pixels.shape == (420, 1280 if validated else 640, 3)
+    for colour in (figures.ORANGE, figures.GREEN)[: 1 + validated]:
+        assert (np.abs(pixels.astype(int) - colour).sum(axis=2) < 30).sum() > 100
     assert [p.name for p in tmp_path.iterdir()] == ["c.png"]
 
 

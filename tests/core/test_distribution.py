@@ -89,8 +89,8 @@ def test_hints_are_built_in_one_place() -> None:
 
 def test_hints_name_extras_that_exist() -> None:
     text = "\n".join(path.read_text(encoding="utf-8") for path in SOURCES)
-    named = set(re.findall(r"""install_extra\(['"](\w+)['"]\)""", text))
-    assert named == {"bioimageio", "cluster", "onnx", "pyqt6"}
+    named = set(re.findall(r"""(?:install|require)_extra\(['"](\w+)['"]""", text))
+    assert named == {"bioimageio", "cluster", "onnx", "pyqt6", "report"}
     for extra in named:
         assert install_extra(extra) == f'python -m pip install "{DISTRIBUTION}[{extra}]"'
     with pytest.raises(ValueError, match="has no extra 'tensorflow'"):

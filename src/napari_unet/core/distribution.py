@@ -7,6 +7,9 @@ The import is ``napari_unet`` and the command ``napari-unet``. The distribution 
 from __future__ import annotations
 
 from importlib.metadata import PackageNotFoundError, distribution, version
+from importlib.util import find_spec
+
+from .errors import MissingLibraryError
 
 DISTRIBUTION = "napari-interactive-unet"
 """The name that pip knows, under which the installed version is found."""
@@ -39,6 +42,27 @@ def install_extra(extra: str) -> str:
     if extra not in metadata.get_all("Provides-Extra", []):
         raise ValueError(f"{DISTRIBUTION} has no extra {extra!r}.")
     return _typed(f"{metadata['Name']}[{extra}]")
+
+
+def require_extra(extra: str, purpose: str, *modules: str) -> None:
+    """Check that the modules of an extra can be imported.
+
+    Parameters
+    ----------
+    extra : str
+        As in ``pyproject.toml``.
+    purpose : str
+        What needs it, in the plural, for the message.
+    *modules : str
+        Top-level modules.
+
+    Raises
+    ------
+    MissingLibraryError
+        With the command that installs them.
+    """
+    if not all(map(find_spec, modules)):
+        raise MissingLibraryError(f"{purpose} need more libraries: {install_extra(extra)}")
 
 
 def install_version(name: str, number: str) -> str:

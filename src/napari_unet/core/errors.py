@@ -27,6 +27,10 @@ class StoreError(UNetError):
     """A file or folder cannot be read or written."""
 
 
+class MissingLibraryError(UNetError):
+    """An optional library is not installed."""
+
+
 class DeviceError(UNetError):
     """A device is missing or failed."""
 

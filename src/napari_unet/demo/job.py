@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from .. import stores
 from ..core.data.annotation import AnnotatedImage
 from ..core.data.arrays import PlaneIndex, Planes
+from ..core.distribution import require_extra
 from ..core.errors import DataError
 from ..core.events import Event, Finished, StepDone, Stopped, Validated
 from ..core.network.model_card import BUNDLED
@@ -79,6 +80,7 @@ def run_demo(
     """
     from ..core.network.model_io import load_model, save_model
 
+    require_extra("report", "The figures", "matplotlib")
     settings = dataclasses.replace(settings or TrainingSettings(seconds=SECONDS), background_label=BACKGROUND)
     with stores.writing(folder):
         folder.mkdir(parents=True, exist_ok=True)

@@ -9,17 +9,16 @@ import numpy as np
 
 from .. import stores
 from ..core.evaluation.metrics import evaluate
-from .curves import Diagram, DiagramCurve, draw_diagrams
+from .figures import BLUE, GREEN, ORANGE, PINK, YELLOW, Panel, compared, draw_learning_curves, draw_overlay
 from .outcome import DemoResult, labels_path
-from .overlay import BLUE, GREEN, ORANGE, PINK, YELLOW, Panel, compared, draw_overlay
 from .painting import BACKGROUND
 from .viewer import write_layers
 
 LEGEND = (
     ("found (IoU at least 0.5)", BLUE),
-    ("false or too far off", ORANGE),
+    ("false (IoU below 0.5)", ORANGE),
     ("missed", YELLOW),
-    ("truth, painted cells", GREEN),
+    ("ground truth, painted cells", GREEN),
     ("painted background", PINK),
 )
 
@@ -34,7 +33,7 @@ def write_report(result: DemoResult) -> None:
     """
     shown = _richest_unseen(result)
     draw_overlay(result.folder / "overlay.png", [_painted_panel(result), *_answer_panels(result, *shown)], LEGEND)
-    draw_diagrams(result.folder / "learning_curve.png", diagrams(result))
+    draw_learning_curves(result.folder / "learning_curve.png", result.steps, result.checks)
     _write_scores(result)
     write_layers(result.folder, layers(result, shown[0]))
 
@@ -53,7 +52,7 @@ def _painted_panel(result: DemoResult) -> Panel:
 
 
 def _answer_panels(result: DemoResult, number: int, plane: tuple[int, ...]) -> list[Panel]:
-    """Return pictures of one unseen plane: before, after, truth."""
+    """Return pictures of one unseen plane: before, after, ground truth."""
     case = result.cases[number]
     image, truth = case.read(plane), case.truth[plane]
     panels = []
@@ -63,33 +62,7 @@ def _answer_panels(result: DemoResult, number: int, plane: tuple[int, ...]) -> l
         said = f"AP {scores['ap_0.50']:.2f}   F1 {scores['f1_0.50']:.2f}   SEG {scores['seg']:.2f}"
         panels.append(Panel(title, f"{said}   {case.title(plane)}", image, compared(truth, answer)))
     cells = f"{len(np.unique(truth[truth > 0]))} cells   {case.title(plane)}"
-    return [*panels, Panel("Truth", cells, image, [(truth, GREEN)])]
-
-
-def diagrams(result: DemoResult) -> list[Diagram]:
-    """Return the learning curves: loss, and the scores on validation cells where there are any."""
-    times, losses = [e.elapsed for e in result.steps], [e.loss for e in result.steps]
-    curves = [DiagramCurve("training", times, running_mean(losses), ORANGE)]
-    checks = [e.elapsed for e in result.checks]
-    if checks:
-        curves.append(DiagramCurve("validation", checks, [e.loss for e in result.checks], BLUE, True))
-    out = [Diagram("Loss", "seconds of training", curves)]
-    if checks:
-        best = next((e.elapsed for e in reversed(result.checks) if e.best), None)
-        rates = [
-            DiagramCurve("IoU", checks, [e.iou for e in result.checks], BLUE, True),
-            DiagramCurve("F1", checks, [e.f1 for e in result.checks], GREEN, True),
-        ]
-        out.append(Diagram("On validation cells", "seconds of training", rates, 1.0, best, "kept"))
-    return out
-
-
-def running_mean(values: list[float]) -> list[float]:
-    """Return an exponential running mean, which shows the trend of a noisy loss."""
-    out: list[float] = []
-    for value in values:
-        out.append(value if not out else 0.9 * out[-1] + 0.1 * value)
-    return out
+    return [*panels, Panel("Ground truth", cells, image, [(truth, GREEN)])]
 
 
 def _write_scores(result: DemoResult) -> None:

@@ -1,16 +1,16 @@
-"""A page on how good a segmentation is: one HTML file with scores, curves and pictures of the worst cells.
+"""An evaluation as one HTML file: scores, curves and pictures of the worst cells.
 
-The page needs nothing beside it: pictures and curves are inside. Needs no torch.
+Pictures and curves are embedded. Needs the extra ``report``; no torch.
 """
 
 from __future__ import annotations
 
 import base64
 import contextlib
-import html
 import io
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -18,26 +18,29 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.ndimage import binary_dilation
+from skimage.segmentation import find_boundaries
 
+from ..core.distribution import require_extra
 from ..core.errors import StoreError
 from ..core.evaluation.comparison import FALSE, MISSED, POOR, CellScore, Comparison, PlanePair
 
 SHOWN = 24
 """Cells with a picture."""
 TRUTH_COLOUR, PREDICTION_COLOUR = (86, 180, 233), (230, 159, 0)
-"""Sky blue and orange: told apart by nearly all eyes."""
+"""Sky blue and orange: distinct for any kind of colour vision."""
 BOTH_COLOUR = (255, 255, 255)
 SCORES = {
-    "f1_0.50": ("F1", "share of cells found, with at least half of their area right; 1 is all and no false ones"),
+    "f1_0.50": ("F1", "harmonic mean of precision and recall; a cell counts as found from IoU 0.5"),
     "precision_0.50": ("Precision", "share of the predicted cells that are cells"),
     "recall_0.50": ("Recall", "share of the true cells that were found"),
     "ap_0.50": ("AP at IoU 0.5", "found / (found + false + missed), mean over planes"),
     "ap_mean": ("Mean AP", "mean of AP over IoU 0.5 to 0.9"),
-    "seg": ("SEG", "score of the Cell Tracking Challenge: mean overlap of all true cells"),
-    "iou": ("IoU", "overlap of all cell pixels together"),
+    "seg": ("SEG", "score of the Cell Tracking Challenge: mean IoU of all true cells"),
+    "iou": ("IoU", "of all cell pixels together"),
     "dice": ("Dice", "the same as an F1 of pixels"),
-    "pq_0.50": ("Panoptic quality", "F1 times the mean overlap of what was found"),
-    "adapted_rand_error": ("Fallback Rand error", "0 is best; counts pairs of pixels"),
+    "pq_0.50": ("Panoptic quality", "F1 times the mean IoU of the cells found"),
+    "adapted_rand_error": ("Adapted Rand error", "0 is best; counts pairs of pixels"),
 }
 """What the page shows of the scores: name and meaning."""
 WORDS = {
@@ -49,23 +52,11 @@ WORDS = {
 _SIDE, _ZOOMED = 48, 160
 _BRIGHTEST = 190
 """Of the ground in a picture, so that white outlines are seen on bright pictures too."""
-_APART = 13
-"""Pixels between two words beside the curves."""
-_STYLE = """
-:root { color-scheme: light dark } body { font: 15px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto;
-padding: 0 1rem } table { border-collapse: collapse } td, th { text-align: left; padding: .2rem .9rem .2rem 0 }
-td.n { text-align: right; font-variant-numeric: tabular-nums } figure { display: inline-block; margin: 0 .8rem .8rem 0;
-width: 160px; vertical-align: top; font-size: 12px } img { width: 160px; height: 160px; image-rendering: pixelated }
-code { white-space: pre-wrap; word-break: break-all } h1, figcaption { overflow-wrap: anywhere }
-.t { color: #0b6fa4 } .p { color: #a86f00 }
-@media (prefers-color-scheme: dark) { .t { color: #56b4e9 } .p { color: #e69f00 }
-polyline.ap { stroke: #56b4e9 } polyline.f1 { stroke: #f0a37a } text.ap { fill: #56b4e9 } text.f1 { fill: #f0a37a } }
-"""
 
 
 @dataclass(frozen=True)
 class Report:
-    """What to write.
+    """Contents of a report.
 
     Attributes
     ----------
@@ -116,7 +107,7 @@ def draw_cells(
 
 
 def draw_cell(cell: CellScore, pair: PlanePair, grey: NDArray[Any] | None) -> bytes:
-    """Return a PNG of a cell and what is around it, outlines of truth and prediction on top.
+    """Return a PNG of a cell and what is around it, with outlines of ground truth and prediction.
 
     Parameters
     ----------
@@ -161,11 +152,9 @@ def _stretched(grey: NDArray[Any]) -> NDArray[np.float64]:
 
 
 def _outlines(labels: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Return the pixels of cells that are at most two pixels away from another label."""
-    padded = np.pad(labels, 2, mode="edge")
-    middle = padded[2:-2, 2:-2]
-    others = [np.roll(padded, step, axis)[2:-2, 2:-2] for step in (-2, -1, 1, 2) for axis in (0, 1)]
-    return (middle > 0) & np.logical_or.reduce([other != middle for other in others])
+    """Return the outermost two pixels of every cell."""
+    inner = find_boundaries(labels, mode="inner")
+    return np.asarray(binary_dilation(inner) & (labels > 0))
 
 
 def write_report(path: Path | str, report: Report) -> None:
@@ -191,137 +180,59 @@ def write_report(path: Path | str, report: Report) -> None:
 
 
 def render(report: Report) -> str:
-    """Return the page."""
-    title = html.escape(report.title)
-    notes = "".join(f"<p><strong>⚠ {html.escape(note)}</strong></p>" for note in report.notes)
-    facts = {**report.about, "Written": f"{datetime.now():%Y-%m-%d %H:%M}"}
-    body = [
-        f"<h1>{title}</h1>{notes}",
-        _table([(name, _code(value) if name == "Command" else html.escape(value)) for name, value in facts.items()]),
-        "<h2>Scores</h2>", _counts(report.comparison), _scores(report.comparison),
-        "<h2>Curves</h2>", curves(report.comparison),
-        _pictures(report), _list(report.comparison.worst()),
-    ]  # fmt: skip
-    return (
-        f'<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
-        f"<style>{_STYLE}</style></head><body>{''.join(body)}</body></html>\n"
+    """Return the report as HTML.
+
+    Raises
+    ------
+    MissingLibraryError
+        Without matplotlib or Jinja.
+    """
+    require_extra("report", "Reports", "matplotlib", "jinja2")
+    from jinja2 import Environment, PackageLoader
+
+    comparison = report.comparison
+    environment = Environment(loader=PackageLoader(__package__, ""), autoescape=True, trim_blocks=True)
+    environment.filters["base64"] = lambda png: base64.b64encode(png).decode("ascii")
+    counts = Counter(cell.kind for cell in comparison.cells)
+    return environment.get_template("report.html").render(
+        report=report,
+        facts={**report.about, "Written": f"{datetime.now():%Y-%m-%d %H:%M}"},
+        scores=comparison.scores,
+        score_names=SCORES,
+        planes=int(comparison.scores["images"]),
+        counts={kind: counts[kind] for kind in WORDS},
+        curves=curves(comparison),
+        worst=comparison.worst(),
+        words=WORDS,
+        called=called,
     )
 
 
-def _code(text: str) -> str:
-    return f"<code>{html.escape(text)}</code>"
+def curves(comparison: Comparison) -> str:
+    """Return AP and F1 over the IoU threshold as SVG."""
+    import matplotlib
+    from matplotlib.figure import Figure
 
-
-def _table(rows: Sequence[tuple[str, str]]) -> str:
-    """Return rows of name and ready HTML."""
-    return "<table>" + "".join(f"<tr><th>{html.escape(a)}</th><td>{b}</td></tr>" for a, b in rows) + "</table>"
-
-
-def _counts(comparison: Comparison) -> str:
-    """Return a sentence on how many cells there are, and of which kinds."""
-    scores = comparison.scores
-    kinds = [cell.kind for cell in comparison.cells]
-    planes = int(scores["images"])
-    return (
-        f"<p>{scores['cells_truth']:.0f} true cells and {scores['cells_predicted']:.0f} predicted ones in "
-        f"{planes} plane{'s' * (planes != 1)}: {kinds.count('')} good, {kinds.count(POOR)} found by less than half, "
-        f"{kinds.count(MISSED)} missed, {kinds.count(FALSE)} false.</p>"
-    )
-
-
-def _scores(comparison: Comparison) -> str:
-    """Return the table of scores with their meanings."""
-    rows = [
-        f'<tr><th>{name}</th><td class="n">{comparison.scores[key]:.3f}</td><td>{html.escape(meaning)}</td></tr>'
-        for key, (name, meaning) in SCORES.items()
-    ]
-    return f"<table>{''.join(rows)}</table>"
-
-
-def curves(comparison: Comparison, width: int = 520, height: int = 260) -> str:
-    """Return AP and F1 over the IoU that counts as found, as SVG."""
-    left, right, top, bottom = 44, 110, 22, 40
-    wide, high = width - left - right, height - top - bottom
-
-    def at(threshold: float, score: float) -> str:
-        return f"{left + wide * (threshold - 0.5) / 0.4:.1f},{top + high * (1 - score):.1f}"
-
-    lines = []
-    for y in (0, 0.25, 0.5, 0.75, 1):
-        place = top + high * (1 - y)
-        lines.append(f'<path d="M{left} {place:.1f}h{wide}" stroke="currentColor" opacity=".2"/>')
-        lines.append(f'<text x="{left - 6}" y="{place + 4:.1f}" text-anchor="end">{y:g}</text>')
-    for x in (0.5, 0.6, 0.7, 0.8, 0.9):
-        where = left + wide * (x - 0.5) / 0.4
-        lines.append(f'<text x="{where:.1f}" y="{top + high + 16}" text-anchor="middle">{x:g}</text>')
-    ends = []
-    for name, words, colour, dash in (("ap", "AP", "#0072b2", ""), ("f1", "F1", "#b34700", "6 4")):
-        points = comparison.curve(name)
-        drawn = " ".join(at(t, v) for t, v in points)
-        lines.append(
-            f'<polyline class="{name}" fill="none" stroke="{colour}" stroke-width="2.5" stroke-dasharray="{dash}" '
-            f'points="{drawn}"/>'
+    figure = Figure(figsize=(5.6, 3), layout="constrained")
+    axes = figure.add_subplot(xlabel="IoU threshold", ylabel="score", ylim=(0, 1.02), xlim=(0.5, 0.9))
+    for name, label, colour, style in (("f1", "F1", "#d55e00", "--"), ("ap", "AP", "#2a8fc7", "-")):
+        thresholds, scores = zip(*comparison.curve(name), strict=True)
+        axes.plot(
+            thresholds, scores, style, color=colour, linewidth=2.5, clip_on=False, label=f"{label} ({scores[-1]:.2f})"
         )
-        ends.append(
-            (
-                float(at(*points[-1]).split(",")[1]) + 4,
-                f'class="{name}" fill="{colour}"',
-                f"{words} {points[-1][1]:.2f}",
-            )
-        )
-    # F1 is above AP; where both end at one height their words would lie on each other.
-    low = max(ends[0][0], ends[1][0] + _APART)
-    # Where both end at the bottom, they are moved up, out of the numbers of the axis.
-    low = min(low, top + high)
-    for (_, style, words), y in zip(ends, (low, min(ends[1][0], low - _APART)), strict=True):
-        lines.append(f'<text {style} x="{left + wide + 8}" y="{y:.1f}">{words}</text>')
-    lines.append(
-        f'<text x="{left + wide / 2}" y="{height - 4}" text-anchor="middle">IoU from which a cell is found</text>'
-    )
-    lines.append(f'<text x="{left}" y="{top - 6}" text-anchor="middle">score</text>')
-    return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" font-size="12" fill="currentColor">'
-        f"{''.join(lines)}</svg>"
-    )
-
-
-def _pictures(report: Report) -> str:
-    """Return the pictures of the worst cells."""
-    if not report.pictures:
-        return ""
-    figures = []
-    for cell, png in report.pictures:
-        data = base64.b64encode(png).decode("ascii")
-        figures.append(
-            f'<figure><img alt="{called(cell)}" src="data:image/png;base64,{data}">'
-            f"<figcaption>{_said(cell)}</figcaption></figure>"
-        )
-    return (
-        '<h2>Worst cells</h2><p>Outlines: <span class="t">truth, blue</span>; '
-        f'<span class="p">prediction, orange</span>; white where both agree.</p>{"".join(figures)}'
-    )
+    axes.grid(axis="y", alpha=0.3)
+    axes.set_xticks([0.5, 0.6, 0.7, 0.8, 0.9])
+    # Grey shows on white and on black; the page lightens the text of a dark theme.
+    axes.tick_params(color="#888888")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.spines[["left", "bottom"]].set_color("#888888")
+    axes.legend(title="at IoU 0.9", loc="center left", bbox_to_anchor=(1.02, 0.5), frameon=False)
+    buffer = io.StringIO()
+    with matplotlib.rc_context({"svg.fonttype": "none", "font.family": "sans-serif"}):
+        figure.savefig(buffer, format="svg", transparent=True)
+    return buffer.getvalue()[buffer.getvalue().index("<svg") :]
 
 
 def called(cell: CellScore) -> str:
     """Return what a cell is called: its number is one of the truth, or of the prediction if it is false."""
     return f"{'predicted' if cell.kind == FALSE else 'true'} cell {cell.label}"
-
-
-def _said(cell: CellScore) -> str:
-    """Return a cell in words."""
-    where = f", plane {', '.join(map(str, cell.plane))}" if cell.plane else ""
-    return html.escape(f"{called(cell)}{where}: {WORDS[cell.kind]}, IoU {cell.iou:.2f}")
-
-
-def _list(cells: Sequence[CellScore]) -> str:
-    """Return the table of all cells that are not good."""
-    if not cells:
-        return "<h2>Worst cells</h2><p>None: every cell was found, and nothing else.</p>"
-    rows = [
-        f"<tr><td>{called(c)}</td><td>{WORDS[c.kind]}</td><td class='n'>{c.iou:.2f}</td>"
-        f"<td>{', '.join(map(str, c.plane)) or '-'}</td><td>y {c.box[0]}-{c.box[1]}, x {c.box[2]}-{c.box[3]}</td></tr>"
-        for c in cells[:500]
-    ]
-    head = "<tr><th>cell</th><th>what</th><th>IoU</th><th>plane</th><th>pixels</th></tr>"
-    more = f"<p>{len(cells) - 500} more are left out.</p>" if len(cells) > 500 else ""
-    return f"<h2>All {len(cells)} that went wrong</h2><table>{head}{''.join(rows)}</table>{more}"
