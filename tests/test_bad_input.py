@@ -356,7 +356,7 @@ def test_an_unfinished_output_of_another_shape(tmp_path: Path, model: Path, comp
     path = rewrite(tmp_path / "i.tif", noise(2200, 2000))
     words = ["segment", path, output, "--model", model]
     message = complains(*words)
-    assert f"{name} was begun before with" in message and "[2100, 2000] (now [2200, 2000])" in message
+    assert f"{name} was started before with" in message and "[2100, 2000] (now [2200, 2000])" in message
     assert "--overwrite" in message
 
 

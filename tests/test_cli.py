@@ -625,7 +625,7 @@ def test_the_viewer_gets_every_layer(bundled: Path, pictures: tuple[Path, Path],
     viewer = components.ViewerModel()
     add_layers(viewer, tmp_path / "d")
     names = [layer.name for layer in viewer.layers]
-    assert names == ["image", "truth", "painted", "before training", "after training"]
+    assert names == ["image", "ground truth", "painted", "before training", "after training"]
     assert [layer.name for layer in viewer.layers if layer.visible] == ["image", "after training"]
     assert {layer.data.shape for layer in viewer.layers} == {(3, 80, 80)}
 

@@ -104,7 +104,7 @@ def test_an_unfinished_result_of_another_job_is_refused_and_kept(tmp_path: Path)
     with unfinished(path, {"model": {"name": "a", "depth": 2}, "settings": {"threshold": 0.5}}) as out:
         out.work.remember("half", True)
     other = {"model": {"name": "b", "depth": 2}, "settings": {"threshold": 0.5}}
-    with pytest.raises(StoreError, match=r"begun before with model name a \(now b\). Give the same as then"):
+    with pytest.raises(StoreError, match=r"started before with model name a \(now b\). Use the same to resume it"):
         unfinished(path, other)
     with pytest.raises(StoreError, match=r"shape \[1200, 30\] \(now \[12, 30\]\)"):
         UnfinishedLabels(path, (12, 30), "yx", np.uint32, {"model": {"name": "a", "depth": 2},
@@ -159,7 +159,7 @@ def test_large_tiffs_are_gone_on_with_too(tmp_path: Path) -> None:
         out.array[0, 3, 4] = 5
         out.work.remember("plane 0", 1)
     assert not path.exists()
-    with pytest.raises(StoreError, match=r"begun before with model a \(now b\)"):
+    with pytest.raises(StoreError, match=r"started before with model a \(now b\)"):
         resumable_labels(path, shape, "zyx", np.int32, {"model": "b"})
     with resumable_labels(path, shape, "zyx", np.int32, {"model": "a"}) as out:
         assert out.resumed and out.work is not None and out.work.recall("plane 0") == 1

@@ -55,7 +55,7 @@ def run_demo(
     Parameters
     ----------
     folder : Path
-        Where to; files of an earlier demo in it are replaced.
+        Where to; files of an earlier demo are replaced.
     images, labels : Path, optional
         Own images with complete labels, at least two planes; generated ones by default.
     axes : str, optional
@@ -63,7 +63,7 @@ def run_demo(
     settings : TrainingSettings, optional
         30 seconds by default.
     start : str or Path
-        Model to go on from.
+        Start model.
     cells : int
         Cells to paint.
     shape : tuple of int

@@ -1,4 +1,4 @@
-"""The images of a demo, and what it found."""
+"""Images and results of a demo."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from .painting import BACKGROUND
 
 @dataclass(frozen=True)
 class Case:
-    """One image or stack with its truth.
+    """One image or stack with its ground truth.
 
     Attributes
     ----------
     name : str
-        What files are called by.
+        Stem of the files.
     planes : Planes
         Pixels.
     truth : NDArray of int
@@ -49,7 +49,7 @@ class Case:
 
 @dataclass(frozen=True)
 class DemoResult:
-    """What a demo found.
+    """Results of a demo.
 
     Attributes
     ----------
@@ -64,7 +64,7 @@ class DemoResult:
     labels_before, labels_after : list of NDArray
         The segmentation of each image.
     steps, checks : list of StepDone, list of Validated
-        How the training went.
+        Events of the training.
     stopped : bool
         Whether the training was stopped before its time.
     before, after : dict

@@ -88,7 +88,7 @@ def layers(result: DemoResult, number: int) -> list[dict[str, Any]]:
     before, after = (labels_path(result.folder / n, case, result.cases) for n in ("labels_before", "labels"))
     out = [
         _layer("image", "image", case.image_path.absolute(), axes=case.planes.axes),
-        _layer("truth", "labels", case.truth_path.absolute(), options=hidden),
+        _layer("ground truth", "labels", case.truth_path.absolute(), options=hidden),
     ]
     if number == result.number:
         out.append(_layer("painted", "labels", (result.folder / "painted.tif").absolute(), options=hidden))

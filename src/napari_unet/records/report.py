@@ -234,5 +234,5 @@ def curves(comparison: Comparison) -> str:
 
 
 def called(cell: CellScore) -> str:
-    """Return what a cell is called: its number is one of the truth, or of the prediction if it is false."""
+    """Return what a cell is called: a label of the ground truth, or of the prediction if it is false."""
     return f"{'predicted' if cell.kind == FALSE else 'true'} cell {cell.label}"

@@ -55,7 +55,7 @@ def pair(
     Raises
     ------
     StoreError
-        When one has no partner, with the names. Of Cell Tracking Challenge truth, few frames suffice.
+        When one has no partner, with the names. Cell Tracking Challenge ground truth may cover few frames.
     """
     left, right = list_pictures(Path(images)), list_pictures(Path(labels))
     if len(left) == len(right) == 1:

@@ -63,7 +63,7 @@ def stem(path: Path) -> str:
 def list_pictures(path: Path) -> list[Path]:
     """Return the pictures that a path stands for, in natural order: itself, or those of a folder.
 
-    A folder of a Cell Tracking Challenge truth (``01_GT``, ``01_ST``) stands for its ``SEG``.
+    A folder of Cell Tracking Challenge ground truth (``01_GT``, ``01_ST``) stands for its ``SEG``.
 
     Raises
     ------

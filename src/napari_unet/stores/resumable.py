@@ -1,4 +1,4 @@
-"""Results that are not finished: what a job has done lies beside its output, and the same job goes on from there."""
+"""Resumable results: an interrupted job leaves its work beside the output, and the same job resumes from it."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ class Folder:
 
 
 class UnfinishedLabels:
-    """An OME-Zarr label image that a job can go on with after a crash.
+    """An OME-Zarr label image that a job can resume after a crash.
 
     Use it as a context. What is not saved when the context ends stays in a hidden folder beside the path.
 
@@ -189,8 +189,8 @@ class UnfinishedLabels:
             return True
         if before not in (None, job) and not overwrite:
             raise StoreError(
-                f"{self.path} was begun before with {_differences(before, job)}. Give the same as then to go on with "
-                f"it, --overwrite to begin anew, or another output."
+                f"{self.path} was started before with {_differences(before, job)}. Use the same to resume it, "
+                f"--overwrite to start again, or another output."
             )
         remove(self.folder)
         return False
@@ -230,7 +230,7 @@ class UnfinishedLabels:
 
 
 class UnfinishedFile(UnfinishedLabels):
-    """A TIFF that a job can go on with after a crash: an OME-Zarr label image, until it is saved.
+    """A TIFF that a job can resume after a crash; until it is saved, an OME-Zarr label image.
 
     Parameters are those of :class:`UnfinishedLabels`; the path is a ``.tif``.
     """

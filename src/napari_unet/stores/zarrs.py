@@ -1,4 +1,4 @@
-"""Zarr arrays and OME-Zarr images: opened lazily, created chunk by chunk. Needs the zarr package."""
+"""Zarr arrays and OME-Zarr images: opened lazily, created chunk by chunk."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def open_zarr(path: Path) -> tuple[ArrayLike, Stored]:
 
 
 class ZarrPixels:
-    """An array of a Zarr store whose damaged chunks are told as what they are.
+    """An array of a Zarr store that reports damaged chunks as errors.
 
     Parameters
     ----------
