@@ -91,7 +91,7 @@ def test_a_stack_is_measured_plane_by_plane_and_can_be_cancelled(measure, click,
     assert not errors(dock.view)
     assert len(layer.features) == sum(len(np.unique(plane)) - 1 for plane in labels)
     assert sorted(set(layer.features["z"])) == [0, 1, 2]
-    assert any("begin anew in each plane" in text for text in words(dock, "note"))
+    assert any("Labels restart in each plane" in text for text in words(dock, "note"))
     before = layer.features.copy()
     click(dock.view.measure_button)
     dock.view.cancel.emit()

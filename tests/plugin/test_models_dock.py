@@ -79,7 +79,7 @@ def test_scores_and_trainings_are_in_a_biologists_words(saved):
     entry = {"date": "2026-11-28T12:03:04+00:00", "seconds": 20.4, "steps": 1, "images": ["nuclei"], "cells": 1}
     with_card(saved, metrics={"loss": 0.3, "iou": 0.8, "f1": 0.25}, training_history=(entry,))
     words = models_facts.facts(saved)
-    assert "Scores on cells kept apart: F1 0.25, IoU 0.80." in words
+    assert "Scores on validation cells: F1 0.25, IoU 0.80." in words
     assert "Trained on: 2026-11-28, nuclei, 1 cell, 1 step, 20 s." in words
     assert models_facts.line(saved).endswith("1 cell · F1 0.25")
     assert "1 is perfect" in models_facts.more_facts(saved)

@@ -1,4 +1,4 @@
-"""The layer that shows which cells a comparison found to be wrong; one per dock, filled anew each time."""
+"""The layer that shows the errors found by a comparison; one per dock, refilled each time."""
 
 from __future__ import annotations
 
@@ -7,15 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 
-from .reading import OURS, fill_again
+from .reading import OURS, fill_again, placement
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Labels
 
-# Vermilion, yellow and blue of Okabe and Ito: told apart with any kind of colour vision.
+# Vermilion, yellow and blue of Okabe and Ito: distinct for any kind of colour vision.
 _COLOURS = {1: (0.84, 0.37, 0.0, 1.0), 2: (0.94, 0.89, 0.26, 1.0), 3: (0.0, 0.45, 0.70, 1.0)}
-_PLACES = ("scale", "translate", "rotate", "shear", "affine", "units", "axis_labels")
 
 
 class ErrorsLayer:
@@ -36,28 +35,28 @@ class ErrorsLayer:
         layer = self._layer() if self._layer is not None else None
         return layer if layer is not None and layer in self._viewer.layers else None
 
-    def show(self, cells: Labels, mistakes: NDArray[Any]) -> None:
-        """Show mistakes on top of all layers, where the cells are, and select them."""
-        where = {name: getattr(cells, name) for name in _PLACES if hasattr(cells, name)}
+    def show(self, cells: Labels, errors: NDArray[Any]) -> None:
+        """Show errors on top of all layers, placed like the cells, and select them."""
+        where = placement(cells)
         name, layer = f"{cells.name} errors", self.layer()
         if layer is not None and layer.ndim == cells.ndim:
-            fill_again(self._viewer, layer, mistakes, where)
+            fill_again(self._viewer, layer, errors, where)
             # New data make a layer editable again.
             layer.name, layer.visible, layer.editable = name, True, False
             self._viewer.layers.selection.active = layer
             return
         self.remove()
-        self._add(mistakes, name, where)
+        self._add(errors, name, where)
 
-    def _add(self, mistakes: NDArray[Any], name: str, where: dict[str, Any]) -> None:
+    def _add(self, errors: NDArray[Any], name: str, where: dict[str, Any]) -> None:
         from napari.utils.colormaps import DirectLabelColormap
 
-        # Nothing else is selected meanwhile, or napari's table, if it is open, lays out all cells once more.
+        # Nothing else is selected meanwhile, or napari's open table lays out all cells again.
         self._viewer.layers.selection.clear()
         colours: dict[int | None, Any] = {0: "transparent", None: "transparent"}
         colours.update(_COLOURS.items())
         layer = self._viewer.add_labels(
-            mistakes, name=name, opacity=0.8, metadata={OURS: {"errors": True}},
+            errors, name=name, opacity=0.8, metadata={OURS: {"errors": True}},
             features={"index": [1, 2, 3], "error": ["missed", "poor", "false"]},
             colormap=DirectLabelColormap(color_dict=colours), **where,
         )  # fmt: skip

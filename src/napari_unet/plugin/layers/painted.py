@@ -26,7 +26,7 @@ UNLISTED_COLOUR = (1.0, 0.9, 0.2, 1.0)
 _FIRST_HUE, _HUES = 0.02, 0.34
 """Cells run from red over yellow to green: who sees no red takes pink for blue or grey, who sees no blue cyan."""
 _LUMINANCES = (0.145, 0.304, 0.567)
-"""Of one cell and the next, from 0 (black) to 1: who tells no hues apart still sees that it is another one."""
+"""Of one cell and the next, from 0 (black) to 1: without hues, neighbouring labels still differ."""
 # Colours repeat after so many cells; neighbours in the count stay well apart in hue.
 _COLOURS = 60
 # Labels above share one colour: enough for painting by hand, and the table stays quick to build.
@@ -112,7 +112,7 @@ def cell_colours() -> Any:
 
 
 def _hue(i: int) -> tuple[float, float, float]:
-    """Return the i-th colour: hues a golden share of the way apart, in three luminances; never grey nor blue."""
+    """Return the i-th colour: hues spaced by the golden ratio, in three luminances; never grey or blue."""
     hue = _FIRST_HUE + _HUES * ((0.35 + i * 0.618034) % 1.0)
     darker, brighter = 0.0, 1.0
     for _ in range(12):

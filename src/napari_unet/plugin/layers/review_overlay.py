@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 OVERLAY_NAME = "reviewed cells"
 CURRENT, DRAWN = "current", "drawn"
 
-# Told apart by shape first; colours from Okabe and Ito, which colour-blind people tell apart too.
+# Distinct by shape first; colours from Okabe and Ito, safe for colour-blind people.
 _SYMBOLS = {ACCEPTED: "disc", EDITED: "diamond", DELETED: "x", CURRENT: "disc", DRAWN: "disc"}
 _WHITE, _BLACK = (1.0, 1.0, 1.0, 1.0), (0.0, 0.0, 0.0, 1.0)
 _FACES = {

@@ -1,4 +1,4 @@
-"""From layers to tables and comparisons: what the Measure dock computes, in a thread and without widgets."""
+"""Measure cells and compare layers with ground truth; without widgets, for a thread."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ _COMPARED_PAIRS = 6
 
 
 @dataclass
-class Work:
-    """Work in a thread: how far it is, and whether it shall stop."""
+class Progress:
+    """Progress of work in a thread, and whether to stop it."""
 
     total: int = 1
     done: int = 0
     stopped: bool = False
 
-    def ask(self) -> bool:
-        """Count one plane, and return whether to stop."""
+    def advance(self) -> bool:
+        """Count one plane; return whether to stop."""
         self.done += 1
         return self.stopped
 
@@ -65,9 +65,9 @@ def pixel_scale(layer: Layer, axes: str) -> Scale:
 
 
 def depth_of(layer: Layer, axes: str) -> float | None:
-    """Return how far planes of a stack in depth are apart, in the unit of :func:`scale_of`.
+    """Return the distance of two planes of a depth stack, in the unit of :func:`pixel_scale`.
 
-    Nothing where planes are time points or several things, or where it is not known.
+    None where planes are not depth, or the distance is unknown.
     """
     if [a for a in axes if a not in "yxc"] != ["z"]:
         return None
@@ -113,7 +113,7 @@ def channel_names(layers: Sequence[Image], planes: Planes) -> list[str]:
 
 @dataclass(frozen=True)
 class LayerMeasurements:
-    """A table, and how the labels of a stack belong together.
+    """Measurements of a layer.
 
     Attributes
     ----------
@@ -134,14 +134,14 @@ class LayerMeasurements:
 
 
 def measure_layer(
-    labels: ArrayLike, axes: str, image: Planes | None, names: Sequence[str], scale: Scale, work: Work,
+    labels: ArrayLike, axes: str, image: Planes | None, names: Sequence[str], scale: Scale, work: Progress,
     depth: float | None = None, background: int = 0,
 ) -> LayerMeasurements:  # fmt: skip
     """Return the table of every cell, and the features for its layer; in a thread.
 
     What is painted on ``background`` is no cell.
     """
-    table = measure(labels, axes, image, names, scale, stop=work.ask)
+    table = measure(labels, axes, image, names, scale, stop=work.advance)
     if table and background:
         cells = table["label"] != background
         table = {name: values[cells] for name, values in table.items()}
@@ -198,8 +198,8 @@ def join_planes(table: Table, depth: float | None = None) -> Table:
 
 
 @dataclass(frozen=True)
-class Question:
-    """What to compare.
+class ComparisonInput:
+    """The layers to compare.
 
     Attributes
     ----------
@@ -208,9 +208,9 @@ class Question:
     axes : str
         Their axis letters.
     background_label : int
-        The label that is painted on background in the truth; 0 when there is none.
+        The label painted on background in the ground truth; 0 if there is none.
     complete : bool
-        Whether every cell is in the truth.
+        Whether every cell is annotated.
     image : Planes or None
         For the pictures.
     """
@@ -239,7 +239,7 @@ class Question:
         return None if self.image is None else self.image.read(plane, slice(None), slice(None))[0]
 
     def pairs(self) -> Iterator[PlanePair]:
-        """Yield every plane on which something is true; where nothing is painted, nothing is known."""
+        """Yield every annotated plane."""
         for plane in self.indices():
             pair = self.pair(plane)
             if self.complete or pair.truth.any() or pair.prediction.any():
@@ -247,37 +247,37 @@ class Question:
 
 
 @dataclass(frozen=True)
-class Answer:
-    """A comparison with its pictures.
+class ComparisonResult:
+    """A comparison with images of its worst cells.
 
     Attributes
     ----------
     comparison : Comparison
         Scores and cells.
-    mistakes : NDArray of uint8
+    errors : NDArray of uint8
         Of the layers' shape: 1 missed, 2 poor, 3 false.
     pictures : tuple
         Of the worst cells, see :func:`~napari_unet.records.report.draw_cells`.
     """
 
     comparison: Comparison
-    mistakes: Any
+    errors: Any
     pictures: tuple[Any, ...]
 
 
-def answer(question: Question, mistakes: Any, work: Work) -> Answer:
-    """Compare, paint what went wrong into ``mistakes``, and draw the worst cells; in a thread."""
-    found = compare(question.pairs(), stop=work.ask)
+def compare_layers(given: ComparisonInput, errors: Any, work: Progress) -> ComparisonResult:
+    """Compare, write the errors into ``errors``, and draw the worst cells; runs in a thread."""
+    found = compare(given.pairs(), stop=work.advance)
     wrong: dict[tuple[int, ...], list[Any]] = {}
     for cell in found.worst():
         wrong.setdefault(cell.plane, []).append(cell)
     for plane, cells in wrong.items():
-        painted = paint_kinds(question.pair(plane), cells)
-        mistakes[label_index(question.axes, plane)] = _upright(painted, question.axes)
+        painted = paint_kinds(given.pair(plane), cells)
+        errors[label_index(given.axes, plane)] = _upright(painted, given.axes)
     pictures = draw_cells(
-        found, lambda plane: (question.pair(plane), question.grey(plane)), stop=lambda: work.stopped
+        found, lambda plane: (given.pair(plane), given.grey(plane)), stop=lambda: work.stopped
     )  # fmt: skip
-    return Answer(found, mistakes, pictures)
+    return ComparisonResult(found, errors, pictures)
 
 
 def trained_on_warning(prediction: Layer, truth: Layer) -> str:
@@ -294,8 +294,8 @@ def trained_on_warning(prediction: Layer, truth: Layer) -> str:
     if not any(own.fullmatch(name) for name in names):
         return ""
     return (
-        f"The model was trained on {truth.name}, so these scores are too good; paint some cells that it has not seen, "
-        "in a new annotation, and compare with those."
+        f"The model was trained on {truth.name}, so these scores are too high; annotate "
+        "cells it has not seen in a new layer, and compare with those."
     )
 
 
@@ -325,8 +325,10 @@ def _listed(value: Any) -> list[Any]:
     return value if isinstance(value, list) else []
 
 
-def report_of(prediction: Labels, truth: Labels, image: Image | None, given: Answer, warnings: Sequence[str]) -> Report:
-    """Return what the page shall say."""
+def build_report(
+    prediction: Labels, truth: Labels, image: Image | None, result: ComparisonResult, warnings: Sequence[str]
+) -> Report:
+    """Return the contents of the report."""
     about = {"Prediction": prediction.name, "Ground truth": truth.name}
     if image is not None:
         about["Image"] = image.name
@@ -335,11 +337,11 @@ def report_of(prediction: Labels, truth: Labels, image: Image | None, given: Ans
     if own.get("command"):
         about["Command"] = str(own["command"])
     title = f"{prediction.name} against {truth.name}"
-    return Report(title, given.comparison, about, tuple(warnings), given.pictures)
+    return Report(title, result.comparison, about, tuple(warnings), result.pictures)
 
 
 def _model_facts(model: str) -> dict[str, str]:
-    """Return what the page says of the model, as far as it is known."""
+    """Return the rows of the report on the model."""
     if not model:
         return {}
     if model == BUNDLED and len(offered := bundled_models()) > 1:

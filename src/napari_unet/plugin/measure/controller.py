@@ -29,16 +29,16 @@ from ..widgets.common import count
 from ..widgets.layer_selectors import ImageChoice, LayerCombo, is_painting, labels_of
 from .compute import (  # fmt: skip
     UNNAMED_UNIT,
-    Answer,
+    ComparisonInput,
+    ComparisonResult,
     LayerMeasurements,
-    Question,
-    Work,
-    answer,
+    Progress,
+    build_report,
     channel_names,
+    compare_layers,
     depth_of,
     measure_layer,
     pixel_scale,
-    report_of,
     save_in_thread,
     trained_on_warning,
     with_classes,
@@ -69,8 +69,8 @@ class MeasureController:
     def __init__(self, viewer: ViewerModel, view: MeasureView) -> None:
         self.viewer, self.view = viewer, view
         self.measured: LayerMeasurements | None = None
-        self.answered: Answer | None = None
-        self._work = Work()
+        self.result: ComparisonResult | None = None
+        self._work = Progress()
         self._running = WorkerThread()
         self._saving = WorkerThread()
         self._compared: tuple[weakref.ref[Any], weakref.ref[Any], weakref.ref[Any] | None] | None = None
@@ -119,7 +119,7 @@ class MeasureController:
         self._on_truth()
 
     def _on_cells(self) -> None:
-        """Forget the measures of another layer, and keep the cells out of the truths on offer."""
+        """Drop the measurements of another layer, and do not offer the cells as ground truth."""
         self.measured = None
         self.view.set_measured("")
         self._on_layers()
@@ -200,7 +200,7 @@ class MeasureController:
             partial(self._on_measured, weakref.ref(cells), scale, work), self._fail,
         )  # fmt: skip
 
-    def _on_measured(self, known: weakref.ref[Any], scale: Scale, work: Work, found: LayerMeasurements) -> None:
+    def _on_measured(self, known: weakref.ref[Any], scale: Scale, work: Progress, found: LayerMeasurements) -> None:
         self._end()
         cells = known()
         if cells is None or work.stopped:
@@ -217,14 +217,13 @@ class MeasureController:
         self._explain(found, scale, cells)
 
     def _explain(self, found: LayerMeasurements, scale: Scale, cells: Any) -> None:
-        """Say what has to be known to read the table."""
+        """Explain the table."""
         self._warn_of_classes(cells, "Each row is one class.")
         if found.joined:
             self.view.messages.say("A cell that is in several planes has one row here, and one per plane in the file.")
         if found.repeated:
             self.view.messages.say(
-                "The numbers of the cells begin anew in each plane, so the same number stands in several rows; the "
-                "plane is beside it."
+                "Labels restart in each plane, so the same label is in several rows; the plane is beside it."
             )
         if scale.unit == UNNAMED_UNIT:
             self.view.messages.say(
@@ -267,23 +266,23 @@ class MeasureController:
             cells, axes = self._cells()
             truth = self._truth(cells)
             image, _ = self._image(cells, axes)
-            mistakes = empty_array(data_shape(cells), np.uint8)
+            errors = empty_array(data_shape(cells), np.uint8)
         except UNetError as error:
             self.view.messages.say(str(error), "error")
             return
         complete = self.view.extent.currentData() == COMPLETE
         arrays = full_data(cells), full_data(truth)
-        question = Question(*arrays, axes, background_label(truth), complete, image)
+        given = ComparisonInput(*arrays, axes, background_label(truth), complete, image)
         work = self._begin("compare", axes, data_shape(cells))
         shown = self._choice.image() if image is not None else None
         self._compared = weakref.ref(cells), weakref.ref(truth), weakref.ref(shown) if shown is not None else None
         self._warnings = [*filter(None, [trained_on_warning(cells, truth)])]
         self._running.run(
-            partial(answer, question, mistakes, work), partial(self._on_answer, axes, work), self._fail
+            partial(compare_layers, given, errors, work), partial(self._on_answer, axes, work), self._fail
         )  # fmt: skip
 
     def _truth(self, cells: Any) -> Any:
-        """Return the chosen truth, which fits the cells, or raise a readable error."""
+        """Return the selected ground truth; raise a :class:`DataError` unless it fits the cells."""
         truth = self.view.truth.layer()
         if truth is None:
             raise DataError("There is no ground truth to compare with; open a Labels layer, or annotate cells by hand.")
@@ -294,12 +293,12 @@ class MeasureController:
             )
         return truth
 
-    def _on_answer(self, axes: str, work: Work, found: Answer) -> None:
+    def _on_answer(self, axes: str, work: Progress, found: ComparisonResult) -> None:
         self._end()
         if work.stopped:
             self.view.messages.say("Cancelled; nothing was compared.", "warning")
             return
-        self.answered = found
+        self.result = found
         comparison = found.comparison
         letters = [a for a in axes if a not in "cyx"]
         self.view.set_compared(_scores(comparison.scores), [_line(cell, letters) for cell in comparison.worst()])
@@ -315,20 +314,20 @@ class MeasureController:
                 self._show_errors(source, found)
 
     def _hide_compared(self) -> None:
-        """Hide the cells and the truth, among whose colours those of the mistakes would be lost."""
+        """Hide cells and ground truth, whose colours would mix with those of the errors."""
         for known in self._compared[:2] if self._compared is not None else ():
             layer = known() if known is not None else None
             if layer is not None:
                 layer.visible = False
 
-    def _show_errors(self, cells: Any, found: Answer) -> None:
-        """Show what went wrong as a layer on top."""
+    def _show_errors(self, cells: Any, found: ComparisonResult) -> None:
+        """Show the errors as a layer on top."""
         if not found.comparison.worst():
             self._errors.remove()
             self.view.messages.say("Every cell was found, and nothing else.", "done")
             return
         self._hide_compared()
-        self._errors.show(cells, found.mistakes)
+        self._errors.show(cells, found.errors)
         self.view.messages.say(
             "Errors: orange missed, yellow poor (found by less than half), blue false (no cell there). Cells and "
             "ground truth are hidden; click their eyes to see them."
@@ -336,9 +335,9 @@ class MeasureController:
 
     def _go_to(self, index: int) -> None:
         """Bring a cell of the list into view."""
-        if self.answered is None or self._compared is None:
+        if self.result is None or self._compared is None:
             return
-        cells, worst = self._compared[0](), self.answered.comparison.worst()
+        cells, worst = self._compared[0](), self.result.comparison.worst()
         if cells is None or cells not in self.viewer.layers or index >= len(worst):
             return
         cell = worst[index]
@@ -351,21 +350,21 @@ class MeasureController:
             go_to(self.viewer, cells, position, size=max(y1 - y0, x1 - x0))
 
     def _save_report(self, path: str) -> None:
-        if self.answered is None or self._compared is None:
+        if self.result is None or self._compared is None:
             return
         cells, truth, image = (known() if known is not None else None for known in self._compared)
         if cells is None or truth is None:
             self.view.messages.say("The layers that were compared are gone; compare again.", "warning")
             return
-        report = report_of(cells, truth, image, self.answered, self._warnings)
+        report = build_report(cells, truth, image, self.result, self._warnings)
         self._save(lambda: write_report(path, report), path, "one file to open in a browser")
 
     # --- threads --------------------------------------------------------------------------------
 
-    def _begin(self, what: str, axes: str, shape: tuple[int, ...]) -> Work:
+    def _begin(self, what: str, axes: str, shape: tuple[int, ...]) -> Progress:
         """Show that something is under way, and return what it counts in."""
         planes = [n for a, n in zip(axes, shape, strict=True) if a not in "yxc"]
-        self._work = Work(total=int(np.prod(planes)) if planes else 1)
+        self._work = Progress(total=int(np.prod(planes)) if planes else 1)
         self.view.set_busy(what)
         self.view.progress.wait("reading")
         self._poll.start()

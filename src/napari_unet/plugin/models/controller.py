@@ -1,4 +1,4 @@
-"""The Models dock: what models there are, where they are from, and how they go elsewhere."""
+"""Controller of the Models dock: list, rename, delete, import and export models."""
 
 from __future__ import annotations
 
@@ -60,14 +60,14 @@ class ModelsController:
         self.show()
 
     def close(self) -> None:
-        """End what is under way, and let go of the shelf."""
+        """Stop running work and disconnect from the registry."""
         self.command.close()
         self._pictures.forget()
         self._copying.forget()
         disconnect_from(self.registry, "changed", self.show)
 
     def show(self, choose: str = "") -> None:
-        """Show what is on the shelf and in the trash."""
+        """Show the models and the trash."""
         several = len(bundled_models()) > 1
         # "Whichever fits" is a choice and no model.
         entries = [entry for entry in self.registry.entries() if not (several and entry.path == BUNDLED)]
@@ -96,7 +96,7 @@ class ModelsController:
         if choose:
             self.show(choose)
 
-    # --- on the shelf ---------------------------------------------------------------------------
+    # --- saved models ---------------------------------------------------------------------------
 
     def _rename(self, name: str) -> None:
         path = self.view.path()
@@ -143,7 +143,7 @@ class ModelsController:
     # --- in and out -----------------------------------------------------------------------------
 
     def _import(self, path: str) -> None:
-        """Copy a model onto the shelf, after it has reproduced its test output in another process."""
+        """Copy a model into the models folder once it reproduces its test output in another process."""
         card = self._try(lambda: read_card(path))
         if card is None or self.command.running:
             return

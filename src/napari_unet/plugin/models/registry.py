@@ -1,4 +1,4 @@
-"""The shelf of models: the bundled one, the one just trained, those saved under a name. Needs no torch."""
+"""Registry of models: bundled, just trained, and saved ones. Needs no torch."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ class ModelRegistry(QObject):
 
     @classmethod
     def shared(cls) -> ModelRegistry:
-        """Return the shelf of this process."""
+        """Return the registry of this process."""
         if cls._shared is None:
             cls._shared = cls()
         return cls._shared
@@ -176,7 +176,7 @@ class ModelRegistry(QObject):
             raise ModelError(f"There is a model named {target.name} already; choose another name.")
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
-            # Copied beside and renamed, so that a full disk leaves no half model on the shelf.
+            # Copied and then renamed, so that a full disk leaves no partial model.
             partial = target.with_name(f".{target.name}.part")
             shutil.rmtree(partial, ignore_errors=True)
             shutil.copytree(model, partial)

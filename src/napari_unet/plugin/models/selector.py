@@ -1,4 +1,4 @@
-"""The models that a dock segments with: those of the shelf, those looked up, and the values that each brings along."""
+"""Select the model that a dock segments with, and apply the values that the model brings along."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ class ModelView(Protocol):
 
 
 class ModelChoice:
-    """Connects a :class:`ModelView` to the shelf of models.
+    """Connects a :class:`ModelView` to the model registry.
 
     Parameters
     ----------
@@ -89,7 +89,7 @@ class ModelChoice:
             view.model.choose(self.registry.trained_last())
 
     def close(self) -> None:
-        """Let go of the shelf."""
+        """Disconnect from the registry."""
         disconnect_from(self.registry, "changed", self.show_models)
 
     def show_models(self) -> None:
@@ -111,7 +111,7 @@ class ModelChoice:
         self._view.model.choose(str(model))
 
     def offer(self, model: str) -> None:
-        """Put a model on offer that is not on the shelf; see :func:`read_card` for errors."""
+        """Offer a model that is not in the registry; see :func:`read_card` for errors."""
         card = read_card(model)
         if model not in [entry.path for entry in self._browsed]:
             self._browsed.append(ModelEntry(card.name or Path(model).stem, model))

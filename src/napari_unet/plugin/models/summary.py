@@ -1,4 +1,4 @@
-"""What a model is, was trained on and scores, in words for the Models dock. No torch."""
+"""Describe a model for the Models dock: what it is, its training and its scores. Needs no torch."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ _PICTURES = {
     "em": "electron microscopy",
     "synthetic": "generated",
 }
-"""Kinds of pictures that the bundled models have seen, where their short names say little."""
+"""Readable names of the image types the bundled models were trained on."""
 SCORES = (
     "F1: the share of cells found, each with at least half of it overlapping, less those made up. IoU: how much of the "
-    "area of cells is the same. 1 is perfect, 0 is nothing; measured on painted cells that were kept apart."
+    "area of cells is the same. 1 is perfect, 0 is nothing; measured on held-out cells."
 )
 
 
@@ -39,13 +39,13 @@ def facts(model: str, name: str = "") -> str:
         card, size = read_card(model), size_of(model)
     except (UNetError, OSError) as error:
         return f"<p>{html.escape(str(error))}</p>"
-    kinds = "tells single cells apart" if card.mode == "instances" else f"finds {', '.join(card.classes[1:])}"
+    kinds = "segments single cells" if card.mode == "instances" else f"finds {', '.join(card.classes[1:])}"
     objects = f"; cells about {card.diameter:.0f} px across" if card.diameter else ""
     scores = ", ".join(f"{_score_name(name)} {value:.2f}" for name, value in _scores(card).items())
     parts = [
         f"<b>{html.escape(_called(card, model, name))}</b>, {size / 1e6:.1f} MB. {html.escape(card.description)}",
         f"{html.escape(kinds.capitalize())}; {_count(card.channels, 'channel')}{objects}.",
-        f"Scores on cells kept apart: {html.escape(scores)}." if scores else "No scores were measured.",
+        f"Scores on validation cells: {html.escape(scores)}." if scores else "No scores were measured.",
         f"Trained on: {_trainings(card, _SHOWN)}.",
     ]
     return "".join(f"<p style='margin:2px 0'>{part}</p>" for part in parts)
@@ -119,7 +119,7 @@ def _trainings(card: Card, most: int) -> str:
 
 
 def _training(entry: dict[str, Any]) -> str:
-    """Return one entry of the ledger in words."""
+    """Return one entry of the training history in words."""
     words = [str(entry["date"])[:10]] if entry.get("date") else []
     images, pictures = entry.get("images"), entry.get("pictures")
     if isinstance(images, list) and images:

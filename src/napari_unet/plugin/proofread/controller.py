@@ -1,4 +1,4 @@
-"""The Proofread dock: check a segmentation cell by cell, correct it, and have the network learn from that."""
+"""Controller of the Proofread dock: review and correct a segmentation cell by cell."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class ProofreadController:
         self._rest = QTimer(singleShot=True, interval=_REST_MS)
         self._rest.timeout.connect(self._release)
         self._later = QTimer(singleShot=True, interval=_AFTER_DATA_MS)
-        self._later.timeout.connect(self._on_counted_anew)
+        self._later.timeout.connect(self._on_recounted)
         view.result.layer_changed.connect(self._on_layer)
         view.labels_are.answered.connect(self._on_layer)
         view.action.connect(self.act)
@@ -282,12 +282,12 @@ class ProofreadController:
         self.show()
 
     def on_data(self) -> None:
-        """Count cells anew, soon."""
+        """Recount cells soon."""
         if self.actions.is_open():
-            self.actions.opened().count_anew()
+            self.actions.opened().recount()
         self._later.start()
 
-    def _on_counted_anew(self) -> None:
+    def _on_recounted(self) -> None:
         self.show()
         if self._loading is not None:
             # Planes that were scrolled past, which may have changed for all that is known.

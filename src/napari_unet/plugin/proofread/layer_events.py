@@ -21,16 +21,16 @@ _STILL = 4.0
 
 
 class Listener(Protocol):
-    """Who is told what the user does on the layer; places are y, x in pixels of the plane on screen."""
+    """Receives user input on the layer; points are y, x in pixels of the plane on screen."""
 
     def is_open(self) -> bool:
-        """Return whether it still wants to be told."""
+        """Return whether to send events."""
 
     def act(self, name: str) -> None:
         """Take an action by its key."""
 
     def on_move(self, point: Point) -> None:
-        """Learn where the mouse is."""
+        """Handle a move of the mouse."""
 
     def on_click(self, point: Point) -> None:
         """Take a click."""
@@ -51,13 +51,13 @@ class Listener(Protocol):
         """Take what the brush, the bucket or the polygon has changed."""
 
     def on_pixels(self, offset: tuple[int, ...], shape: tuple[int, ...]) -> None:
-        """Learn that a part of what is on screen was drawn anew: where it begins, and its extent."""
+        """Handle a redrawn part of the screen, given by its offset and shape."""
 
     def on_data(self) -> None:
-        """Learn that the labels were drawn anew, perhaps because they have changed."""
+        """Handle redrawn labels, which may have changed."""
 
     def on_mode(self) -> None:
-        """Learn that the layer was set to paint, to erase, to move the picture..."""
+        """Handle another mode of the layer."""
 
 
 class LayerHooks:
@@ -68,7 +68,7 @@ class LayerHooks:
     layer : Labels
         Held weakly.
     listener : Listener
-        Who is told.
+        Receives the events.
     where : callable
         Returns y, x of a mouse event in the plane on screen.
     """

@@ -245,7 +245,7 @@ class ProofreadSession:
         self._stroke = not self.known.writing or self._stroke
 
     def touch(self, offset: Sequence[int], shape: Sequence[int]) -> None:
-        """Learn which part of what is on screen was drawn anew, in the order of the axes on screen."""
+        """Learn which part of the screen was redrawn, in the order of the axes on screen."""
         shown = self._shown()
         if self.known.writing or shown not in ("yx", "xy"):
             return
@@ -277,7 +277,7 @@ class ProofreadSession:
         return True
 
     def _give_up(self) -> None:
-        """Begin anew after planes were painted that are not on screen; what was checked before stays."""
+        """Start over after planes were painted that are not on screen; what was checked before stays."""
         self.proof.history.clear()
         self.known.outdate(at_once=True)
         for plane in self.known.planes():
@@ -297,7 +297,7 @@ class ProofreadSession:
             before[where] = patch.after
             self.proof.record(f"redraw cell {self.labels().selected_label}", [patch])
 
-    def count_anew(self) -> None:
+    def recount(self) -> None:
         """Look at the plane on screen again, because its labels may have changed."""
         if self.is_open():
             self._stale = True
