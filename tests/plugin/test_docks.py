@@ -54,7 +54,7 @@ def done(qtbot):
 # --- the whole loop ------------------------------------------------------------------------------------------
 
 
-def test_the_whole_loop_by_clicks(docks, click, qtbot, done):
+def test_the_whole_loop_by_clicks(docks, click, qtbot, done, engine_at_once):
     viewer, train, segment = docks("Annotate and train", "Segment", show=True)
     viewer.open_sample(PLUGIN, "stack")
     image = viewer.layers["nuclei stack"]

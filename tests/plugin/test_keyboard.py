@@ -41,7 +41,7 @@ def stops(first, number=3000):
     return found
 
 
-def test_the_loop_goes_by_keys_alone(docks, qtbot, disc_model, type_key):
+def test_the_loop_goes_by_keys_alone(docks, qtbot, disc_model, type_key, engine_at_once):
     """Segment, accept and delete cells, train on them, go on: no mouse, and the keyboard in the picture throughout."""
     viewer, train, segment = docks(TRAIN, "Segment", show=True)
     viewer.add_image(discs()[0], name="picture")

@@ -21,7 +21,7 @@ SEED, ACTIONS = 20, int(os.environ.get("WALK_ACTIONS", "100"))
 
 
 @pytest.fixture
-def walked(make_napari_viewer, monkeypatch):
+def walked(make_napari_viewer, monkeypatch, engine_at_once):
     """Return a function that walks through a new viewer, and returns the report."""
     monkeypatch.setattr(ModelRegistry, "_shared", None)
     return lambda report, count=0: Walk(lambda: make_napari_viewer(show=True), report, count).run()
