@@ -12,6 +12,7 @@ from ...core.data.arrays import Planes
 from ...core.errors import DataError, UNetError
 from ...core.network.model_card import read_card
 from ...core.settings import PredictionSettings, validate, with_values
+from ...engine.protocol.messages import PlaneLost, PlaneResult
 from ..dock.follow_preferences import Preferring, follow_computing
 from ..dock.lifecycle import abandon_job, connect_job, disconnect_from, open_dock, painted_later
 from ..layers.reading import current_plane, full_data
@@ -194,16 +195,30 @@ class SegmentController:
     # --- what the engine says -------------------------------------------------------------------
 
     def _on_event(self, event: Any) -> None:
-        handler = getattr(self, f"_on_{type(event).__name__.lower()}", None)
-        if handler is not None:
-            handler(event)
+        match event:
+            case events.Started():
+                self._on_started(event)
+            case events.ResultOpened():
+                self._on_result_opened(event)
+            case events.TileDone():
+                self._on_tile(event)
+            case PlaneResult():
+                self._on_plane_result(event)
+            case events.PlaneDone():
+                self._on_plane(event)
+            case events.Fallback():
+                self.view.messages.say(event.message, "warning")
+            case events.Stopped():
+                self._on_stopped(event)
+            case events.Finished():
+                self._on_finished(event)
 
     def _on_started(self, event: events.Started) -> None:
         self.view.progress.wait(f"segmenting on {event.device}")
         for text in event.notes:
             self.view.messages.say(text)
 
-    def _on_resultopened(self, event: events.ResultOpened) -> None:
+    def _on_result_opened(self, event: events.ResultOpened) -> None:
         try:
             self.result = self.disk.opened(event, self.job) if self.job is not None else None
         except UNetError as error:
@@ -216,7 +231,7 @@ class SegmentController:
         self.view.messages.say(f"{begun}: {event.path}. The sliders do not change it afterwards.")
         self.linking.refresh()
 
-    def _on_tiledone(self, event: events.TileDone) -> None:
+    def _on_tile(self, event: events.TileDone) -> None:
         left = event.remaining
         if self.disk.grows:
             self.disk.get_updates()
@@ -226,22 +241,19 @@ class SegmentController:
                 return
         self.view.progress.advance(event.done / event.total, time_left(left))
 
-    def _on_planeresult(self, event: Any) -> None:
+    def _on_plane_result(self, event: PlaneResult) -> None:
         if self.result is not None and self.job is not None:
             plane = tuple(event.plane)
             self.result.jobs[plane] = self.job.id
             self.result.write(self.viewer, plane, event.labels, self._run_tuning)
 
-    def _on_planedone(self, event: events.PlaneDone) -> None:
+    def _on_plane(self, event: events.PlaneDone) -> None:
         self._objects += event.objects
         self._done_planes = event.done
         self.disk.get_updates()
         if event.total > 1:
             text = f"plane {event.done} of {event.total}, {time_left(event.remaining)}"
             self.view.progress.advance(event.done / event.total, text)
-
-    def _on_fallback(self, event: events.Fallback) -> None:
-        self.view.messages.say(event.message, "warning")
 
     def _on_stopped(self, event: events.Stopped) -> None:
         planes, verb = ("1 plane", "is") if self._done_planes == 1 else (f"{self._done_planes} planes", "are")
@@ -327,9 +339,9 @@ class SegmentController:
         )
 
     def _on_relabelled(self, result: ResultLayer, event: Any, tuning: Tuning) -> None:
-        if type(event).__name__ == "PlaneResult" and not result.edited:
+        if isinstance(event, PlaneResult) and not result.edited:
             result.write(self.viewer, tuple(event.plane), event.labels, tuning)
-        elif type(event).__name__ == "PlaneLost":
+        elif isinstance(event, PlaneLost):
             result.tuned.pop(tuple(event.plane), None)
             self.view.messages.say("Some planes have to be segmented again to follow the sliders.", "warning")
 

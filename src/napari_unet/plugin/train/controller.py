@@ -310,10 +310,23 @@ class TrainController:
     # --- what the training says -----------------------------------------------------------------
 
     def _on_event(self, event: Any) -> None:
-        kind = type(event).__name__
-        handler = getattr(self, f"_on_{kind.lower()}", None)
-        if handler is not None:
-            handler(event)
+        match event:
+            case events.Started():
+                self._on_started(event)
+            case events.StepDone():
+                self._on_step(event)
+            case events.Validated():
+                self._on_validated(event)
+            case events.AnnotationsUpdated():
+                self._on_annotations(event)
+            case events.Preview():
+                self._on_preview(event)
+            case events.Fallback():
+                self.view.messages.say(event.message, "warning")
+            case events.CheckpointSaved():
+                self._on_checkpoint(event)
+            case events.Finished():
+                self._on_finished(event)
 
     def _on_started(self, event: events.Started) -> None:
         self.view.progress.wait(f"training on {kind_of_device(event.device)}")
@@ -322,7 +335,7 @@ class TrainController:
         for text in event.notes:
             self.view.messages.say(text)
 
-    def _on_stepdone(self, event: events.StepDone) -> None:
+    def _on_step(self, event: events.StepDone) -> None:
         self.checking.note_step(event.elapsed)
         self.view.plot.add_step(event.elapsed, event.loss)
         total = event.elapsed + event.remaining if event.remaining is not None else None
@@ -335,7 +348,7 @@ class TrainController:
         self.view.plot.add_validation(event.elapsed, event.loss, event.f1, event.iou, event.best)
         self.view.show_score(event.f1, event.iou, event.step, event.best)
 
-    def _on_annotationsupdated(self, event: events.AnnotationsUpdated) -> None:
+    def _on_annotations(self, event: events.AnnotationsUpdated) -> None:
         if self.live is not None:
             self.live.note_joined(event.paint)
         self.view.plot.mark_paint(event.elapsed)
@@ -345,10 +358,7 @@ class TrainController:
         if self.feeder is not None:
             self.feeder.show(event)
 
-    def _on_fallback(self, event: events.Fallback) -> None:
-        self.view.messages.say(event.message, "warning")
-
-    def _on_checkpointsaved(self, event: events.CheckpointSaved) -> None:
+    def _on_checkpoint(self, event: events.CheckpointSaved) -> None:
         # Kept on disk, so it outlives a crash of the engine.
         if event.best or not self._path:
             self._path = event.path
