@@ -92,12 +92,12 @@ def test_the_dock_speaks_of_kinds_while_labels_are_kinds(docks, qtbot):
     layer = view.annotation.layer()
     layer.data[:20, :20], layer.data[20:40, :20] = 2, 3
     dock.controller.annotating.touch()
-    qtbot.waitUntil(lambda: view.tabs.tabText(1) == "Takes part (2)")
+    qtbot.waitUntil(lambda: view.tabs.tabText(1) == "Training data (2)")
     assert view.next_button.text() == "Next cell (N)"
     view.simple.show_values({"mode": "classes"})
     assert view.next_button.text() == "Next kind (N)"
     assert "kinds" in view.hint.text()
-    qtbot.waitUntil(lambda: view.tabs.tabText(1) == "Takes part")
+    qtbot.waitUntil(lambda: view.tabs.tabText(1) == "Training data")
     assert view.takes_part.list.item(0).text() == "picture annotation\n1 plane"
     view.simple.show_values({"mode": TrainingSettings().mode})
     assert view.next_button.text() == "Next cell (N)"

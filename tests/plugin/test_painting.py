@@ -247,7 +247,7 @@ def test_classes_with_different_meanings_are_not_mixed():
 
 
 def test_a_running_training_without_background_takes_none():
-    with pytest.raises(DataError, match="knows nothing of"):
+    with pytest.raises(DataError, match="under way lacks"):
         gather([source("mine", painted(a=1, b=2), 1)], [], "instances", background=0)
 
 

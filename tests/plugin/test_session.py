@@ -129,9 +129,9 @@ def test_everything_annotated_takes_part_unless_it_is_switched_off(docks, click,
     assert lines(dock)[0] == ["discs annotation", f"{cells[0]} cells, 1 plane"]
     assert lines(dock)[1] == ["more annotation", f"{cells[1]} cells, 1 plane"]
     assert re.fullmatch(r"earlier: 20\d\d-\d\d-\d\d \d\d:\d\d  earlier", lines(dock)[2][0])
-    assert dock.view.tabs.tabText(1) == f"Takes part ({2 * cells[0] + cells[1]})"
+    assert dock.view.tabs.tabText(1) == f"Training data ({2 * cells[0] + cells[1]})"
     dock.view.takes_part.list.item(0).setCheckState(Qt.CheckState.Unchecked)
-    qtbot.waitUntil(lambda: dock.view.tabs.tabText(1) == f"Takes part ({sum(cells)})", timeout=LONG)
+    qtbot.waitUntil(lambda: dock.view.tabs.tabText(1) == f"Training data ({sum(cells)})", timeout=LONG)
     names = [image.name for image in dock.controller._reader("instances")().images]
     assert names == ["more annotation", f"{folder.name}: discs annotation"]
     assert not painting_of(old).on

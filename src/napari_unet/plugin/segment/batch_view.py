@@ -203,11 +203,11 @@ class BatchView(QWidget):
             self.ending.addItem(words, ending)
         self.ending.setToolTip(
             "<span>TIFF opens everywhere. OME-Zarr is for large pictures: it is written while it is made, and a result "
-            "that was stopped goes on with the next click.</span>"
+            "that was stopped resumes with the next click.</span>"
         )
         guard_wheel(self.ending)
         self.replace = QCheckBox("replace")
-        self.replace.setToolTip("<span>Make results anew that are there already; otherwise they are left out.</span>")
+        self.replace.setToolTip("<span>Overwrite existing results; otherwise they are skipped.</span>")
         self.run_button = button("Segment all", "Segment one file after the other. The viewer stays usable meanwhile.")
         self.run_button.setMinimumHeight(30)
         give_key(self.run_button, MAIN_KEY)

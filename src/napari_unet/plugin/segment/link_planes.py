@@ -106,7 +106,7 @@ class Linking:
         if not isinstance(store, LabelStore):
             return None
         if not store.finished:
-            raise DataError(f"{layer.name} is not finished; click Segment to go on with it, then link.")
+            raise DataError(f"{layer.name} is not finished; click Segment to resume it, then link.")
         return Output(str(store.path.parent), f"{store.path.stem}-linked", spacing_of(layer, axes))
 
     def _cancel(self) -> None:

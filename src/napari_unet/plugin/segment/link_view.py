@@ -12,7 +12,7 @@ from ..widgets.common import button, heading, row
 from ..widgets.forms import caption, make_editor, tooltip_of
 
 _GAP = (
-    "A cell that is missing in a plane ends there, and what comes behind is a new cell; with <i>Missed planes</i> of "
+    "A cell that is missing in a plane ends there, and what comes behind is a new cell; with <i>Max. gap</i> of "
     "1 or more it is picked up behind the gap, with the same number, and stays missing in between."
 )
 
@@ -51,7 +51,7 @@ class LinkBox(QWidget):
         layout.setSpacing(4)
         layout.addWidget(heading("5  Link the planes"))
         layout.addWidget(row(self.depth, self.time, stretch=(1, 1)))
-        layout.addWidget(row(caption("Missed planes", tooltip_of(known["max_gap"])), self.max_gap, stretch=(0, 1)))
+        layout.addWidget(row(caption("Max. gap", tooltip_of(known["max_gap"])), self.max_gap, stretch=(0, 1)))
         self._busy = ""
         self._words = {"z": self.depth.text(), "t": self.time.text()}
         for letter, made in self._buttons().items():

@@ -268,7 +268,7 @@ class SegmentView(QWidget):
         """Show that clicking Segment has to wait a moment, or that computing has died."""
         words = {
             "starting": "getting ready in the background ...",
-            "dead": "computing has ended; Segment starts it again",
+            "dead": "the backend stopped; Segment starts it again",
         }
         if not self._busy:
             self.progress.rest(words.get(state, ""))

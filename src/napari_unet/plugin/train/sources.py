@@ -305,7 +305,7 @@ def gather(sources: Sequence[Source], earlier: Sequence[Path], mode: str, backgr
     if mode == "classes" and labels - {chosen}:
         raise DataError(
             "Some annotations have a background label and others have none, so the numbers of their classes differ; "
-            "switch off those of one kind under Takes part."
+            "switch off those of one kind under Training data."
         )
     images = [_renumbered(image, label, chosen) for found, label, _ in parts for image in found]
     tallies = tuple(tally(found, label, complete) for found, label, complete in parts)
@@ -335,7 +335,7 @@ def _renumbered(image: AnnotatedImage, label: int, wanted: int) -> AnnotatedImag
         moved[labels == label] = wanted
     elif label:
         raise DataError(
-            f"{image.name} has a background label, which the training under way knows nothing of; stop and train anew."
+            f"{image.name} has a background label, which the training under way lacks; stop and train again."
         )
     return replace(image, labels=moved.astype(np.int32))
 

@@ -147,4 +147,4 @@ class TakesPart(QWidget):
 
 def title(cells: int) -> str:
     """Return the words on the list's tab, with the number of cells."""
-    return f"Takes part ({cells})" if cells else "Takes part"
+    return f"Training data ({cells})" if cells else "Training data"

@@ -45,7 +45,7 @@ _AROUND = 1.6
 
 
 class Suggesting(QObject):
-    """What happens in the tab *Where next*.
+    """What happens in the tab *Suggestions*.
 
     Parameters
     ----------

@@ -114,8 +114,8 @@ class TrainView(QWidget):
         self._best = ""
         self.score = QLabel()
         self.score.setToolTip(
-            "<span>Measured on painted cells that were kept apart. F1: share of cells found, with at least half of "
-            "their area right (1 is all). Overlap: intersection over union of cell pixels (1 is exact).</span>"
+            "<span>Measured on painted cells that were held out. F1: share of cells found, with at least half of "
+            "their area right (1 is all). IoU: intersection over union of cell pixels (1 is exact).</span>"
         )
         self.messages = Messages()
         self.first_steps = FirstSteps()
@@ -165,7 +165,7 @@ class TrainView(QWidget):
         self.live_box = QCheckBox("Learn while I paint")
         self.live_box.setChecked(True)
         self.live_box.setToolTip(
-            "<span>Strokes made while it trains are learnt too, a moment after each; the time then begins anew. Off: "
+            "<span>Strokes made while it trains join the running training, and its timer restarts. Off: "
             "they count from the next training on.</span>"
         )
         self.preview_box = QCheckBox()
@@ -226,8 +226,8 @@ class TrainView(QWidget):
         learning = column(self.plot, self.score, spacing=0)
         learning.layout().setStretch(0, 1)
         self.tabs.addTab(learning, "Curves")
-        self.tabs.addTab(self.takes_part, "Takes part")
-        self.tabs.addTab(self.where_next, "Where next")
+        self.tabs.addTab(self.takes_part, "Training data")
+        self.tabs.addTab(self.where_next, "Suggestions")
         self.tabs.addTab(self.check, "Check")
         self.tabs.setUsesScrollButtons(False)
         self.tabs.setMinimumHeight(_TABS_HEIGHT)
@@ -342,7 +342,7 @@ class TrainView(QWidget):
 
     def show_score(self, f1: float, iou: float, step: int, best: bool) -> None:
         """Show how well the best model so far does on the cells kept apart, which may be the one of this step."""
-        self._best = f"★ F1 {f1:.2f}, overlap {iou:.2f} at step {step}" if best else self._best
+        self._best = f"★ F1 {f1:.2f}, IoU {iou:.2f} at step {step}" if best else self._best
         self.score.setText(self._best)
 
     def clear_score(self) -> None:
@@ -363,7 +363,7 @@ class TrainView(QWidget):
         """Show that clicking Train has to wait a moment, or that computing has died."""
         words = {
             "starting": "getting ready in the background ...",
-            "dead": "computing has ended; Train starts it again",
+            "dead": "the backend stopped; Train starts it again",
         }
         self._rest(words.get(state, ""))
 
