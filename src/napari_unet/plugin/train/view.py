@@ -230,6 +230,8 @@ class TrainView(QWidget):
         self.tabs.addTab(self.where_next, "Suggestions")
         self.tabs.addTab(self.check, "Check")
         self.tabs.setUsesScrollButtons(False)
+        # Narrow enough for a count of four digits in a dock of 330 pixels.
+        self.tabs.tabBar().setStyleSheet("QTabBar::tab { padding-left: 3px; padding-right: 3px; }")
         self.tabs.setMinimumHeight(_TABS_HEIGHT)
         self.tabs.setMaximumHeight(_TABS_MOST)
         return self.tabs
