@@ -12,7 +12,9 @@ from torch.nn import functional
 from napari_unet.core.data import weight_map
 from napari_unet.core.data.weight_map import boundary_weight_map
 from napari_unet.core.errors import SettingsError
-from napari_unet.core.training.loss import class_weights, distance_loss, weighted_cross_entropy
+from napari_unet.core.network.unet import CLASSES, DISTANCE
+from napari_unet.core.settings import TrainingSettings
+from napari_unet.core.training.loss import class_weights, distance_loss, training_loss, weighted_cross_entropy
 
 
 def textbook(labels: np.ndarray, w0: float, sigma: float) -> np.ndarray:
@@ -161,3 +163,18 @@ def test_the_distance_loss_is_the_weighted_smooth_l1() -> None:
     truth, weight = torch.tensor([[[1.0, 0.0, 1.0]]]), torch.tensor([[[1.0, 0.0, 3.0]]])
     expected = ((0.5 - 0.05) + 3 * (0.5 * 0.05**2 / 0.1)) / 4
     assert distance_loss(output, truth, weight).item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_the_distance_output_counts_by_its_weight_where_cells_are_instances() -> None:
+    torch.manual_seed(0)
+    outputs = {CLASSES: torch.randn(1, 2, 4, 4), DISTANCE: torch.rand(1, 1, 4, 4)}
+    known = torch.ones(1, 4, 4)
+    targets = {"target": known.long(), "weight": known, "distance": torch.rand(1, 4, 4), "known": known}
+    classes = weighted_cross_entropy(outputs[CLASSES], targets["target"], known)
+    distance = distance_loss(outputs[DISTANCE][:, 0], targets["distance"], known)
+    for chosen, expected in (
+        (TrainingSettings(), classes + 5 * distance),
+        (TrainingSettings(distance_weight=0.0), classes),
+        (TrainingSettings(mode="classes"), classes),
+    ):
+        torch.testing.assert_close(training_loss(outputs, targets, chosen), expected)

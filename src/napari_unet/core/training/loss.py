@@ -5,12 +5,35 @@ Ronneberger, Fischer and Brox, MICCAI 2015, section 3.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
+
+from ..network.unet import CLASSES, DISTANCE
+from ..settings import TrainingSettings
+
+
+def training_loss(outputs: Mapping[str, Tensor], targets: Mapping[str, Tensor], settings: TrainingSettings) -> Tensor:
+    """Return the loss of a batch: equation 1 plus the weighted loss of the distance output, if there is one.
+
+    Parameters
+    ----------
+    outputs : mapping of str to Tensor
+        The network's outputs by name, (N, K, Y, X).
+    targets : mapping of str to Tensor
+        ``target`` and ``weight`` of equation 1; ``distance``, and ``known`` without the border weights, (N, Y, X).
+    settings : TrainingSettings
+        ``mode`` and ``distance_weight`` are used.
+    """
+    loss = weighted_cross_entropy(outputs[CLASSES], targets["target"], targets["weight"])
+    if DISTANCE in outputs and settings.mode == "instances":
+        extra = distance_loss(outputs[DISTANCE][:, 0], targets["distance"], targets["known"])
+        loss = loss + settings.distance_weight * extra
+    return loss
 
 
 def class_weights(counts: NDArray[np.integer[Any]], balance: float = 1.0) -> NDArray[np.float32]:
@@ -21,7 +44,7 @@ def class_weights(counts: NDArray[np.integer[Any]], balance: float = 1.0) -> NDA
     counts : NDArray of int
         Known pixels per class, (K,). Classes without any get weight 0.
     balance : float
-        1 gives each class, 0 each pixel the same say; between, powers of the frequency.
+        1 gives each class, 0 each pixel equal weight; between, powers of the frequency.
 
     Returns
     -------

@@ -19,8 +19,8 @@ from torch import Tensor, nn
 from ..data.weight_map import boundary_weight_map
 from ..errors import ModelError, StoreError
 from ..network.device import Compute, readable_errors
-from ..network.unet import CLASSES, DISTANCE, UNet
-from .loss import distance_loss, weighted_cross_entropy
+from ..network.unet import UNet
+from .loss import training_loss
 from .plan import STATE_NAME, TrainingPlan
 from .sampling import PatchSampler, TrainingPatch
 from .start_model import interpolation_weight
@@ -126,19 +126,13 @@ class Trainer:
         return norm
 
     def _loss(self, batch: list[dict[str, Any]]) -> Tensor:
-        """Return the loss of a batch: equation 1 and, if there is one, the distance output's."""
+        """Return the loss of a batch."""
         device = self.compute.device
         tensors = {k: torch.from_numpy(np.stack([item[k] for item in batch])).to(device) for k in batch[0]}
         x = tensors["image"].contiguous(memory_format=torch.channels_last)
         with self.compute.autocast():
             out = self.network(x)
-        outputs = self.network.split(out)
-        loss = weighted_cross_entropy(outputs[CLASSES], tensors["target"], tensors["weight"])
-        if DISTANCE in outputs and self.settings.mode == "instances":
-            extra = distance_loss(outputs[DISTANCE][:, 0], tensors["distance"], tensors["known"])
-            # Smooth L1 of a map from 0 to 1 is small against a cross-entropy; 5 brings both to one size.
-            loss = loss + 5 * self.settings.distance_weight * extra
-        return loss
+        return training_loss(self.network.split(out), tensors, self.settings)
 
     def _next_batch(self) -> list[dict[str, Any]]:
         """Return a batch that was drawn while the last step ran, and begin the next."""
