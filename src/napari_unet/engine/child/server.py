@@ -216,41 +216,39 @@ class Server:
         self._heard = time.monotonic()
         message = self._assembler.accept(raw)
         if message is not None:
-            getattr(self, f"_on_{message['type']}")(message)
+            self._handle(message)
 
-    def _on_submit(self, message: dict[str, Any]) -> None:
+    def _handle(self, message: dict[str, Any]) -> None:
+        """Handle one message of the viewer."""
+        match message["type"]:
+            case "submit":
+                self._queue_job(message)
+            case "stop" | "tell" as kind:
+                # The job may be over.
+                job = self._jobs.get(message["job"])
+                if job is not None and kind == "stop":
+                    job.request_stop()
+                elif job is not None:
+                    job.tell(message["what"], message["value"])
+            case "block":
+                # The answer to a question of :meth:`_ask`.
+                self._blocks.put(message)
+            case "arrived":
+                if self._returns is not None:
+                    self._returns.arrived(message["number"])
+            case "alive":
+                pass  # `_receive` has noted the time
+            case kind:
+                raise ValueError(f"unknown message {kind!r}")
+
+    def _queue_job(self, message: dict[str, Any]) -> None:
         """Queue a job."""
         job = Job(message["job"], message["kind"], message["payload"], self._ask, self._remote)
         self._jobs[job.number] = job
-        short = job.kind in self._short
-        if short:
+        if job.kind in self._short:
             self._between.put(job)
         # A short job is in both queues: whichever comes to it first runs it.
         self._waiting.put(job)
-
-    def _on_stop(self, message: dict[str, Any]) -> None:
-        """Pass a stop on to its job, unless that is over."""
-        job = self._jobs.get(message["job"])
-        if job is not None:
-            job.request_stop()
-
-    def _on_tell(self, message: dict[str, Any]) -> None:
-        """Leave something for a job, unless that is over."""
-        job = self._jobs.get(message["job"])
-        if job is not None:
-            job.tell(message["what"], message["value"])
-
-    def _on_block(self, message: dict[str, Any]) -> None:
-        """Pass on an answer to :meth:`_ask`."""
-        self._blocks.put(message)
-
-    def _on_arrived(self, message: dict[str, Any]) -> None:
-        """Note that files were written."""
-        if self._returns is not None:
-            self._returns.arrived(message["number"])
-
-    def _on_alive(self, message: dict[str, Any]) -> None:
-        """Do nothing: that something came is all it says."""
 
     # ---- jobs: the main thread ------------------------------------------------------------------
 
