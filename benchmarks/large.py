@@ -128,7 +128,7 @@ def segmented(image: Path, output: Path, model: str) -> dict[str, float]:
 
 def perfect_maps(side: int) -> Any:
     """Return what a perfect network says of a plane full of cells, every other pair of them touching."""
-    from napari_unet.core.instances.elevation import DISTANCE_STEPS, PROBABILITY_STEPS, Maps, in_steps
+    from napari_unet.core.instances.elevation import DISTANCE_STEPS, PROBABILITY_STEPS, Maps, quantise
 
     rng = np.random.default_rng(0)
     ys, xs = np.mgrid[:SPACING, :SPACING] - (SPACING - 1) / 2
@@ -140,21 +140,21 @@ def perfect_maps(side: int) -> Any:
     repeats = -(-side // len(distance))
 
     def plane(values: NDArray[Any], steps: int) -> NDArray[np.uint16]:
-        return np.tile(in_steps(values, steps), (repeats, repeats))[:side, :side].copy()
+        return np.tile(quantise(values, steps), (repeats, repeats))[:side, :side].copy()
 
     return Maps(plane(distance > 0, PROBABILITY_STEPS), plane(distance, DISTANCE_STEPS))
 
 
 def joined(side: int, chunk: int) -> dict[str, float]:
     """Tell the cells of a plane apart chunk by chunk, and return what it took."""
-    from napari_unet.core.instances.cleanup import Tidy
+    from napari_unet.core.instances.cleanup import Cleanup
     from napari_unet.core.instances.pipeline import segment_maps
     from napari_unet.core.instances.watershed import Graph
     from napari_unet.core.settings import PredictionSettings
 
     joining: list[float] = []
     timed(Graph, "solve", joining)
-    timed(Tidy, "decide", joining)
+    timed(Cleanup, "decide", joining)
     maps, labels = perfect_maps(side), np.zeros((side, side), np.int32)
     begin = time.perf_counter()
     for _ in segment_maps(maps, labels, PredictionSettings(), chunk):

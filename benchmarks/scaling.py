@@ -146,14 +146,14 @@ def alone(image: str, output: str, model: str) -> dict[str, float]:
 def together(image: str, output: str, model: str, workers: str) -> dict[str, float]:
     """Segment by local workers; tell what starting them took, what a task costs, and what was done in between."""
     from napari_unet.cluster import Pool, driver, joining
-    from napari_unet.core.instances.cleanup import Tidy
+    from napari_unet.core.instances.cleanup import Cleanup
 
     # Loaded with the first joining only, which would count it as work that grows with the picture.
     importlib.import_module("scipy.sparse.csgraph")
     between: list[float] = []
     large.timed(joining, "regions_of", between)
     large.timed(joining, "gathered", between)
-    large.timed(Tidy, "decide", between)
+    large.timed(Cleanup, "decide", between)
     begin = time.perf_counter()
     with (
         Pool.local(int(workers)) as pool,

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from napari_unet.core.instances.constriction import find_waist
+from napari_unet.core.instances.constriction import find_constriction
 
 SETS, FILES, SMALLEST = ("dsb2018", "usiigaci"), 12, 30
 
@@ -45,8 +45,8 @@ def measure(folder: Path) -> tuple[int, int, int, int]:
         joined = [connected((labels == one) | (labels == other)) for one, other in sorted(touching(labels))]
         cells += sum(mask is not None for mask in singles)
         pairs += sum(mask is not None for mask in joined)
-        blamed += sum(mask is not None and find_waist(mask) is not None for mask in singles)
-        found += sum(mask is not None and find_waist(mask) is not None for mask in joined)
+        blamed += sum(mask is not None and find_constriction(mask) is not None for mask in singles)
+        found += sum(mask is not None and find_constriction(mask) is not None for mask in joined)
     return blamed, cells, found, pairs
 
 

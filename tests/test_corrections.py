@@ -51,7 +51,7 @@ class Desk:
 
     def work(self):
         """Correct, accept, undo and redo."""
-        self.correct(1, Splitting(1, lambda w: edits.split_at_waist(w.labels, 1, w.fresh)))
+        self.correct(1, Splitting(1, lambda w: edits.split_at_constriction(w.labels, 1, w.fresh)))
         self.proof.accept([(1,), (2,)], 2)
         self.correct(3, lambda w: edits.delete(w.labels, 3), (2,))
         self.proof.undo()

@@ -10,17 +10,24 @@ from scipy import ndimage
 from skimage.io import imread
 
 from napari_unet.core.data.blocks import blocks, representatives
-from napari_unet.core.instances.elevation import DISTANCE_STEPS, PROBABILITY_STEPS, Maps, in_steps
+from napari_unet.core.instances.elevation import DISTANCE_STEPS, PROBABILITY_STEPS, Maps, quantise
 from napari_unet.core.instances.pipeline import segment_maps
-from napari_unet.core.instances.watershed import Edges, Graph, Summits, basins, components, join
+from napari_unet.core.instances.watershed import (
+    BasinGraph,
+    Edges,
+    Maxima,
+    catchment_basins,
+    connected_components,
+    merge_basins,
+)
 from napari_unet.core.settings import PredictionSettings
 
 
 def regions(heights: np.ndarray, height: float, side: int = 10**6) -> np.ndarray:
     """Return the basins of a landscape, negative outside of the mask, by blocks of some side."""
-    graph, parts, out = Graph(height), [], np.zeros(heights.shape, np.int64)
+    graph, parts, out = BasinGraph(height), [], np.zeros(heights.shape, np.int64)
     for block in blocks(*heights.shape, side):
-        pieces = basins(block.framed(block.read(heights, 1), 1, -1), block, height)
+        pieces = catchment_basins(block.framed(block.read(heights, 1), 1, -1), block, height)
         parts.append((block, pieces.labels, graph.add(pieces)))
     numbers = graph.solve()
     for block, labels, offset in parts:
@@ -57,19 +64,19 @@ def test_a_summit_that_rises_with_what_it_joined_is_kept_apart_by_its_new_height
     assert regions(heights, 0.3)[0].tolist() == [1, 1, 2, 2, 2]
 
 
-def random_graph(seed: int) -> tuple[Summits, Edges]:
+def random_graph(seed: int) -> tuple[Maxima, Edges]:
     """Return 30 basins and 80 meetings of equal and unequal heights."""
     rng = np.random.default_rng(seed)
     places, heights = rng.permutation(30).astype(np.int64), rng.choice([0.5, 0.6, 0.7, 0.8], 30).astype(np.float32)
     one, other = rng.integers(0, 30, (2, 80))
     saddle = np.minimum(np.minimum(heights[one], heights[other]), rng.choice([0.3, 0.4, 0.5], 80)).astype(np.float32)
-    summits = Summits(places, heights, np.zeros(30, bool))
-    return summits, Edges(one, other, saddle, rng.permutation(80).astype(np.int64)).between(np.arange(30))
+    maxima = Maxima(places, heights, np.zeros(30, bool))
+    return maxima, Edges(one, other, saddle, rng.permutation(80).astype(np.int64)).between(np.arange(30))
 
 
 def test_joining_does_not_depend_on_the_order_of_nodes_and_edges() -> None:
-    summits, edges = random_graph(0)
-    expected = summits.places[join(summits, edges, 0.15)[0]]
+    maxima, edges = random_graph(0)
+    expected = maxima.places[merge_basins(maxima, edges, 0.15)[0]]
     assert 1 < len(set(expected.tolist())) < 30
     for seed in range(5):
         mixed = np.random.default_rng(seed)
@@ -77,8 +84,8 @@ def test_joining_does_not_depend_on_the_order_of_nodes_and_edges() -> None:
         where = np.argsort(nodes)
         shuffled = edges.where(mixed.permutation(len(edges.one)))
         turned = Edges(where[shuffled.other], where[shuffled.one], shuffled.saddle, shuffled.step)
-        got, left = join(summits.where(nodes), turned, 0.15)
-        np.testing.assert_array_equal(summits.places[nodes][got][where], expected)
+        got, left = merge_basins(maxima.where(nodes), turned, 0.15)
+        np.testing.assert_array_equal(maxima.places[nodes][got][where], expected)
         assert len(left.one) == 0
 
 
@@ -87,18 +94,18 @@ def test_what_is_joined_with_part_of_the_knowledge_is_joined_with_all_of_it(shar
     """Some basins are open: meetings of theirs are unknown at first, and their summits lower than in truth."""
     spared = 0
     for seed in range(40):
-        summits, edges = random_graph(seed)
+        maxima, edges = random_graph(seed)
         rng = np.random.default_rng(seed)
         is_open = rng.random(30) < share
-        expected, _ = join(summits, edges, 0.15)
+        expected, _ = merge_basins(maxima, edges, 0.15)
         hidden = is_open[edges.one] & is_open[edges.other] & (rng.random(len(edges.one)) < 0.5)
-        lower = np.where(is_open, np.maximum(summits.heights - rng.choice([0.0, 0.05, 0.2], 30), 0.5), summits.heights)
-        believed = Summits(summits.places, lower.astype(np.float32), summits.leaves)
-        first, left = join(believed, edges.where(~hidden), 0.15, is_open)
+        lower = np.where(is_open, np.maximum(maxima.heights - rng.choice([0.0, 0.05, 0.2], 30), 0.5), maxima.heights)
+        believed = Maxima(maxima.places, lower.astype(np.float32), maxima.outside)
+        first, left = merge_basins(believed, edges.where(~hidden), 0.15, is_open)
         spared += int((first != np.arange(30)).sum())
         everything = Edges(*(np.concatenate([getattr(left, n), getattr(edges.where(hidden), n)])
                              for n in ("one", "other", "saddle", "step"))).between(first)  # fmt: skip
-        second, _ = join(summits, everything, 0.15)
+        second, _ = merge_basins(maxima, everything, 0.15)
         np.testing.assert_array_equal(second[first], expected)
     assert (spared > 0) == (share < 1)
 
@@ -107,10 +114,10 @@ def test_a_block_settles_what_nothing_beyond_can_change() -> None:
     noise = ndimage.gaussian_filter(np.random.default_rng(0).random((200, 200)), 1).astype(np.float32)
     noise = (noise - noise.min()) / np.ptp(noise)
     block = blocks(600, 600, 200)[4]
-    pieces = basins(np.pad(noise, 1, mode="edge"), block, 0.3)
-    whole = basins(np.pad(noise, 1, constant_values=-1), blocks(200, 200, 200)[0], 0.0)
+    pieces = catchment_basins(np.pad(noise, 1, mode="edge"), block, 0.3)
+    whole = catchment_basins(np.pad(noise, 1, constant_values=-1), blocks(200, 200, 200)[0], 0.0)
     # The mask is one piece that crosses all four seams, and still few of the basins are left.
-    assert len(pieces.summits.places) < 0.25 * len(whole.summits.places)
+    assert len(pieces.maxima.places) < 0.25 * len(whole.maxima.places)
 
 
 def test_components_are_those_of_the_mask() -> None:
@@ -118,9 +125,9 @@ def test_components_are_those_of_the_mask() -> None:
     heights = np.where(mask, np.float32(0), np.float32(-1))
     expected = ndimage.label(mask)[0]
     for side in (7, 100):
-        graph, parts, found = Graph(0.0), [], np.zeros(mask.shape, np.int64)
+        graph, parts, found = BasinGraph(0.0), [], np.zeros(mask.shape, np.int64)
         for block in blocks(50, 60, side):
-            pieces = components(block.framed(block.read(heights, 1), 1, -1), block)
+            pieces = connected_components(block.framed(block.read(heights, 1), 1, -1), block)
             parts.append((block, pieces.labels, graph.add(pieces)))
         numbers = graph.solve()
         for block, labels, offset in parts:
@@ -160,7 +167,7 @@ def fields(height: int, width: int, kind: str, seed: int) -> Maps:
         hills = ndimage.gaussian_filter(noise, 1.5)
         return noise if kind == "noise" else (hills - hills.min()) / max(float(np.ptp(hills)), 1e-9)
 
-    return Maps(in_steps(field(), PROBABILITY_STEPS), in_steps(field(), DISTANCE_STEPS))
+    return Maps(quantise(field(), PROBABILITY_STEPS), quantise(field(), DISTANCE_STEPS))
 
 
 @settings(max_examples=40, deadline=None)
@@ -196,7 +203,7 @@ def test_one_cell_through_all_blocks(separation: str) -> None:
         spiral[top + 2 : bottom + 1, left] = 1
         spiral[top + 2, left : left + 3] = 1
         top, bottom, left, right = top + 2, bottom - 2, left + 2, right - 2
-    maps = Maps(in_steps(spiral, PROBABILITY_STEPS), in_steps(spiral * 0.7, DISTANCE_STEPS))
+    maps = Maps(quantise(spiral, PROBABILITY_STEPS), quantise(spiral * 0.7, DISTANCE_STEPS))
     chosen = PredictionSettings(separation=separation, seed_height=1.0, smallest=0)
     whole = instances(maps, chosen, 41)
     assert whole.max() == ndimage.label(spiral)[1]
@@ -206,8 +213,8 @@ def test_one_cell_through_all_blocks(separation: str) -> None:
 
 def test_steps_of_16_bits() -> None:
     values = np.array([np.nan, -1, 0, 0.5, 1, 1.2, np.inf, -np.inf])
-    assert in_steps(values, 50_000).tolist() == [0, 0, 0, 25_000, 50_000, 60_000, 65_535, 0]
-    assert in_steps(values, 50_000).dtype == np.uint16
+    assert quantise(values, 50_000).tolist() == [0, 0, 0, 25_000, 50_000, 60_000, 65_535, 0]
+    assert quantise(values, 50_000).dtype == np.uint16
 
 
 DATA = Path(__file__).parents[2].parent / "shared" / "data"
@@ -221,7 +228,7 @@ def test_real_pictures_as_landscapes_give_the_same_cells_for_any_blocks(name: st
     picture = picture if picture.ndim == 2 else picture.mean(axis=2)
     low, high = np.percentile(picture, (5, 99.8))
     smooth = np.clip((ndimage.gaussian_filter(picture, 2) - low) / (high - low), 0, 1)
-    maps = Maps(in_steps(smooth, PROBABILITY_STEPS), in_steps(smooth, DISTANCE_STEPS))
+    maps = Maps(quantise(smooth, PROBABILITY_STEPS), quantise(smooth, DISTANCE_STEPS))
     for separation in ("distance", "components"):
         chosen = PredictionSettings(separation=separation, threshold=0.25, seed_height=0.05)
         whole = instances(maps, chosen, 1300)

@@ -10,7 +10,7 @@ from napari_unet.core.data.annotation import AnnotatedImage
 from napari_unet.core.data.rescale import choose_scale
 from napari_unet.core.data.weight_map import boundary_weight_map
 from napari_unet.core.evaluation.annotation_checks import Finding, check_labels, weight_map
-from napari_unet.core.instances.constriction import find_waist, from_seeds, halves
+from napari_unet.core.instances.constriction import find_constriction, sides_of_seeds, split_across_long_axis
 from napari_unet.core.settings import TrainingSettings
 
 PAINT = TrainingSettings(background_label=1)
@@ -186,25 +186,25 @@ def test_the_weight_map_is_that_of_equation_2_where_something_is_known() -> None
 
 def test_a_waist_parts_two_discs_at_their_border() -> None:
     one, other = disc(40, 40, 15), disc(40, 66, 15)
-    waist = find_waist(one | other)
-    assert waist is not None
-    assert 0 < waist.ratio < 0.6
-    assert (waist.sides > 0).tolist() == (one | other).tolist()
-    assert (waist.sides[:, :50][one[:, :50]] == waist.sides[40, 40]).all()
-    assert waist.sides[40, 40] != waist.sides[40, 66]
+    constriction = find_constriction(one | other)
+    assert constriction is not None
+    assert 0 < constriction.ratio < 0.6
+    assert (constriction.sides > 0).tolist() == (one | other).tolist()
+    assert (constriction.sides[:, :50][one[:, :50]] == constriction.sides[40, 40]).all()
+    assert constriction.sides[40, 40] != constriction.sides[40, 66]
 
 
 def test_discs_ellipses_and_squares_have_no_waist() -> None:
     rows, columns = np.mgrid[:80, :80]
     ellipse = ((rows - 40) / 10) ** 2 + ((columns - 40) / 35) ** 2 < 1
     for shape in (disc(40, 40, 20), ellipse, np.ones((30, 50), bool)):
-        assert find_waist(shape) is None
+        assert find_constriction(shape) is None
 
 
 def test_halves_lie_across_the_long_axis() -> None:
     mask = np.zeros((20, 60), bool)
     mask[5:15, 5:55] = True
-    sides = halves(mask)
+    sides = split_across_long_axis(mask)
     assert (sides > 0).tolist() == mask.tolist()
     assert len(np.unique(sides[5:15, 5:29])) == 1
     assert sides[10, 10] != sides[10, 50]
@@ -213,6 +213,6 @@ def test_halves_lie_across_the_long_axis() -> None:
 
 def test_seeds_take_the_pixels_on_their_side() -> None:
     mask = disc(40, 40, 15) | disc(40, 66, 15)
-    sides = from_seeds(mask, [(40, 66), (40, 40)])
+    sides = sides_of_seeds(mask, [(40, 66), (40, 40)])
     assert (sides[40, 60], sides[40, 46]) == (1, 2)
     assert (sides > 0).tolist() == mask.tolist()

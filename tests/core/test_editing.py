@@ -94,12 +94,12 @@ def test_a_single_seed_is_refused() -> None:
 def test_the_narrowest_place_and_else_the_middle() -> None:
     labels = np.zeros((30, 60), np.int32)
     labels[5:25, 5:25], labels[11:19, 25:28], labels[5:25, 28:42] = 1, 1, 1
-    out = after(labels, edits.split_at_waist(labels, 1, fresh=2))
+    out = after(labels, edits.split_at_constriction(labels, 1, fresh=2))
     assert (out[5:25, 5:25] == 1).all()
     assert (out[5:25, 28:42] == 2).all()
     bar = np.zeros((10, 60), np.int32)
     bar[3:7, 5:55] = 1
-    out = after(bar, edits.split_at_waist(bar, 1, fresh=2))
+    out = after(bar, edits.split_at_constriction(bar, 1, fresh=2))
     assert (out == 1).sum() == (out == 2).sum() == 100
 
 
@@ -107,9 +107,9 @@ def test_a_pixel_cannot_be_split_and_small_numbers_run_out() -> None:
     dot = np.zeros((5, 5), np.int32)
     dot[2, 2] = 1
     with pytest.raises(DataError, match="too small"):
-        edits.split_at_waist(dot, 1, fresh=2)
+        edits.split_at_constriction(dot, 1, fresh=2)
     with pytest.raises(DataError, match="256 does not fit into uint8 numbers; convert"):
-        edits.split_at_waist(cells().astype(np.uint8), 1, fresh=256)
+        edits.split_at_constriction(cells().astype(np.uint8), 1, fresh=256)
 
 
 def test_deleting_filling_growing_and_shrinking() -> None:

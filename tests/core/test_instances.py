@@ -12,7 +12,7 @@ from napari_unet.core.data.arrays import resample
 from napari_unet.core.data.label_ops import border_distance, erode_boundaries
 from napari_unet.core.data.rescale import at_own_size
 from napari_unet.core.errors import SettingsError
-from napari_unet.core.instances.cleanup import restore_boundaries, tidy
+from napari_unet.core.instances.cleanup import clean_labels, restore_boundaries
 from napari_unet.core.instances.pipeline import labels_from_outputs, segment_instances
 from napari_unet.core.settings import PredictionSettings
 
@@ -160,11 +160,11 @@ def ring() -> np.ndarray:
 
 def test_holes_are_filled_up_to_their_size() -> None:
     labels = ring()
-    assert not tidy(labels, holes=0)[25, 65]
-    small = tidy(labels, holes=10)
+    assert not clean_labels(labels, holes=0)[25, 65]
+    small = clean_labels(labels, holes=10)
     assert small[25, 65] == 2 and not small[25, 25]
-    assert tidy(labels, holes=36)[25, 25] == tidy(labels, holes=-1)[25, 25] == 1
-    assert tidy(labels, holes=35)[25, 25] == 0
+    assert clean_labels(labels, holes=36)[25, 25] == clean_labels(labels, holes=-1)[25, 25] == 1
+    assert clean_labels(labels, holes=35)[25, 25] == 0
 
 
 def test_a_place_between_two_cells_or_at_the_edge_is_no_hole() -> None:
@@ -172,28 +172,28 @@ def test_a_place_between_two_cells_or_at_the_edge_is_no_hole() -> None:
     labels[:, 10:] = 2
     labels[8:12, 8:12] = 0
     labels[0:3, 2:4] = 0
-    assert np.array_equal(tidy(labels, holes=-1), labels)
-    assert not tidy(np.zeros((5, 5), np.int32), holes=-1).any()
+    assert np.array_equal(clean_labels(labels, holes=-1), labels)
+    assert not clean_labels(np.zeros((5, 5), np.int32), holes=-1).any()
     inner = np.ones((20, 20), np.int32)
     inner[5:15, 5:15], inner[8:12, 8:12] = 0, 2
-    assert np.array_equal(tidy(inner, holes=-1), inner)  # another cell lies in it
+    assert np.array_equal(clean_labels(inner, holes=-1), inner)  # another cell lies in it
 
 
 def test_a_filled_hole_counts_for_the_size() -> None:
     labels = np.ones((7, 7), np.int32)
     labels[1:6, 1:6] = 0  # leaves 24 pixels
     framed = np.pad(labels, 2)
-    assert tidy(framed, holes=-1, smallest=49).max() == 1
-    assert tidy(framed, holes=-1, smallest=50).max() == tidy(framed, smallest=25).max() == 0
+    assert clean_labels(framed, holes=-1, smallest=49).max() == 1
+    assert clean_labels(framed, holes=-1, smallest=50).max() == clean_labels(framed, smallest=25).max() == 0
 
 
 def test_small_cells_are_dropped_and_the_rest_is_numbered_in_raster_order() -> None:
     labels = np.zeros((20, 20), np.int32)
     labels[10:14, 0:4], labels[2:6, 8:12], labels[2:6, 2:6], labels[0, 0] = 3, 9, 70, 5
-    kept = tidy(labels, smallest=2)
+    kept = clean_labels(labels, smallest=2)
     assert [kept[2, 2], kept[2, 8], kept[10, 0], kept[0, 0]] == [1, 2, 3, 0]
     assert kept.dtype == np.int32
-    assert tidy(labels, smallest=17).max() == 0 and tidy(labels, smallest=0).max() == 4
+    assert clean_labels(labels, smallest=17).max() == 0 and clean_labels(labels, smallest=0).max() == 4
 
 
 @settings(deadline=None)

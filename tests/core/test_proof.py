@@ -67,7 +67,7 @@ def grow(proof: Proof, plane: int, cell: int) -> Step:
 
 
 def halve(cell: int) -> Make:
-    return lambda window: edits.split_at_waist(window.labels, cell, window.fresh)
+    return lambda window: edits.split_at_constriction(window.labels, cell, window.fresh)
 
 
 def kinds(proof: Proof, plane: int = 0) -> dict[int, str]:

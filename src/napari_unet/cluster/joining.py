@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from ..core.data.blocks import Block
 from ..core.events import Fallback
 from ..core.inference.chunked import SIDE, LargePlane
-from ..core.instances.cleanup import Notes, Tidy
-from ..core.instances.watershed import Graph, Pieces
+from ..core.instances.cleanup import BlockSummary, Cleanup
+from ..core.instances.watershed import BasinGraph, BlockBasins
 from .job_spec import JobSpec
 from .pool import Pool, Task
 
@@ -75,7 +75,7 @@ def write_labels(blocks: Blocks) -> Generator[Fallback, None, int | None]:
     pieces = yield from blocks.every("split")
     if pieces is None:
         return None
-    graph = Graph(blocks.spec.settings.seed_height)
+    graph = BasinGraph(blocks.spec.settings.seed_height)
     regions = regions_of(pieces, graph)
     parts, halo = blocks.large.parts(), 2 * blocks.spec.labelling.boundary_erosion + 1
     notes = yield from blocks.every(
@@ -83,15 +83,15 @@ def write_labels(blocks: Blocks) -> Generator[Fallback, None, int | None]:
     )
     if notes is None:
         return None
-    tidy = gathered(notes, parts, graph.heights, blocks)
-    count = tidy.decide()
+    cleanup = gathered(notes, parts, graph.heights, blocks)
+    count = cleanup.decide()
     done = yield from blocks.every(
-        "number", lambda n: (notes[n].regions, tidy.numbers(notes[n].regions), tidy.filled(parts[n]))
+        "number", lambda n: (notes[n].regions, cleanup.numbers(notes[n].regions), cleanup.filled(parts[n]))
     )
     return None if done is None else count
 
 
-def regions_of(pieces: dict[int, Pieces], graph: Graph) -> list[NDArray[np.int32]]:
+def regions_of(pieces: dict[int, BlockBasins], graph: BasinGraph) -> list[NDArray[np.int32]]:
     """Solve an empty graph for all pieces; return for each block the region of each of its pieces, after a 0."""
     offsets = [graph.add(pieces[n]) for n in range(len(pieces))]
     regions = graph.solve().astype(np.int32)
@@ -102,13 +102,15 @@ def regions_of(pieces: dict[int, Pieces], graph: Graph) -> list[NDArray[np.int32
     ]
 
 
-def gathered(notes: dict[int, Notes], parts: list[Block], heights: NDArray[np.float32], blocks: Blocks) -> Tidy:
+def gathered(
+    notes: dict[int, BlockSummary], parts: list[Block], heights: NDArray[np.float32], blocks: Blocks
+) -> Cleanup:
     """Return the cleanup of a plane, from the notes of each block."""
     settings = blocks.spec.settings
-    tidy = Tidy(heights, settings.holes, settings.smallest, blocks.large.maps().min_peak(settings))
+    cleanup = Cleanup(heights, settings.holes, settings.smallest, blocks.large.maps().min_peak(settings))
     for number, block in enumerate(parts):
-        tidy.take(notes[number], block)
-    return tidy
+        cleanup.add_summary(notes[number], block)
+    return cleanup
 
 
 def write_values(blocks: Blocks) -> Generator[Fallback, None, int | None]:

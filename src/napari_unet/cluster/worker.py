@@ -36,9 +36,9 @@ from ..core.errors import ClusterError, DataError, OutOfMemoryError, UNetError
 from ..core.inference.chunked import LargePlane, PlaneOf, Workspace
 from ..core.inference.model_selection import choose_model
 from ..core.inference.tiled import SMALLEST_TILE, Predictor, choose_tile, predict_region
-from ..core.instances.cleanup import Notes, finish, notes_of, restore_boundaries
+from ..core.instances.cleanup import BlockSummary, relabel_block, restore_boundaries, summarise_block
 from ..core.instances.pipeline import Outputs, labels_from_outputs, segment_block
-from ..core.instances.watershed import Pieces
+from ..core.instances.watershed import BlockBasins
 from ..core.network.device import choose, fixed_threads
 from ..core.network.model_io import Model, fingerprint, load_model
 from ..core.network.unet import CLASSES, DISTANCE
@@ -345,7 +345,7 @@ def scratches(large: LargePlane) -> tuple[WritableArray, WritableArray]:
     return large.scratch(large.size, np.uint32), large.scratch(large.size, np.uint32)
 
 
-def split(spec: JobSpec, plane: PlaneIndex, block: Block) -> Pieces:
+def split(spec: JobSpec, plane: PlaneIndex, block: Block) -> BlockBasins:
     """Split a block into components, store their labels, and return the rest of their data."""
     large = _large(spec, plane)
     found = segment_block(large.maps(), spec.settings, block)
@@ -357,14 +357,14 @@ Around = Sequence[tuple[Block, NDArray[np.int32]]]
 """Blocks, and the region of each of their components, after a 0."""
 
 
-def grow(spec: JobSpec, plane: PlaneIndex, block: Block, around: Around) -> Notes:
+def grow(spec: JobSpec, plane: PlaneIndex, block: Block, around: Around) -> BlockSummary:
     """Restore the boundaries of a block's regions, store the regions, and return notes on them."""
     pieces, kept = scratches(_large(spec, plane))
     boundary_erosion = spec.labelling.boundary_erosion
     halo = 2 * boundary_erosion + 1
     frame = block.framed(restore_boundaries(regions_around(pieces, block, halo, around), boundary_erosion), halo, -1)
     kept[block.slices] = frame[1:-1, 1:-1]
-    return notes_of(frame, block, holes=spec.settings.holes != 0)
+    return summarise_block(frame, block, holes=spec.settings.holes != 0)
 
 
 def regions_around(pieces: WritableArray, block: Block, halo: int, around: Around) -> NDArray[np.int32]:
@@ -395,12 +395,12 @@ def number(
     regions, numbers : NDArray of int
         The regions in the block, ascending, and the final number of each.
     filled : NDArray of int32 or None
-        See :func:`~napari_unet.core.instances.cleanup.finish`.
+        See :func:`~napari_unet.core.instances.cleanup.relabel_block`.
     """
     labels = np.asarray(scratches(_large(spec, plane))[1][block.slices])
     local = np.searchsorted(np.concatenate([[0], regions]), labels).astype(np.int32)
     table = np.concatenate([[0], numbers]).astype(np.int32)
-    PlaneOf(_output(spec), plane)[block.slices] = finish(local, table, filled)
+    PlaneOf(_output(spec), plane)[block.slices] = relabel_block(local, table, filled)
 
 
 TASKS: dict[str, Callable[..., Any]] = {

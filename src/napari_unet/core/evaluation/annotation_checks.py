@@ -16,7 +16,7 @@ from ..data.annotation import AnnotatedImage, Target, class_values, interpret
 from ..data.label_ops import consecutive, median_diameter
 from ..data.rescale import choose_scale, known_sizes
 from ..data.weight_map import boundary_weight_map
-from ..instances.constriction import Mask, find_waist
+from ..instances.constriction import Mask, find_constriction
 from ..settings import TrainingSettings
 
 SPECK = 0.05
@@ -179,13 +179,13 @@ def _check_plane(index: int, cells: _Cells, typical: float) -> Iterator[Finding]
         if count > 1:
             yield from _check_pieces(index, label, box, pieces, main, typical)
         yield from _check_hole(index, label, box, mask, cells.free[box])
-        waist = find_waist(main)
-        if waist is not None:
+        constriction = find_constriction(main)
+        if constriction is not None:
             words = (
-                f"Label {label} is narrow in its middle ({waist.ratio:.0%} of its width): two cells that touch? Give "
-                "each its own label."
+                f"Label {label} is narrow in its middle ({constriction.ratio:.0%} of its width): two cells that touch? "
+                "Give each its own label."
             )
-            yield replace(_at("touching", words, index, label, box, main), position=_inside(box, waist.position))
+            yield replace(_at("touching", words, index, label, box, main), position=_inside(box, constriction.position))
 
 
 def _check_pieces(

@@ -19,7 +19,7 @@ from ..data.arrays import ArrayLike, PlaneIndex, WritableArray, resampled_region
 from ..data.blocks import Block, blocks
 from ..data.prefetch import ahead
 from ..events import Event, PredictionEvent, TileDone
-from ..instances.elevation import DISTANCE_STEPS, PROBABILITY_STEPS, Maps, in_steps
+from ..instances.elevation import DISTANCE_STEPS, PROBABILITY_STEPS, Maps, quantise
 from ..instances.pipeline import Outputs, foreground, segment_maps
 from ..settings import PredictionSettings
 
@@ -268,7 +268,7 @@ class LargePlane:
         (y0, y1, x0, x1), outputs = found
         for name, leading in self._wanted().items():
             where = (*(slice(None) for _ in leading), slice(y0, y1), slice(x0, x1))
-            self._maps[name][where] = _in_steps(outputs, name)
+            self._maps[name][where] = _quantise(outputs, name)
 
     def in_image(self, chunk: Block) -> Box:
         """Return where a chunk lies in the image."""
@@ -341,11 +341,11 @@ def clear(output: WritableArray) -> None:
         output[block.slices] = np.zeros((block.y1 - block.y0, block.x1 - block.x0), output.dtype)
 
 
-def _in_steps(outputs: Outputs, name: str) -> NDArray[np.uint16]:
+def _quantise(outputs: Outputs, name: str) -> NDArray[np.uint16]:
     """Return a map in steps of 16 bits, just as a plane that is held is rounded before its cells are told apart."""
     if name == "distance":
-        return in_steps(outputs["distance"][0], DISTANCE_STEPS)
-    return in_steps(foreground(outputs) if name == "foreground" else outputs[name], PROBABILITY_STEPS)
+        return quantise(outputs["distance"][0], DISTANCE_STEPS)
+    return quantise(foreground(outputs) if name == "foreground" else outputs[name], PROBABILITY_STEPS)
 
 
 __all__ = [

@@ -18,7 +18,7 @@ from ..data.rescale import at_own_size
 from ..data.tiles import split_axis
 from ..errors import DataError, ModelError, OutOfMemoryError
 from ..events import Event, Fallback, Finished, PlaneDone, PredictionEvent, Started, Stopped, TileDone
-from ..instances.pipeline import Keep, Outputs, labels_from_outputs
+from ..instances.pipeline import Outputs, OutputsCallback, labels_from_outputs
 from ..network.device import processor
 from ..network.model_card import Card
 from ..network.model_io import Model
@@ -69,7 +69,7 @@ def predict(
     settings: PredictionSettings | None = None,
     stop: Callable[[], bool] = never,
     planes: Sequence[tuple[int, ...]] | None = None,
-    keep: Keep | None = None,
+    keep: OutputsCallback | None = None,
     work: Workspace | None = None,
     watcher: Watcher | None = None,
 ) -> Iterator[PredictionEvent]:
@@ -289,7 +289,7 @@ class _Job:
         run.output[(*found.plane, slice(None), slice(None))] = labels
         return int(labels.max(initial=0)) if self.settings.what == "instances" else 0
 
-    def record(self, found: _Computed, count: int, keep: Keep | None) -> None:
+    def record(self, found: _Computed, count: int, keep: OutputsCallback | None) -> None:
         """Note that a plane is done, and hand its outputs to who keeps them."""
         if keep is not None and found.outputs is not None:
             keep(found.plane, found.outputs, self.scale)

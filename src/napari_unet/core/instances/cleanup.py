@@ -44,7 +44,7 @@ def restore_boundaries(labels: Labels, width: int) -> Labels:
 
 
 @dataclass(frozen=True)
-class _Gaps:
+class _Background:
     """The connected pieces of a block's background."""
 
     size: NDArray[np.int64]
@@ -62,7 +62,7 @@ def _background(labels: Labels) -> tuple[NDArray[np.int32], int]:
     return pieces, int(count)
 
 
-def _gaps(frame: Labels, pieces: NDArray[np.int32], count: int, block: Block) -> _Gaps:
+def _background_components(frame: Labels, pieces: NDArray[np.int32], count: int, block: Block) -> _Background:
     """Return how large each piece of background is, and which cells lie beside it."""
     size = np.bincount(pieces.ravel(), minlength=count + 1)[1:].astype(np.int64)
     lowest, highest = np.full(count, _NO_CELL), np.zeros(count, np.int64)
@@ -80,11 +80,11 @@ def _gaps(frame: Labels, pieces: NDArray[np.int32], count: int, block: Block) ->
     touched = np.concatenate([np.zeros(0, np.int32), *[line for at_edge, line in edges if at_edge]])
     ends = np.zeros(count, np.bool_)
     ends[touched[touched > 0] - 1] = True
-    return _Gaps(size, lowest, highest, ends)
+    return _Background(size, lowest, highest, ends)
 
 
 @dataclass(frozen=True)
-class Notes:
+class BlockSummary:
     """What has to be known of a block, to decide about the whole plane.
 
     Attributes
@@ -100,11 +100,11 @@ class Notes:
     regions: NDArray[np.int64]
     size: NDArray[np.int64]
     first: NDArray[np.int64]
-    gaps: _Gaps | None = None
+    gaps: _Background | None = None
     border: Border | None = None
 
 
-def notes_of(frame: Labels, block: Block, *, holes: bool) -> Notes:
+def summarise_block(frame: Labels, block: Block, *, holes: bool) -> BlockSummary:
     """Return what has to be known of a block.
 
     Parameters
@@ -126,14 +126,14 @@ def notes_of(frame: Labels, block: Block, *, holes: bool) -> Notes:
     there = np.flatnonzero(size)
     known = there + low, size[there].astype(np.int64), first[there]
     if not holes:
-        return Notes(*known)
+        return BlockSummary(*known)
     pieces, count = _background(labels)
     # For the seams alone: 0 where there is background, which is what meets.
     meeting = np.where(frame == 0, np.float32(0), np.float32(-1))
-    return Notes(*known, _gaps(frame, pieces, count, block), border_of(block, pieces, meeting))
+    return BlockSummary(*known, _background_components(frame, pieces, count, block), border_of(block, pieces, meeting))
 
 
-def finish(labels: Labels, numbers: NDArray[np.int32], filled: NDArray[np.int32] | None) -> Labels:
+def relabel_block(labels: Labels, numbers: NDArray[np.int32], filled: NDArray[np.int32] | None) -> Labels:
     """Return a block's final labels.
 
     Parameters
@@ -151,7 +151,7 @@ def finish(labels: Labels, numbers: NDArray[np.int32], filled: NDArray[np.int32]
     return np.where(labels > 0, numbers[labels], np.concatenate([[0], filled])[pieces]).astype(np.int32)
 
 
-class Tidy:
+class Cleanup:
     """Which cells stay, how they are numbered, and which holes they fill.
 
     Every block is first added with :meth:`add`, in any order; after :meth:`decide` each can be had from
@@ -174,7 +174,7 @@ class Tidy:
         self.heights, self.holes, self.smallest, self.min_peak = heights, holes, smallest, min_peak
         self._size = np.zeros(len(heights), np.int64)
         self._first = np.full(len(heights), _NO_CELL)
-        self._gaps: list[_Gaps] = []
+        self._gaps: list[_Background] = []
         self._seams = Seams()
         self._offsets: dict[tuple[int, int], int] = {}
         self._counts: dict[tuple[int, int], int] = {}
@@ -190,9 +190,9 @@ class Tidy:
         block : Block
             Where it lies.
         """
-        self.take(notes_of(frame, block, holes=self.holes != 0), block)
+        self.add_summary(summarise_block(frame, block, holes=self.holes != 0), block)
 
-    def take(self, notes: Notes, block: Block) -> None:
+    def add_summary(self, notes: BlockSummary, block: Block) -> None:
         """Do the same as :meth:`add` with what was noted elsewhere."""
         self._size[notes.regions] += notes.size
         self._first[notes.regions] = np.minimum(self._first[notes.regions], notes.first)
@@ -235,7 +235,7 @@ class Tidy:
         filled: NDArray[np.int64] = np.where(hole, highest, 0)[group]
         return filled
 
-    def finished(self, labels: Labels, block: Block) -> Labels:
+    def final_labels(self, labels: Labels, block: Block) -> Labels:
         """Return a block's final labels.
 
         Parameters
@@ -245,7 +245,7 @@ class Tidy:
         block : Block
             Where it lies.
         """
-        return finish(labels, self._numbers, self.filled(block))
+        return relabel_block(labels, self._numbers, self.filled(block))
 
     def numbers(self, regions: NDArray[np.int64]) -> NDArray[np.int32]:
         """Return the final numbers of some regions, 0 where a cell is dropped."""
@@ -259,7 +259,7 @@ class Tidy:
         return self._numbers[self._filler[offset : offset + self._counts[block.y0, block.x0]]]
 
 
-def tidy(labels: NDArray[Any], *, boundary_erosion: int = 0, holes: int = 0, smallest: int = 0) -> Labels:
+def clean_labels(labels: NDArray[Any], *, boundary_erosion: int = 0, holes: int = 0, smallest: int = 0) -> Labels:
     """Return labels of a whole plane in order, numbered 1 to n by their first pixels.
 
     Parameters
@@ -272,10 +272,10 @@ def tidy(labels: NDArray[Any], *, boundary_erosion: int = 0, holes: int = 0, sma
     height, width = labels.shape
     block = Block(0, height, 0, width, height, width)
     grown = restore_boundaries(labels.astype(np.int32), boundary_erosion)
-    work = Tidy(np.zeros(int(grown.max(initial=0)) + 1, np.float32), holes, smallest)
+    work = Cleanup(np.zeros(int(grown.max(initial=0)) + 1, np.float32), holes, smallest)
     work.add(block.framed(grown, 0, -1), block)
     work.decide()
-    return work.finished(grown, block)
+    return work.final_labels(grown, block)
 
 
-__all__ = ["Notes", "Tidy", "finish", "notes_of", "restore_boundaries", "tidy"]
+__all__ = ["BlockSummary", "Cleanup", "relabel_block", "summarise_block", "restore_boundaries", "clean_labels"]

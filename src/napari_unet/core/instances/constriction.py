@@ -17,7 +17,7 @@ Mask = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
-class Waist:
+class Constriction:
     """The narrowest place of a cell, and both of its sides.
 
     Attributes
@@ -40,7 +40,7 @@ def inner_distance(mask: Mask) -> NDArray[np.float64]:
     return np.asarray(ndimage.distance_transform_edt(np.pad(mask, 1))[1:-1, 1:-1])
 
 
-def find_waist(mask: Mask, narrowest: float = 0.7, share: float = 0.2) -> Waist | None:
+def find_constriction(mask: Mask, narrowest: float = 0.7, share: float = 0.2) -> Constriction | None:
     """Return the waist of a cell, or None when it has none.
 
     Parameters
@@ -73,7 +73,7 @@ def find_waist(mask: Mask, narrowest: float = 0.7, share: float = 0.2) -> Waist 
 
 def _part(
     distance: NDArray[np.float64], mask: Mask, pieces: NDArray[np.int32], wide: list[int], share: float
-) -> Waist | None:
+) -> Constriction | None:
     """Return the waist between the widest piece and the next one that is large enough, or None."""
     from skimage.segmentation import watershed
 
@@ -86,16 +86,16 @@ def _part(
     return None
 
 
-def _measure(distance: NDArray[np.float64], sides: NDArray[np.int32]) -> Waist:
+def _measure(distance: NDArray[np.float64], sides: NDArray[np.int32]) -> Constriction:
     """Return the waist between two sides that touch."""
     grown = ndimage.maximum_filter(np.where(sides == 2, 1, 0), 3).astype(bool)
     width = np.where(grown & (sides == 1), distance, 0)
     y, x = np.unravel_index(int(width.argmax()), width.shape)
     narrower = min(distance[sides == 1].max(), distance[sides == 2].max())
-    return Waist((int(y), int(x)), float(width[y, x] / narrower), sides)
+    return Constriction((int(y), int(x)), float(width[y, x] / narrower), sides)
 
 
-def halves(mask: Mask) -> NDArray[np.int32]:
+def split_across_long_axis(mask: Mask) -> NDArray[np.int32]:
     """Return 1 and 2 on either side of a line across the middle of the cell's longest extent; (Y, X)."""
     points = np.argwhere(mask).astype(float)
     centred = points - points.mean(axis=0)
@@ -105,10 +105,10 @@ def halves(mask: Mask) -> NDArray[np.int32]:
     return sides
 
 
-def from_seeds(mask: Mask, seeds: Iterable[tuple[int, int]]) -> NDArray[np.int32]:
+def sides_of_seeds(mask: Mask, seeds: Iterable[tuple[int, int]]) -> NDArray[np.int32]:
     """Return the cell's pixels numbered by the seed that they belong to, from 1; (Y, X).
 
-    The borders follow the valleys of the distance to the outside, as in :func:`find_waist`.
+    The borders follow the valleys of the distance to the outside, as in :func:`find_constriction`.
     """
     from skimage.segmentation import watershed
 

@@ -27,7 +27,7 @@ _SURE = 0.8
 """Part of the full height that cells usually have of which a network is sure."""
 
 
-def in_steps(values: NDArray[Any], steps: int) -> NDArray[np.uint16]:
+def quantise(values: NDArray[Any], steps: int) -> NDArray[np.uint16]:
     """Return a map in whole steps of 16 bits, as which planes of any size are kept; NaN becomes 0.
 
     Parameters
@@ -117,4 +117,4 @@ def min_peak_for_size(size: NDArray[np.int64], min_peak: float) -> NDArray[np.fl
     return np.asarray(np.minimum(min_peak, max(min_peak, _SURE) * full))
 
 
-__all__ = ["DISTANCE_STEPS", "PROBABILITY_STEPS", "Maps", "elevation", "in_steps", "min_peak_for_size"]
+__all__ = ["DISTANCE_STEPS", "PROBABILITY_STEPS", "Maps", "elevation", "quantise", "min_peak_for_size"]

@@ -18,9 +18,9 @@ from ..data.arrays import PlaneIndex, WritableArray
 from ..data.blocks import Block, blocks
 from ..data.prefetch import ahead, cores
 from ..settings import PredictionSettings
-from .cleanup import Tidy, restore_boundaries
-from .elevation import DISTANCE_STEPS, PROBABILITY_STEPS, Maps, elevation, in_steps
-from .watershed import Graph, Pieces, basins, components
+from .cleanup import Cleanup, restore_boundaries
+from .elevation import DISTANCE_STEPS, PROBABILITY_STEPS, Maps, elevation, quantise
+from .watershed import BasinGraph, BlockBasins, catchment_basins, connected_components
 
 SIDE = 512
 """Side in pixels of the blocks of planes that are held in memory: what is worked on stays in the processor's caches."""
@@ -31,7 +31,7 @@ _MOST_WORKERS = 4
 T = TypeVar("T")
 Outputs = Mapping[str, NDArray[Any]]
 """Named maps of one plane: ``"classes"`` (K, Y, X) probabilities and, if the model has it, ``"distance"`` (1, Y, X)."""
-Keep = Callable[[PlaneIndex, Outputs, float], None]
+OutputsCallback = Callable[[PlaneIndex, Outputs, float], None]
 """Is given a plane, its outputs at the image's own size, and the size at which the network saw it over that."""
 
 
@@ -85,8 +85,8 @@ def segment_instances(
         See there.
     """
     maps = Maps(
-        in_steps(probability, PROBABILITY_STEPS),
-        None if distance is None else in_steps(distance.reshape(probability.shape), DISTANCE_STEPS),
+        quantise(probability, PROBABILITY_STEPS),
+        None if distance is None else quantise(distance.reshape(probability.shape), DISTANCE_STEPS),
     )
     labels = np.zeros(probability.shape, np.int32)
     for _ in segment_maps(maps, labels, settings):
@@ -135,16 +135,16 @@ def segment_maps(
     every = blocks(height, width, side)
     min_peak = maps.min_peak(settings)
     if len(every) == 1:
-        labels, count = _at_once(segment_block(maps, settings, every[0]), every[0], settings, min_peak)
+        labels, count = _single_block(segment_block(maps, settings, every[0]), every[0], settings, min_peak)
         output[every[0].slices] = labels
         return count
     provisional = scratch((height, width), np.uint32)
-    graph = Graph(settings.seed_height)
-    regions = yield from _pieces_pass(partial(segment_block, maps, settings), graph, every, provisional)
+    graph = BasinGraph(settings.seed_height)
+    regions = yield from _watershed_pass(partial(segment_block, maps, settings), graph, every, provisional)
     # Provisional numbers may be larger than the final ones.
     between = output if np.dtype(output.dtype).itemsize >= 4 else scratch((height, width), np.uint32)
-    work = Tidy(graph.heights, settings.holes, settings.smallest, min_peak)
-    return (yield from _tidy_passes(regions, work, every, settings.boundary_erosion, provisional, between, output))
+    work = Cleanup(graph.heights, settings.holes, settings.smallest, min_peak)
+    return (yield from _cleanup_passes(regions, work, every, settings.boundary_erosion, provisional, between, output))
 
 
 def _in_threads(work: Callable[[Block], T], every: list[Block]) -> Iterator[tuple[Block, T]]:
@@ -152,30 +152,30 @@ def _in_threads(work: Callable[[Block], T], every: list[Block]) -> Iterator[tupl
     return ahead(work, every, max(1, min(_MOST_WORKERS, len(every), cores())))
 
 
-def segment_block(maps: Maps, settings: PredictionSettings, block: Block) -> Pieces:
+def segment_block(maps: Maps, settings: PredictionSettings, block: Block) -> BlockBasins:
     """Return the connected components or catchment basins of a block."""
     heights = elevation(maps, settings, block)
     if maps.method(settings) == "components":
-        return components(heights, block)
-    return basins(heights, block, settings.seed_height)
+        return connected_components(heights, block)
+    return catchment_basins(heights, block, settings.seed_height)
 
 
-def _at_once(
-    pieces: Pieces, block: Block, settings: PredictionSettings, min_peak: float
+def _single_block(
+    pieces: BlockBasins, block: Block, settings: PredictionSettings, min_peak: float
 ) -> tuple[NDArray[np.int32], int]:
     """Return labels and number of cells of a plane that is one block."""
-    graph = Graph(settings.seed_height)
+    graph = BasinGraph(settings.seed_height)
     graph.add(pieces)
     regions = graph.solve().astype(np.int32)
-    work = Tidy(graph.heights, settings.holes, settings.smallest, min_peak)
+    work = Cleanup(graph.heights, settings.holes, settings.smallest, min_peak)
     grown = restore_boundaries(regions[pieces.labels], settings.boundary_erosion)
     work.add(block.framed(grown, 0, -1), block)
     count = work.decide()
-    return work.finished(grown, block), count
+    return work.final_labels(grown, block), count
 
 
-def _pieces_pass(
-    split: Callable[[Block], Pieces], graph: Graph, every: list[Block], provisional: WritableArray
+def _watershed_pass(
+    split: Callable[[Block], BlockBasins], graph: BasinGraph, every: list[Block], provisional: WritableArray
 ) -> Generator[tuple[int, int], None, NDArray[np.int32]]:
     """Write pieces that are numbered over all blocks, and return the region of each."""
     for done, (block, pieces) in enumerate(_in_threads(split, every), 1):
@@ -185,9 +185,9 @@ def _pieces_pass(
     return graph.solve().astype(np.int32)
 
 
-def _tidy_passes(
+def _cleanup_passes(
     regions: NDArray[np.int32],
-    work: Tidy,
+    work: Cleanup,
     every: list[Block],
     boundary_erosion: int,
     provisional: WritableArray,
@@ -206,10 +206,10 @@ def _tidy_passes(
         yield done, 3 * len(every)
     count = work.decide()
 
-    def finished(block: Block) -> NDArray[np.int32]:
-        return work.finished(np.asarray(between[block.slices]).astype(np.int32), block)
+    def final_labels(block: Block) -> NDArray[np.int32]:
+        return work.final_labels(np.asarray(between[block.slices]).astype(np.int32), block)
 
-    for done, (block, labels) in enumerate(_in_threads(finished, every), 2 * len(every) + 1):
+    for done, (block, labels) in enumerate(_in_threads(final_labels, every), 2 * len(every) + 1):
         output[block.slices] = labels
         yield done, 3 * len(every)
     return count
@@ -217,7 +217,7 @@ def _tidy_passes(
 
 __all__ = [
     "SIDE",
-    "Keep",
+    "OutputsCallback",
     "Outputs",
     "foreground",
     "labels_from_outputs",

@@ -50,13 +50,13 @@ class Edges:
         renumbered = Edges(numbers[self.one], numbers[self.other], self.saddle, self.step)
         return renumbered.where(renumbered.one != renumbered.other)
 
-    def in_order(self) -> Edges:
+    def by_saddle(self) -> Edges:
         """Return the edges from the highest saddle down; no two are equal, so there is one order."""
         return self.where(np.lexsort((self.step, -self.saddle)))
 
 
 @dataclass(frozen=True)
-class Summits:
+class Maxima:
     """The nodes of a graph of basins.
 
     Attributes
@@ -72,13 +72,13 @@ class Summits:
 
     places: Places
     heights: NDArray[np.float32]
-    leaves: NDArray[np.bool_]
+    outside: NDArray[np.bool_]
 
-    def where(self, chosen: NDArray[Any]) -> Summits:
+    def where(self, chosen: NDArray[Any]) -> Maxima:
         """Return some of the nodes."""
-        return Summits(self.places[chosen], self.heights[chosen], self.leaves[chosen])
+        return Maxima(self.places[chosen], self.heights[chosen], self.outside[chosen])
 
-    def may_join(self, edges: Edges, height: float) -> NDArray[np.bool_]:
+    def may_merge(self, edges: Edges, height: float) -> NDArray[np.bool_]:
         """Return which edges can matter; summits only rise by joining, so the others never will."""
         lower = np.minimum(self.heights[edges.one], self.heights[edges.other]).astype(np.float64)
         rise = lower - edges.saddle
@@ -86,7 +86,7 @@ class Summits:
 
 
 @dataclass(frozen=True)
-class Pieces:
+class BlockBasins:
     """What one block is made of.
 
     Attributes
@@ -102,38 +102,38 @@ class Pieces:
     """
 
     labels: NDArray[np.int32]
-    summits: Summits
+    maxima: Maxima
     edges: Edges
     border: Border
 
 
-def components(elevation: Elevation, block: Block) -> Pieces:
+def connected_components(elevation: Elevation, block: Block) -> BlockBasins:
     """Return the connected pieces of a block's mask; by sides alone."""
     labels, count = ndimage.label(elevation[1:-1, 1:-1] >= 0)
     rows, columns = np.nonzero(labels)
     first = np.zeros(count, np.int64)
     # Of repeated indices the last one counts: backwards, that is the first pixel.
     first[labels[rows, columns][::-1] - 1] = block.places(rows, columns)[::-1]
-    summits = Summits(first, np.zeros(count, np.float32), np.zeros(count, np.bool_))
+    maxima = Maxima(first, np.zeros(count, np.float32), np.zeros(count, np.bool_))
     flat = np.where(elevation >= 0, np.float32(0), np.float32(-1))
-    return Pieces(labels.astype(np.int32), summits, _no_edges(), border_of(block, labels, flat))
+    return BlockBasins(labels.astype(np.int32), maxima, _no_edges(), border_of(block, labels, flat))
 
 
-def basins(elevation: Elevation, block: Block, height: float) -> Pieces:
+def catchment_basins(elevation: Elevation, block: Block, height: float) -> BlockBasins:
     """Return the basins of a block; joined already where nothing beyond the block can change that."""
-    labels, summits = _climb(elevation, block)
-    edges = _edges(labels, elevation[1:-1, 1:-1], summits, height, block)
+    labels, maxima = _steepest_ascent(elevation, block)
+    edges = _edges(labels, elevation[1:-1, 1:-1], maxima, height, block)
     border = border_of(block, labels, elevation)
-    is_open = summits.leaves.copy()
+    is_open = maxima.outside.copy()
     is_open[border.nodes] = True
-    parents, left = join(summits, edges, height, is_open)
+    parents, left = merge_basins(maxima, edges, height, is_open)
     kept = parents == np.arange(len(parents))
     numbers = (np.cumsum(kept) - 1)[parents]
     relabelled = np.concatenate([[0], numbers + 1]).astype(np.int32)[labels]
-    return Pieces(relabelled, summits.where(kept), left.between(numbers), border.renumbered(numbers))
+    return BlockBasins(relabelled, maxima.where(kept), left.between(numbers), border.renumbered(numbers))
 
 
-def _climb(elevation: Elevation, block: Block) -> tuple[NDArray[np.int32], Summits]:
+def _steepest_ascent(elevation: Elevation, block: Block) -> tuple[NDArray[np.int32], Maxima]:
     """Return node + 1 of each pixel of a block, and the nodes: summits, and pixels beyond that arrows lead to."""
     stride = elevation.shape[1]
     heights = elevation.ravel()
@@ -145,7 +145,7 @@ def _climb(elevation: Elevation, block: Block) -> tuple[NDArray[np.int32], Summi
     slots = np.zeros(heights.size, np.int32)
     slots[everywhere] = np.arange(len(everywhere), dtype=np.int32)
     arrows = slots[everywhere]
-    arrows[: len(own)] = slots[_highest(heights, own, stride)]
+    arrows[: len(own)] = slots[_highest_neighbour(heights, own, stride)]
     ends = representatives(arrows)[: len(own)]
     used = np.zeros(len(everywhere), np.bool_)
     used[ends] = True
@@ -153,10 +153,10 @@ def _climb(elevation: Elevation, block: Block) -> tuple[NDArray[np.int32], Summi
     labels.ravel()[own] = np.cumsum(used, dtype=np.int32)[ends]
     nodes = np.flatnonzero(used)
     places = block.places(everywhere[nodes] // stride - 1, everywhere[nodes] % stride - 1)
-    return labels[1:-1, 1:-1], Summits(places, heights[everywhere[nodes]], nodes >= len(own))
+    return labels[1:-1, 1:-1], Maxima(places, heights[everywhere[nodes]], nodes >= len(own))
 
 
-def _highest(heights: NDArray[np.float32], own: NDArray[np.intp], stride: int) -> NDArray[np.intp]:
+def _highest_neighbour(heights: NDArray[np.float32], own: NDArray[np.intp], stride: int) -> NDArray[np.intp]:
     """Return the highest of each pixel and its four neighbours; of equals the first in raster order."""
     target = own - stride
     best = heights[target]
@@ -169,7 +169,7 @@ def _highest(heights: NDArray[np.float32], own: NDArray[np.intp], stride: int) -
 
 
 def _edges(
-    labels: NDArray[np.int32], heights: NDArray[np.float32], summits: Summits, height: float, block: Block
+    labels: NDArray[np.int32], heights: NDArray[np.float32], maxima: Maxima, height: float, block: Block
 ) -> Edges:
     """Return the highest pass between each two touching basins that may become one."""
     found = []
@@ -181,8 +181,8 @@ def _edges(
         one, other = (labels[s][rows, columns].astype(np.int64) - 1 for s in (here, there))
         saddle = np.minimum(heights[here][rows, columns], heights[there][rows, columns])
         edges = Edges(one, other, saddle, step_places(block.places(rows, columns), way))
-        found.append(edges.where(summits.may_join(edges, height)))
-    return _strongest(_merged(found), len(summits.places))
+        found.append(edges.where(maxima.may_merge(edges, height)))
+    return _highest_saddles(_merged(found), len(maxima.places))
 
 
 def _merged(many: list[Edges]) -> Edges:
@@ -195,7 +195,7 @@ def _no_edges() -> Edges:
     return Edges(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.float32), np.zeros(0, np.int64))
 
 
-def _strongest(edges: Edges, count: int) -> Edges:
+def _highest_saddles(edges: Edges, count: int) -> Edges:
     """Return one edge for each two nodes: of those between two, only the first in order can join them."""
     pair = np.minimum(edges.one, edges.other) * count + np.maximum(edges.one, edges.other)
     order = np.lexsort((edges.step, -edges.saddle, pair))
@@ -204,8 +204,8 @@ def _strongest(edges: Edges, count: int) -> Edges:
     return edges.where(order[first])
 
 
-def join(
-    summits: Summits, edges: Edges, height: float, is_open: NDArray[np.bool_] | None = None
+def merge_basins(
+    maxima: Maxima, edges: Edges, height: float, is_open: NDArray[np.bool_] | None = None
 ) -> tuple[Nodes, Edges]:
     """Join basins across shallow saddles.
 
@@ -228,20 +228,20 @@ def join(
     left : Edges
         Those of which it cannot be told, between representatives.
     """
-    order = np.lexsort((-summits.places, summits.heights))
+    order = np.lexsort((-maxima.places, maxima.heights))
     rank_of = np.empty(len(order), np.int64)
     rank_of[order] = np.arange(len(order))
-    edges = edges.in_order()
+    edges = edges.by_saddle()
     open_ranks = np.zeros(len(order), np.bool_) if is_open is None else is_open[order]
-    parents, left = _join_in_order(
-        summits.heights[order].tolist(), open_ranks.tolist(), rank_of[edges.one].tolist(),
+    parents, left = _merge_in_order(
+        maxima.heights[order].tolist(), open_ranks.tolist(), rank_of[edges.one].tolist(),
         rank_of[edges.other].tolist(), edges.saddle.tolist(), height,
     )  # fmt: skip
     found = order[representatives(parents)[rank_of]].astype(np.int64)
     return found, edges.where(left).between(found)
 
 
-def _join_in_order(
+def _merge_in_order(
     heights: list[float], is_open: list[bool], ones: list[int], others: list[int], saddles: list[float], height: float
 ) -> tuple[Nodes, Nodes]:
     """Return each basin's parent, and the edges that are left.
@@ -275,7 +275,7 @@ def _join_in_order(
     return np.array(parents, np.int64), np.array(left, np.int64)
 
 
-class Graph:
+class BasinGraph:
     """The pieces of all blocks of a plane, and which of them are one.
 
     Parameters
@@ -293,18 +293,18 @@ class Graph:
         self.height = height
         self.heights = np.zeros(1, np.float32)
         self.count = 0
-        self._summits: list[Summits] = []
+        self._maxima: list[Maxima] = []
         self._edges: list[Edges] = []
         self._seams = Seams()
 
-    def add(self, pieces: Pieces) -> int:
+    def add(self, pieces: BlockBasins) -> int:
         """Add a block's pieces and return the number from which they are counted."""
         offset = self.count
-        self._summits.append(pieces.summits)
+        self._maxima.append(pieces.maxima)
         edges = pieces.edges
         self._edges.append(Edges(edges.one + offset, edges.other + offset, edges.saddle, edges.step))
         self._seams.add(pieces.border.shifted(offset))
-        self.count += len(pieces.summits.places)
+        self.count += len(pieces.maxima.places)
         return offset
 
     def solve(self) -> Nodes:
@@ -314,21 +314,24 @@ class Graph:
         """
         if self.count == 0:
             return np.zeros(1, np.int64)
-        summits = Summits(*(np.concatenate([getattr(s, n) for s in self._summits])
-                            for n in ("places", "heights", "leaves")))  # fmt: skip
+        maxima = Maxima(
+            np.concatenate([block.places for block in self._maxima]),
+            np.concatenate([block.heights for block in self._maxima]),
+            np.concatenate([block.outside for block in self._maxima]),
+        )
         parents = np.arange(self.count)
-        parents[summits.leaves] = self._seams.nodes_at(summits.places[summits.leaves])
+        parents[maxima.outside] = self._seams.nodes_at(maxima.places[maxima.outside])
         basin = representatives(parents)
         steps, values = self._seams.steps()
         edges = _merged([*self._edges, Edges(*self._seams.pairs(), values, steps)]).between(basin)
-        edges = edges.where(summits.may_join(edges, self.height))
-        region = join(summits, edges, self.height)[0][basin]
+        edges = edges.where(maxima.may_merge(edges, self.height))
+        region = merge_basins(maxima, edges, self.height)[0][basin]
         roots = np.unique(region)
         numbers = np.zeros(self.count, np.int64)
-        roots = roots[np.argsort(summits.places[roots])]
+        roots = roots[np.argsort(maxima.places[roots])]
         numbers[roots] = np.arange(1, len(roots) + 1)
-        self.heights = np.concatenate([np.zeros(1, np.float32), summits.heights[roots]])
+        self.heights = np.concatenate([np.zeros(1, np.float32), maxima.heights[roots]])
         return np.concatenate([[0], numbers[region]])
 
 
-__all__ = ["Edges", "Graph", "Pieces", "Summits", "basins", "components", "join"]
+__all__ = ["Edges", "BasinGraph", "BlockBasins", "Maxima", "catchment_basins", "connected_components", "merge_basins"]

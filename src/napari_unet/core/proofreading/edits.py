@@ -15,7 +15,7 @@ from scipy import ndimage
 
 from ..data.annotation import Box
 from ..errors import DataError
-from ..instances.constriction import Mask, find_waist, from_seeds, halves
+from ..instances.constriction import Mask, find_constriction, sides_of_seeds, split_across_long_axis
 from .bounding_boxes import Plane, around
 
 Point = tuple[int, int]
@@ -99,7 +99,7 @@ def _seam(one: Mask, other: Mask) -> Mask:
     return np.asarray(near[0] & near[1] & closed[SEAM:-SEAM, SEAM:-SEAM])
 
 
-def split_at_waist(labels: Plane, cell: int, fresh: int) -> Edit:
+def split_at_constriction(labels: Plane, cell: int, fresh: int) -> Edit:
     """Split a cell in two at its narrowest place, or across its middle when it has none.
 
     Parameters
@@ -117,8 +117,8 @@ def split_at_waist(labels: Plane, cell: int, fresh: int) -> Edit:
         When the cell is missing or has a single pixel.
     """
     box, mask = _mask(labels, cell)
-    waist = find_waist(mask, _SPLIT_WAIST, _SPLIT_SHARE)
-    return _split(labels, cell, box, waist.sides if waist else halves(mask), fresh)
+    constriction = find_constriction(mask, _SPLIT_WAIST, _SPLIT_SHARE)
+    return _split(labels, cell, box, constriction.sides if constriction else split_across_long_axis(mask), fresh)
 
 
 def split_by_seeds(labels: Plane, cell: int, seeds: Sequence[Point], fresh: int) -> Edit:
@@ -144,7 +144,7 @@ def split_by_seeds(labels: Plane, cell: int, seeds: Sequence[Point], fresh: int)
     inside = [(y, x) for y, x in inside if mask[y, x]]
     if len(inside) < 2:
         raise DataError(f"Cell {cell} has {len(inside)} seeds; click one in each part, at least two.")
-    return _split(labels, cell, box, from_seeds(mask, inside), fresh)
+    return _split(labels, cell, box, sides_of_seeds(mask, inside), fresh)
 
 
 def split_by_line(labels: Plane, cell: int, path: Sequence[Point], fresh: int) -> Edit:

@@ -109,7 +109,7 @@ class Actions:
 
     def _split_in_two(self) -> None:
         cell = self.opened().needed_target()
-        self.opened().split(cell, lambda window: edits.split_at_waist(window.labels, cell, window.fresh))
+        self.opened().split(cell, lambda window: edits.split_at_constriction(window.labels, cell, window.fresh))
 
     def _toggle_scope(self) -> None:
         known = self.opened().known
