@@ -511,7 +511,7 @@ def test_kill_9_in_mid_training_leaves_the_last_checkpoint_here(real, machine):
     os.kill(first, signal.SIGKILL)
     seen.wait(timeout=30)
     failure = next(event.message for event in seen.events if isinstance(event, JobFailed))
-    assert f"on {NAME} was ended" in failure and "the next click connects anew" in failure
+    assert f"on {NAME} was ended" in failure and "the next click reconnects" in failure
     assert read_card(folder / "model").name == "nuclei" and (folder / "state.safetensors").is_file()
     again = Recorder()
     real.submit("train", {"folder": str(asked())}, again)
@@ -526,7 +526,7 @@ def test_a_cut_connection_ends_the_job_here_and_the_process_there(client):
     pid = client.pid
     client._link._process.kill()
     seen.wait(timeout=10)
-    assert "Nothing in the viewer is lost; the next click connects anew" in seen.failure
+    assert "Nothing in the viewer is lost; the next click reconnects" in seen.failure
     wait_until(lambda: not alive(pid), 10)
     assert isinstance(run(client, "count", {"steps": 1}).events[-2], Finished)
 

@@ -552,4 +552,4 @@ def test_a_model_s_certainty_is_measured_as_it_will_be_compared(
     card = list(train(plan(annotated)))[-1].model.card
     assert card.certainty == 0.75 and card.prediction | chosen == card.prediction
     # Models are compared without what a training chose to throw away uncertain cells, and without mirrored images.
-    assert [(s.min_peak, s.mirror, s.seed_height) for s in given] == [(0.0, False, 0.3)]
+    assert [(s.min_peak, s.tta, s.seed_height) for s in given] == [(0.0, False, 0.3)]

@@ -18,7 +18,7 @@ from qtpy.QtWidgets import QDialogButtonBox, QLineEdit
 from napari_unet.core.errors import SettingsError, StoreError
 from napari_unet.core.settings import options
 from napari_unet.plugin.dock.preferences_dialog import PreferencesDialog
-from napari_unet.plugin.models import registry as models_module
+from napari_unet.plugin.models import files as models_module
 from napari_unet.plugin.models.files import models_folder
 from napari_unet.plugin.settings import preferences
 from napari_unet.plugin.settings.preferences import SECTIONS, Preferences, usable

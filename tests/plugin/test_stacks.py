@@ -93,7 +93,7 @@ def test_missed_planes_are_bridged_when_asked(segmenting, click, done, linked):
     box, cells = segment.view.link, viewer.layers["picture cells"]
     assert box.depth.isHidden() and not box.time.isHidden()
     apart = linked(viewer, segment, box.time, "picture cells linked").data
-    box.missed.setValue(1)
+    box.max_gap.setValue(1)
     cells.visible = True
     bridged = linked(viewer, segment, box.time, "picture cells linked [1]").data
     np.testing.assert_array_equal(bridged, expected(cells.data, "tyx", along="t", max_gap=1))

@@ -19,7 +19,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import binary_dilation
-from skimage.segmentation import find_boundaries
 
 from ..core.distribution import require_extra
 from ..core.errors import StoreError
@@ -153,6 +152,9 @@ def _stretched(grey: NDArray[Any]) -> NDArray[np.float64]:
 
 def _outlines(labels: NDArray[np.int64]) -> NDArray[np.bool_]:
     """Return the outermost two pixels of every cell."""
+    # Loads scipy.sparse, which no dock needs before a report is written.
+    from skimage.segmentation import find_boundaries
+
     inner = find_boundaries(labels, mode="inner")
     return np.asarray(binary_dilation(inner) & (labels > 0))
 
@@ -229,7 +231,10 @@ def curves(comparison: Comparison) -> str:
     axes.legend(title="at IoU 0.9", loc="center left", bbox_to_anchor=(1.02, 0.5), frameon=False)
     buffer = io.StringIO()
     with matplotlib.rc_context({"svg.fonttype": "none", "font.family": "sans-serif"}):
-        figure.savefig(buffer, format="svg", transparent=True)
+        # Without metadata there are no addresses in the page.
+        figure.savefig(
+            buffer, format="svg", transparent=True, metadata=dict.fromkeys(("Creator", "Date", "Format", "Type"))
+        )
     return buffer.getvalue()[buffer.getvalue().index("<svg") :]
 
 

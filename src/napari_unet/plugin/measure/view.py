@@ -15,7 +15,7 @@ from ..widgets.layer_selectors import ImageSection, LayerCombo
 from ..widgets.score_plot import ScorePlot
 
 COMPLETE, SPARSE = "complete", "sparse"
-_PLOT_HEIGHT = 104
+_PLOT_HEIGHT = 92
 
 
 class ErrorList(QListWidget):
