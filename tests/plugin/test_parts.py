@@ -155,7 +155,7 @@ def test_the_plot_shows_both_curves_and_the_best(qtbot):
     assert [value[0] for value in plot._star.getData()] == [10, 1.0]
     assert [value[0] for value in plot._score_star.getData()] == [10, 0.8]
     assert plot._f1_line.getData()[1].tolist() == [0.4, 0.8, 0.7]
-    assert plot._overlap_line.getData()[1].tolist() == [0.5, 0.9, 0.6]
+    assert plot._iou_line.getData()[1].tolist() == [0.5, 0.9, 0.6]
     assert len(plot._line.getData()[0]) == 20
     (_, right), (_, top) = plot.plot.viewRange()
     assert right >= 19

@@ -1,4 +1,4 @@
-"""What all docks are: a view that scrolls, its controller, the engine while it is open, the viewer's theme.
+"""The base of all docks: a view that scrolls, its controller, the engine while it is open, the viewer's theme.
 
 Loading this module is part of the click that opens a dock; what only the content of a dock needs is loaded later.
 """
@@ -31,13 +31,13 @@ _LOADED_FIRST = (
     "napari_unet.plugin.dock.follow_preferences",
     "napari_unet.plugin.dock.state",
 )
-"""What every dock needs, in pieces that each take a fraction of what a click may take."""
+"""Modules that every dock needs, each loaded in a fraction of the time that a click may take."""
 _TURN_MS = 5
 """More than 0, which Qt takes for the end of the same turn; what waits is answered in between."""
 
 
 class Controller(Protocol):
-    """What answers to the user."""
+    """The controller of a dock."""
 
     def close(self) -> None:
         """Stop what is under way; the dock is gone."""
@@ -94,7 +94,7 @@ class Dock(QWidget):
 
     @property
     def controller(self) -> Any:
-        """What answers to the user."""
+        """The controller of a dock."""
         return self._made()[1]
 
     @property

@@ -94,7 +94,7 @@ class Lasting(QObject):
         return dict(found) if isinstance(found, dict) else {}
 
     def note(self, dock: str, name: str, value: Any) -> None:
-        """Keep a value; it is written a moment later."""
+        """Store a value; it is written a moment later."""
         kept = self.of(dock)
         if name not in kept or kept[name] != value:
             self._values[dock] = {**kept, name: value}
@@ -102,7 +102,7 @@ class Lasting(QObject):
             self._timer.start()
 
     def flush(self) -> None:
-        """Write now what is still to be written."""
+        """Write pending values now."""
         self._timer.stop()
         if not self._changed:
             return

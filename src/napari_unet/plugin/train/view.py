@@ -343,7 +343,7 @@ class TrainView(QWidget):
         self.progress.setVisible(self._busy or bool(text))
 
     def show_score(self, f1: float, iou: float, step: int, best: bool) -> None:
-        """Show how well the best model so far does on the cells kept apart, which may be the one of this step."""
+        """Show the validation scores of the best model so far."""
         self._best = f"★ F1 {f1:.2f}, IoU {iou:.2f} at step {step}" if best else self._best
         self.score.setText(self._best)
 

@@ -1,4 +1,4 @@
-"""What each axis of a picture is: shown, to be corrected, and asked where neither picture nor file says it."""
+"""Show and edit the axes of an image, and ask for those that neither layer nor file names."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ..layers.reading import LEADING
 from .forms import guard_wheel
 
 CHANNEL_SIZES = range(2, 5)
-"""Axes of these sizes may be channels as well as planes, so that they are asked for."""
+"""Axes of these sizes may be channels or planes, so the user is asked."""
 
 
 class AxesRow(QWidget):
@@ -82,7 +82,7 @@ class AxesRow(QWidget):
         box.setCurrentIndex(box.findData(letter))
         box.setToolTip(
             "<span>What this axis is. Planes along time, depth and position are segmented one by one; channels are "
-            "looked at together.</span>"
+            "used together.</span>"
         )
         guard_wheel(box)
         box.currentIndexChanged.connect(self._on_box)

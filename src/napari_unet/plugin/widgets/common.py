@@ -1,4 +1,4 @@
-"""Pieces that both docks are put together from: headings, rows, progress, messages to the user."""
+"""Common parts of the docks: headings, rows, progress, messages."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def breakable(text: str) -> str:
 
 
 class Messages(QLabel):
-    """Plain words to the user: a headline, and notes below it."""
+    """Messages to the user."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -119,7 +119,7 @@ class Messages(QLabel):
 
 
 class ProgressBar(QProgressBar):
-    """A bar that also says how much time is left."""
+    """A progress bar with the remaining time."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -181,7 +181,7 @@ class GearButton(QToolButton):
         self.setStyleSheet("QToolButton::menu-indicator { image: none; } QToolButton { font-size: 15px; padding: 0; }")
         menu = QMenu(self)
         menu.addAction("Preferences ...").triggered.connect(self._ask_preferences)
-        self.put_back_action = menu.addAction("Settings of this dock as at first")
+        self.put_back_action = menu.addAction("Reset the settings of this dock")
         self.put_back_action.triggered.connect(self._ask_put_back)
         self.setMenu(menu)
 

@@ -1,4 +1,4 @@
-"""Docks without a mouse: keys for their main buttons, and a frame around what the keyboard acts on."""
+"""Keyboard control of docks: keys for their main buttons, and a frame around the focused widget."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Settings dataclasses to forms: a label, a fitting editor and a tooltip per field, read from ``settings.py``."""
+"""Forms made from the settings dataclasses: a label, an editor and a tooltip per field."""
 
 from __future__ import annotations
 
@@ -126,7 +126,7 @@ def make_editor(name: str, option: Option, default: Any) -> QWidget:
 
 
 class _WheelGuard(QObject):
-    """Lets the mouse wheel scroll the dock instead of changing a number that happens to lie under it."""
+    """Lets the mouse wheel scroll the dock instead of changing the number under it."""
 
     def eventFilter(self, watched: QObject, event: QEvent) -> bool:
         """Hand wheel events on to the scroll area unless the editor was clicked before."""

@@ -1,4 +1,4 @@
-"""Live learning curves: loss, and scores on the cells kept apart; the best model marked, new paint marked."""
+"""Live learning curves: loss and validation scores, with marks for the best model and for new paint."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _BESIDE = 0.04
 
 
 class Curve:
-    """Points of a curve that thins itself out, so that drawing a night's training costs no more than a minute's."""
+    """Points of a curve, thinned so that a night's training draws as fast as a minute's."""
 
     def __init__(self) -> None:
         self.x: list[float] = []
@@ -90,16 +90,15 @@ class LossPlot(QWidget):
         self.plot.getAxis("bottom").setStyle(showValues=False)
         self.plot.getAxis("bottom").setHeight(6)
         self.setToolTip(
-            "<span>Above: how wrong the network is, on the patches that it learns from and on the painted cells that "
-            "are kept apart; lower is better. Below: F1, the share of those cells that are found, and overlap, the "
-            "intersection over union of their pixels; 1 is best. The star marks the model that is kept; dotted lines "
-            "mark where new paint joined.</span>"
+            "<span>Above: loss on the training patches and on the held-out validation cells; lower is better. Below: "
+            "F1, the share of validation cells found, and IoU, the intersection over union of their pixels; 1 is best. "
+            "The star marks the best model; dotted lines mark new annotations.</span>"
         )
         self._raw = self.plot.plot()
         self._line = self.plot.plot(name="training")
-        self._points = self.plot.plot(name="cells kept apart", symbolSize=5)
+        self._points = self.plot.plot(name="validation cells", symbolSize=5)
         self._f1_line = self.scores.plot(name="F1", symbolSize=5)
-        self._overlap_line = self.scores.plot(name="overlap", symbolSize=5)
+        self._iou_line = self.scores.plot(name="IoU", symbolSize=5)
         self._star = self.plot.plot(pen=None, symbol="star", symbolSize=15)
         self._score_star = self.scores.plot(pen=None, symbol="star", symbolSize=15)
         self._marks: list[Any] = []
@@ -140,7 +139,7 @@ class LossPlot(QWidget):
         curves = [
             (self._points, "validation", "o"),
             (self._f1_line, "f1", "o"),
-            (self._overlap_line, "validation", "t"),
+            (self._iou_line, "validation", "t"),
         ]
         for item, colour, symbol in curves:
             item.setPen(mk(pens[colour], width=2))
@@ -171,7 +170,7 @@ class LossPlot(QWidget):
 
     def reset(self) -> None:
         """Begin new curves."""
-        self.training, self.validation, self.f1, self.overlap = Curve(), Curve(), Curve(), Curve()
+        self.training, self.validation, self.f1, self.iou = Curve(), Curve(), Curve(), Curve()
         self.best: tuple[float, float, float] | None = None
         self._offset = 0.0
         for mark in self._marks:
@@ -180,7 +179,7 @@ class LossPlot(QWidget):
         self.redraw()
 
     def go_on(self) -> None:
-        """Take what comes as a continuation: its time begins where the curves end."""
+        """Treat new points as a continuation: their time starts where the curves end."""
         self._offset = self._latest()
 
     def _latest(self) -> float:
@@ -193,16 +192,16 @@ class LossPlot(QWidget):
         self._redraw_soon()
 
     def add_validation(self, elapsed: float, loss: float, f1: float, iou: float, best: bool) -> None:
-        """Add what was measured on the cells kept apart; ``best`` moves the star here."""
+        """Add validation scores; ``best`` moves the star here."""
         time = self._offset + elapsed
-        for curve, value in ((self.validation, loss), (self.f1, f1), (self.overlap, iou)):
+        for curve, value in ((self.validation, loss), (self.f1, f1), (self.iou, iou)):
             curve.add(time, value)
         if best:
             self.best = (time, loss, f1)
         self._redraw_soon()
 
     def mark_paint(self, elapsed: float) -> None:
-        """Mark that new paint is learnt from ``elapsed`` seconds on."""
+        """Mark new annotations at ``elapsed`` seconds."""
         for plot in (self.plot, self.scores):
             mark = self._pg.InfiniteLine(self._offset + elapsed, pen=self._faint)
             plot.addItem(mark)
@@ -218,7 +217,7 @@ class LossPlot(QWidget):
         self._raw.setData(self.training.x, self.training.y)
         self._line.setData(self.training.x, smooth)
         for item, curve in (
-            (self._points, self.validation), (self._f1_line, self.f1), (self._overlap_line, self.overlap),
+            (self._points, self.validation), (self._f1_line, self.f1), (self._iou_line, self.iou),
         ):  # fmt: skip
             item.setData(curve.x, curve.y)
         time, loss, f1 = ([v] for v in self.best) if self.best else ([], [], [])

@@ -1,4 +1,4 @@
-"""AP and F1 over the overlap from which a cell counts as found."""
+"""AP and F1 over the IoU threshold."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class ScorePlot(QWidget):
             "f1": self.plot.plot([], [], name="F1"),
         }
         self.setToolTip(
-            "<span>How the scores fall when more overlap is asked for before a cell counts as found. AP: found / "
+            "<span>Scores at higher IoU thresholds. AP: found / "
             "(found + false + missed). F1 counts the found ones twice.</span>"
         )
         self.set_theme("dark", "#262930")
@@ -50,7 +50,7 @@ class ScorePlot(QWidget):
         """Draw (IoU, score) points."""
         for name, points in (("ap", ap), ("f1", f1)):
             self.curves[name].setData([x for x, _ in points], [y for _, y in points])
-        # Scores fall with the overlap, AP below F1: one of these two corners is free of curves.
+        # Scores fall with the threshold, AP below F1: one of these two corners is free of curves.
         middle = next((y for x, y in reversed(ap) if x < 0.76), 1.0)
         self._legend.setOffset(_BOTTOM_LEFT if middle > 0.4 else _TOP_RIGHT)
 

@@ -1,4 +1,4 @@
-"""The tabs of docks that lie behind each other: short names that are never cut off, the whole one as a tool tip."""
+"""Tabs of stacked docks: short names that are never cut off, with the whole name as tooltip."""
 
 from __future__ import annotations
 
