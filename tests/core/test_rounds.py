@@ -97,7 +97,7 @@ def test_paint_that_teaches_nothing_is_told_and_ends_nothing() -> None:
     events = list(train(plan, get_updates=news_at(2, [squares([])])))
     told = [event.message for event in events if isinstance(event, Fallback)]
     assert len(told) == 1
-    assert "not learnt yet: No cells are painted" in told[0]
+    assert "not used yet: No cells are painted" in told[0]
     assert isinstance(events[-1], Finished) and events[-1].step == 6
 
 

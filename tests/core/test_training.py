@@ -194,7 +194,7 @@ def test_patience_ends_a_training_that_no_longer_improves(
     scored([0.1, 0.9, 0.4, 0.3, 0.2, 0.9])
     events = list(train(every_step(annotated, patience=3)))
     assert sum(isinstance(e, StepDone) for e in events) == 5
-    assert events[-2].reason == events[-1].message == "No better model in 3 measurements, so the training ends here."
+    assert events[-2].reason == events[-1].message == "No better model in 3 validations, so the training ends here."
     assert events[-1].best_step == 2
 
 
@@ -294,7 +294,7 @@ def test_a_loss_that_stays_undefined_ends_the_training_but_keeps_the_model(
 ) -> None:
     losses(set(range(3, 10**5)))
     events: list[Any] = []
-    with pytest.raises(DataError, match="undefined 6 times in spite of smaller learning rates"):
+    with pytest.raises(DataError, match="undefined 6 times despite smaller learning rates"):
         for event in train(plan(annotated, folder=tmp_path)):
             events.append(event)
     assert isinstance(events[-1], CheckpointSaved)

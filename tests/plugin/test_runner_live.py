@@ -50,7 +50,7 @@ def test_paint_joins_and_the_run_folder_has_it(real, qtbot):
     nothing = dataclasses.replace(more[0], labels=np.zeros_like(more[0].labels))
     seen.job.repaint([nothing], 6)
     seen.wait(qtbot, Fallback, LONG)
-    assert "not learnt yet" in seen.of(Fallback)[0].message
+    assert "not used yet" in seen.of(Fallback)[0].message
     seen.job.stop()
     seen.wait(qtbot)
     assert seen.failure is None

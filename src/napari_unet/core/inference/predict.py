@@ -393,9 +393,9 @@ class _Job:
             self.tile = max(smallest, self.tile // 2)
             if self.work is not None:
                 self.work.remember("tile", self.tile)
-            return f"Too little memory; going on with smaller tiles of {self.tile} px. The result is the same."
+            return f"Too little memory; continuing with smaller tiles of {self.tile} px. The result is the same."
         if self.predictor.compute.device.type == "cpu":
             raise error
         self.predictor = Predictor.create(self.model.network, processor(self.settings.precision), self.settings.tta)
         self.tile = choose_tile(self.predictor.network, self.predictor.compute, self.image.height, self.image.width)
-        return "Too little memory on the graphics card; going on with the processor, which is slower."
+        return "Too little memory on the graphics card; continuing on the processor, which is slower."
