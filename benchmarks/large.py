@@ -149,11 +149,11 @@ def joined(side: int, chunk: int) -> dict[str, float]:
     """Tell the cells of a plane apart chunk by chunk, and return what it took."""
     from napari_unet.core.instances.cleanup import Cleanup
     from napari_unet.core.instances.pipeline import segment_maps
-    from napari_unet.core.instances.watershed import Graph
+    from napari_unet.core.instances.watershed import BasinGraph
     from napari_unet.core.settings import PredictionSettings
 
     joining: list[float] = []
-    timed(Graph, "solve", joining)
+    timed(BasinGraph, "solve", joining)
     timed(Cleanup, "decide", joining)
     maps, labels = perfect_maps(side), np.zeros((side, side), np.int32)
     begin = time.perf_counter()

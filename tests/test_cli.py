@@ -405,10 +405,10 @@ def test_a_note_that_holds_for_many_images_is_told_twice_at_most(
 ) -> None:
     mirrored = write_model(tmp_path / "mirrored", prediction={"tta": True})
     assert run("segment", pictures[0], tmp_path / "out", "--model", mirrored) == 0
-    notes = [line for line in capsys.readouterr().err.splitlines() if "mirrored images" in line]
+    notes = [line for line in capsys.readouterr().err.splitlines() if "Test-time augmentation" in line]
     assert len(notes) == 2
-    assert notes[0].startswith("note: cells0.tif: The average over")
-    assert notes[1].startswith("note: 2 more: The average over")
+    assert notes[0].startswith("note: cells0.tif: Test-time augmentation")
+    assert notes[1].startswith("note: 2 more: Test-time augmentation")
 
 
 def test_of_a_folder_the_same_command_makes_what_is_missing_alone(

@@ -126,7 +126,7 @@ def test_it_is_said_when_the_model_asks_for_mirrored_images(pool: Pool, folder: 
         chosen = dataclasses.replace(CHOSEN, tta=tta)
         _, events = there(pool, tmp_path, "stack.tif", tmp_path / f"{tta}.zarr", chosen)
         notes = [note for event in events if isinstance(event, Started) for note in event.notes]
-        assert len([note for note in notes if "mirrored images" in note]) == said
+        assert len([note for note in notes if "Test-time augmentation" in note]) == said
 
 
 @linux

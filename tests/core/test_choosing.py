@@ -168,6 +168,6 @@ def test_a_near_start_is_taught_more_gently_than_a_far_one(taught: Model, ignora
 def test_it_is_said_when_the_card_asks_for_mirrored_images():
     card = Card("cells", TINY, prediction={"tta": True})
     said = tta_note(card, PredictionSettings(tta=True))
-    assert "4 times as long" in said and "Switch mirror off" in said
+    assert "4 times as long" in said and "Switch tta off" in said
     assert tta_note(card, PredictionSettings(tta=False)) == ""
     assert tta_note(Card("cells", TINY), PredictionSettings(tta=True)) == ""

@@ -40,7 +40,7 @@ def test_two_cells_are_enough(labels: np.ndarray) -> None:
     split = split_samples([numbered(labels)], 0.2, rng())
     assert [s.cells for s in (*split.train, *split.validation)] == [1, 1]
     assert not pixels(split.train) & pixels(split.validation)
-    assert split.note == "Kept apart to measure on: 1 of 2 cells, in a part of a."
+    assert split.note == "Held out for validation: 1 of 2 cells, in a part of a."
 
 
 def test_the_cut_runs_between_the_cells_and_leaves_both_their_surroundings() -> None:
@@ -130,7 +130,7 @@ def test_whole_planes_are_kept_apart_when_there_are_many() -> None:
     samples = [numbered(TWO, str(i), first=i * 3200) for i in range(10)]
     split = split_samples(samples, 0.2, rng())
     assert (len(split.train), len(split.validation)) == (8, 2)
-    assert split.note == "Kept apart to measure on: 2 of 10 annotated planes."
+    assert split.note == "Held out for validation: 2 of 10 annotated planes."
     again = split_samples(samples, 0.2, rng())
     assert [s.name for s in again.validation] == [s.name for s in split.validation]
 

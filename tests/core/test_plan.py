@@ -55,7 +55,7 @@ def test_images_are_normalised_by_the_whole_plane() -> None:
         ([item(labels=np.where(LABELS, 4, 0))], {"background_label": 4}, "No cells are painted, only background"),
         ([item(labels=LABELS[1:])], {}, r"have the shape \(95, 96\), but the image has \(96, 96\)"),
         ([item(labels=LABELS.astype(float))], {}, "whole numbers"),
-        ([item()], {"background_rim": 0}, "of one class, so there is nothing to tell apart"),
+        ([item()], {"background_rim": 0}, "of one class, so there is nothing to separate"),
         ([item(image=IMAGE * 0)], {}, "is constant: every grey value is 0"),
         ([item(image=np.where(LABELS, IMAGE, np.nan))], {}, "are NaN or infinite"),
         ([item(image=IMAGE.astype(np.complex128))], {}, "complex128 numbers; convert"),

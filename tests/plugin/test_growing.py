@@ -150,7 +150,7 @@ def test_what_was_done_stays_and_the_next_click_goes_on(segmenting, click, qtbot
 
     click(segment.view.run_button)
     done(segment)
-    assert "Going on with what was done before" in messages(segment)
+    assert "Resumed" in messages(segment)
     assert [layer for layer in viewer.layers if isinstance(layer, Labels)] == [result]
     assert filled(result) == list(range(60))
     np.testing.assert_array_equal(np.asarray(result.data[30]), before)

@@ -324,7 +324,7 @@ def test_a_large_result_is_segmented_corrected_and_segmented_again(
 
     segment.view.threshold.setValue(0.6)
     run()
-    qtbot.waitUntil(lambda: "2 cells that you have checked before are as they were" in messages(segment), timeout=LONG)
+    qtbot.waitUntil(lambda: "2 reviewed cells were kept" in messages(segment), timeout=LONG)
     path = tmp_path / "results" / "picture_cells-2.zarr"
     again, marks = stored(path), read_marks(path)[()]
     kept, gone = sorted(marks)

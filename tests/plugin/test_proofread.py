@@ -299,7 +299,7 @@ def test_checked_cells_survive_a_new_segmentation_and_count_in_the_next_training
         np.testing.assert_array_equal(again.data == cell, kept == cell)
     assert not again.data[tuple(int(p) for p in middle(restored_of(layer), deleted))]
     assert kinds(again, ()) == {accepted: "accepted", grown: "edited", deleted: "deleted"}
-    assert any("3 cells that you have checked" in text for _, text in segment.view.messages.lines())
+    assert any("3 reviewed cells were kept" in text for _, text in segment.view.messages.lines())
     assert {item.kind for item in teaching(picture)[()]} == {"accepted", "edited", "deleted"}
 
 

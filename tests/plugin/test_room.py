@@ -99,7 +99,7 @@ def test_the_train_dock_fits_with_each_tab_and_while_it_trains(docks, click, qtb
     for words in (
         "Training starts from the model transmitted; no other does clearly better on the labels.",
         "Images are seen at 0.91 of their size, so that cells are about 36 px wide.",
-        "Kept apart to measure on: 1 of 12 cells, in a part of picture annotation.",
+        "Held out for validation: 1 of 12 cells, in a part of picture annotation.",
     ):
         view.messages.say(words)
     view.progress.advance(0.4, "step 3")
@@ -124,8 +124,8 @@ def test_names_as_long_as_those_of_public_data_are_shortened_or_broken_but_not_c
 
     words = Messages()
     qtbot.addWidget(words)
-    words.say(f"Kept apart to measure on: 1 of 6 cells, in a part of {long}.")
-    assert words.lines() == [("note", f"Kept apart to measure on: 1 of 6 cells, in a part of {long}.")]
+    words.say(f"Held out for validation: 1 of 6 cells, in a part of {long}.")
+    assert words.lines() == [("note", f"Held out for validation: 1 of 6 cells, in a part of {long}.")]
     page = QTextDocument()
     page.setHtml(words.text())
     page.setTextWidth(298)

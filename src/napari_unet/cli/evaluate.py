@@ -75,7 +75,7 @@ def read_planes(truth: Path, prediction: Path) -> list[LabelledPlane]:
         wanted = tuple(right.shape) if found.depth is None else (left.shape[0], *right.shape)
         if tuple(left.shape) != wanted:
             raise DataError(
-                f"{found.image} has the shape {tuple(left.shape)}, but the truth {found.labels} has "
+                f"{found.image} has the shape {tuple(left.shape)}, but the ground truth {found.labels} has "
                 f"{tuple(right.shape)}; measure labels of the same image."
             )
         for plane in np.ndindex(*right.shape[:-2]):

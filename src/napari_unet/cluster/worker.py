@@ -219,7 +219,7 @@ def _prepared(spec: JobSpec, source: Planes) -> _ReadyModel:
         raise ClusterError(
             f"it computes in {compute.precision} on {compute.device.type}, but the job was begun in "
             f"{choice.precision} on {choice.device}. Give --device {choice.device} and "
-            f"--set precision={choice.precision}, or --overwrite to begin anew."
+            f"--set precision={choice.precision}, or --overwrite to start over."
         )
     model = _candidates(spec.models, spec.fingerprint)[choice.model]
     predictor = Predictor.create(model.network, compute, spec.settings.tta)

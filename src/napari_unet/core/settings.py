@@ -302,7 +302,7 @@ class PredictionSettings:
     )
     separation: str = option(
         "auto",
-        "How touching cells are told apart. distance: watershed on the distance output. components: "
+        "How touching cells are separated. distance: watershed on the distance output. components: "
         "connected components, as in the paper. auto: distance where the model has it.",
         choices=("auto", "distance", "components"),
     )

@@ -45,7 +45,7 @@ cut into tiles.
 
 ## Validation
 
-Scores on what was kept apart from the last training:
+Scores on the validation cells of the last training:
 
 {scores}
 

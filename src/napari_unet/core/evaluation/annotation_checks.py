@@ -305,7 +305,7 @@ def _plan(targets: Sequence[Target], settings: TrainingSettings, step_seconds: f
     planes = "1 plane" if len(targets) == 1 else f"{len(targets)} planes"
     cells, kind = _count(targets), "cell" if _count(targets) == 1 else "cells"
     what = f"{planes} with {cells} {kind}" if settings.mode == "instances" else planes
-    words = f"{what}, {share:.0%} of the pixels known, would take part. {_time(settings, step_seconds)}"
+    words = f"{what}, {share:.0%} of the pixels labelled, in the training data. {_time(settings, step_seconds)}"
     return Finding("plan", words, NOTE)
 
 
@@ -317,7 +317,7 @@ def _time(settings: TrainingSettings, step_seconds: float) -> str:
         limit = f" or {settings.seconds:.0f} s, whatever is first" if settings.seconds else ""
         return f"Training takes {settings.steps} steps{limit}."
     if not seconds:
-        return "Training goes on until it is stopped."
+        return "Training continues until it is stopped."
     steps = max(1, round(seconds / step_seconds)) if step_seconds else 0
     about = f", about {steps} {'step' if steps == 1 else 'steps'}" if steps else ""
     return f"Training takes about {seconds:.0f} s{about}."

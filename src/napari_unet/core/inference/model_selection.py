@@ -56,8 +56,8 @@ def tta_note(card: Card, settings: PredictionSettings) -> str:
     if not (settings.tta and card.prediction.get("tta")):
         return ""
     return (
-        "The average over mirrored images is taken, as it found the annotated cells better; it takes "
-        f"{MIRRORED} times as long. Switch mirror off to be faster."
+        "Test-time augmentation (mirroring) is on, as it found the annotated cells better; it takes "
+        f"{MIRRORED} times as long. Switch tta off to be faster."
     )
 
 

@@ -92,7 +92,7 @@ def _load(model: str | Path) -> Model:
     expected = card.hashes.get(WEIGHTS_NAME)
     if expected and hashlib.sha256(raw).hexdigest() != expected:
         raise ModelError(
-            f"The weights of {path} are damaged: their SHA-256 is not the one in {CARD_NAME}. Copy the model anew."
+            f"The weights of {path} are damaged: their SHA-256 is not the one in {CARD_NAME}. Copy the model again."
         )
     try:
         tensors = {name: t.float() if t.is_floating_point() else t for name, t in load_tensors(raw).items()}

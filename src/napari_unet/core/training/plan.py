@@ -187,7 +187,7 @@ def renew(plan: TrainingPlan, images: Sequence[AnnotatedImage]) -> TrainingPlan:
         if unknown:
             raise DataError(
                 f"Label {unknown[0]} is a new class, for which the network in training has no output; stop and train "
-                "anew to learn it."
+                "again to learn it."
             )
     samples, scale, diameter = _samples(images, settings, plan.model, values, card.scale)
     counts = _check_known(samples, settings, values)
@@ -307,7 +307,7 @@ def _check_known(samples: Sequence[Sample], settings: TrainingSettings, values: 
         raise DataError("No cells are painted, only background; paint a few cells too.")
     if not (counts > 0).sum() > 1:
         raise DataError(
-            "Everything that is known is of one class, so there is nothing to tell apart; paint some background "
+            "Everything that is known is of one class, so there is nothing to separate; paint some background "
             "with the background label, or choose that unpainted means background."
         )
     return counts

@@ -157,7 +157,7 @@ def split_samples(
     index, train, validation, where = best
     rest = tuple(s for i, s in enumerate(everything) if i != index)
     total = sum(s.cells for s in everything)
-    note = f"Kept apart to measure on: {validation.cells} of {total} cells, in a part of {validation.name}."
+    note = f"Held out for validation: {validation.cells} of {total} cells, in a part of {validation.name}."
     return Split((*rest, train), (validation,), note, (where,))
 
 
@@ -179,7 +179,7 @@ def _split_as_before(samples: tuple[Sample, ...], held_out: Sequence[HeldOut]) -
     cells = [sum(s.cells for s in side) for side in (train, validation)]
     if not all(cells):
         return None
-    note = f"Kept apart to measure on: {cells[1]} of {sum(cells)} cells, where they were before."
+    note = f"Held out for validation: {cells[1]} of {sum(cells)} cells, where they were before."
     return Split(tuple(train), tuple(validation), note, tuple(held_out))
 
 
@@ -190,7 +190,7 @@ def _split_planes(samples: tuple[Sample, ...], share: float, rng: np.random.Gene
     chosen = {int(i) for i in with_cells[:count]}
     train = tuple(s for i, s in enumerate(samples) if i not in chosen)
     validation = tuple(s for i, s in enumerate(samples) if i in chosen)
-    note = f"Kept apart to measure on: {len(chosen)} of {len(samples)} annotated planes."
+    note = f"Held out for validation: {len(chosen)} of {len(samples)} annotated planes."
     return Split(train, validation, note, tuple(HeldOut(s.name) for s in validation))
 
 

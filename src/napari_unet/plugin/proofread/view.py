@@ -86,8 +86,8 @@ MORE_KEYS = (
 """What has a key and no button."""
 
 SCOPE_TIPS = {
-    "ready": "All planes that the cell goes through are corrected and marked at once, and undone at once. A split goes "
-    "on along the same border. Redrawing is for this plane alone. Key: {key}.",
+    "ready": "All planes that the cell goes through are corrected and marked at once, and undone at once. A split "
+    "continues along the same border. Redrawing is for this plane alone. Key: {key}.",
     "single": "In these labels, each plane has numbers of its own, so a cell is known in its plane only. "
     "napari-unet link joins the cells of a stack.",
     "looking": "The planes are still being searched.",

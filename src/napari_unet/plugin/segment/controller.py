@@ -227,7 +227,7 @@ class SegmentController:
             self._cancel()
             return
         self.replay.remember(self.result, self._request)
-        begun = "Going on with what was done before" if event.resumed else "Large, so written to disk while it is made"
+        begun = "Resumed" if event.resumed else "Large, so written to disk while it is made"
         self.view.messages.say(f"{begun}: {event.path}. The sliders do not change it afterwards.")
         self.linking.refresh()
 
@@ -272,7 +272,7 @@ class SegmentController:
             if self.result is not None:
                 self.restoring.run(self.result, event.path)
         if self.result is not None and self.result.restored:
-            self.view.messages.say(f"{self.result.restored} cells that you have checked before are as they were.")
+            self.view.messages.say(f"{self.result.restored} reviewed cells were kept.")
 
     def _on_failed(self, message: str) -> None:
         self.view.messages.say(message, "error")

@@ -47,7 +47,7 @@ class Restoring:
         if layer is not None:
             layer_review(layer).adopt(found.marks)
             layer.refresh(extent=False)
-        self._say(f"{found.count} cells that you have checked before are as they were.", "note")
+        self._say(f"{found.count} reviewed cells were kept.", "note")
 
     def _on_failed(self, message: str) -> None:
-        self._say(f"Cells that you have checked before were not put back: {message}", "warning")
+        self._say(f"Reviewed cells could not be kept: {message}", "warning")

@@ -53,7 +53,7 @@ class Preferences:
     key_next_cell: str = _key("N", "Next cell", "Take a new label, so that the next cell gets its own.")
     key_background: str = _key("G", "Background", "Paint background.")
     key_box: str = _key("Q", "Box", "Draw a box in which every cell is painted.")
-    key_accept_cell: str = _key("K", "Take over a cell", "Make the predicted cell under the mouse a painted one.")
+    key_accept_cell: str = _key("K", "Accept a cell", "Make the predicted cell under the mouse a painted one.")
     key_preview: str = _key("H", "Live preview", "Show or hide the live preview.")
     key_where_next: str = _key("W", "Annotate here next", "Go to where the network is least certain.")
     key_accept: str = _key("A", "Accept", "The cell is right as it is.")

@@ -175,7 +175,7 @@ class Suggesting(QObject):
         self.view.set_busy(False)
         if self._doubts:
             found = len(self.suggestions)
-            self.view.say("Click a line to go there." if found else "Nothing is doubtful that is not annotated yet.")
+            self.view.say("Click a line to go there." if found else "No uncertain places beside the annotated ones.")
 
     # --- the list -------------------------------------------------------------------------------
 

@@ -46,9 +46,7 @@ class WhereNext(QWidget):
         self.words = QLabel()
         self.words.setWordWrap(True)
         self.list = QListWidget()
-        self.list.setToolTip(
-            "<span>The most doubtful place first; the share says how doubtful it is. Click to go there.</span>"
-        )
+        self.list.setToolTip("<span>The most uncertain place first, with its uncertainty. Click to go there.</span>")
         self.list.itemClicked.connect(lambda item: self.chosen.emit(self.list.row(item)))
         self.button.clicked.connect(lambda: (self.cancelled if self._busy else self.asked).emit())
         layout = QVBoxLayout(self)

@@ -37,13 +37,13 @@ _CELLS = (FIRST_CELL, FIRST_CELL + 1, FIRST_CELL + 2)
 _KINDS = _CELLS[:2]
 """Labels that are shown as examples of kinds of cell."""
 _KINDS_HINT = (
-    "<span>All cells of one kind are painted with one label. To paint on a kind that is there already, take its label "
-    "up with napari's colour picker, or set it under layer controls. What is bare teaches nothing, except inside a box."
+    "<span>All cells of one class are painted with one label. To paint more of a class, pick its label with napari's "
+    "colour picker, or set it under layer controls. Unlabelled pixels are ignored, except inside a box."
     "</span>"
 )
 _HINT = (
-    "<span>What is bare teaches nothing, except inside a box. Outlines are what the network sees; key {key} takes over "
-    "the one under the cursor as a painted cell, Ctrl+Z gives it back.</span>"
+    "<span>Unlabelled pixels are ignored, except inside a box. Outlines preview the segmentation; key {key} accepts "
+    "the one under the cursor as a painted cell, Ctrl+Z undoes it.</span>"
 )
 
 

@@ -26,11 +26,11 @@ from ...core.settings import Option, S, options, validate, with_values
 # How choices read in a dock; those not named here read as they are.
 _WORDS = {
     ("mode", "instances"): "single cells",
-    ("mode", "classes"): "kinds of cell",
+    ("mode", "classes"): "classes",
     ("unpainted", "unknown"): "unknown, ignored",
     ("unpainted", "background"): "background",
     ("what", "instances"): "single cells",
-    ("what", "classes"): "kinds of cell",
+    ("what", "classes"): "classes",
     ("what", "probabilities"): "probability picture",
 }
 # Qt's spin boxes hold 32-bit numbers.
